@@ -1,0 +1,1 @@
+"""The contract: clauses as declarations, and the checks that judge a run by them."""

@@ -1,0 +1,1 @@
+"""What runs inside the engine's own environment. Imports the standard library only."""

@@ -1,0 +1,94 @@
+"""The journal: what really happened in a run, recorded by stage bodies and mocks.
+
+An append-only list of entries in the order of their happening. Nothing in it comes
+from the engine: the bodies that dagstorm wrote note what they did and when, so a
+clause can hold the engine's report against it.
+
+Kinds of entry (`stage` is "" for what belongs to the run as a whole):
+
+========================  =====================================================================
+kind                      detail
+========================  =====================================================================
+run.begin, run.end        end: "returned", or the name of the exception that came out
+cancel.sent               (number of the cancel, what `Task.cancel()` returned)
+fault.fired               (tool, call number)
+stage.start, stage.end    end: ok, fail, skip, cancel_run, cancel_branch, cancelled, raise:<type>
+acquire                   resource name
+release.begin/.end        resource name; `.end` only if the cleanup ran to its end
+release.cut               resource name; the cleanup was cancelled before its end
+release.fail              resource name; the cleanup raised, as the program told it to
+chunk                     the value of a partial result, produced and handed on
+emit, heartbeat           event type; None
+read                      (stage, key, value)
+call.begin, call.end      (tool, number); end: (tool, number, how) with how in ok, timeout,
+                          cancelled, raise:<type>
+scope.enter, .expired     (label, seconds); of the stage's own timeouts
+scope.leak                (label, exception type): its expiry surfaced outside its own block
+spawn, spawn.end          name of a task of the stage's own
+thread.begin, .end        number of the job
+swallowed                 number of cancellations swallowed so far in this block
+sub.begin, sub.end        (child run id,); end: (child run id, how)
+context                   what the context offered, as plain data
+mutated                   (stage, key, whether the change was possible)
+========================  =====================================================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+__all__ = ["Entry", "Journal"]
+
+LIMIT_ENTRIES = 200_000
+
+
+class Entry(NamedTuple):
+    """One thing that happened: when (seconds), in which run and stage, what."""
+
+    at_s: float
+    run: str
+    stage: str
+    kind: str
+    detail: Any
+
+
+class Journal:
+    """An append-only record of one laboratory run.
+
+    After `LIMIT_ENTRIES` entries nothing more is taken and `overflowed` is set, so a
+    program that floods cannot exhaust memory; clauses then judge it inconclusive.
+    """
+
+    __slots__ = ("entries", "overflowed")
+
+    def __init__(self) -> None:
+        self.entries: list[Entry] = []
+        self.overflowed = False
+
+    def add(self, at_s: float, run: str, stage: str, kind: str, detail: Any = None) -> None:
+        if len(self.entries) >= LIMIT_ENTRIES:
+            self.overflowed = True
+            return
+        # Plain tuple construction is half the price of Entry(...), and this is the hot path.
+        self.entries.append(tuple.__new__(Entry, (at_s, run, stage, kind, detail)))
+
+    def __iter__(self) -> Iterator[Entry]:
+        return iter(self.entries)
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def of(self, kind: str, *, run: str | None = None, stage: str | None = None) -> list[Entry]:
+        """Return the entries of one kind, of one run and stage if given, in order."""
+        return [
+            e
+            for e in self.entries
+            if e.kind == kind
+            and (run is None or e.run == run)
+            and (stage is None or e.stage == stage)
+        ]
+
+    def to_json(self) -> list[list[Any]]:
+        """Return `[at_s, run, stage, kind, detail]` rows."""
+        return [list(e) for e in self.entries]

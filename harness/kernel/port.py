@@ -1,0 +1,75 @@
+"""The port: what a stage body may ask of the engine that runs it.
+
+An adapter makes one port a stage execution, out of whatever context its engine hands to
+a stage. It fills in what the engine has; what is left out raises `NotOffered`, which no
+checked program ever meets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, NoReturn, Protocol
+
+from harness.kernel.errors import NotOffered
+from harness.kernel.program import Program
+
+__all__ = ["StageBody", "StagePort", "Verdict"]
+
+
+def _absent(what: str) -> Callable[..., NoReturn]:
+    def call(*_args: object, **_kwargs: object) -> NoReturn:
+        raise NotOffered(f"the adapter offers no {what}; check required_capabilities first")
+
+    return call
+
+
+@dataclass(frozen=True, slots=True)
+class StagePort:
+    """The engine's services for one execution of one stage.
+
+    Attributes:
+        run: id of the run that this execution belongs to, from the engine's own context.
+        read: (stage, key) -> value of that stage's output under that key.
+        emit: (type, data) -> None; emits an event through the engine.
+        chunk: (value) -> None or awaitable; hands on a partial result.
+        heartbeat: () -> None; the stage is alive.
+        cleanup: (name, async callback) -> None; registers with the engine's cleanup registry.
+        call: (tool name, async callable, timeout in seconds or None) -> awaitable result; the
+            engine's own way to call a tool. Its timeout must surface as `TimeoutError`
+            somewhere in the raised exception's chain.
+        subpipeline: (program, bodies prefix) -> awaitable `Outcome` of the child run.
+        context: () -> plain data on what the stage's context offers.
+    """
+
+    run: str
+    read: Callable[[str, str], Any] = _absent("inputs")
+    emit: Callable[[str, Any], Any] = _absent("events")
+    chunk: Callable[[Any], Any] = _absent("streaming")
+    heartbeat: Callable[[], Any] = _absent("heartbeat")
+    cleanup: Callable[[str, Callable[[], Awaitable[None]]], None] = _absent("cleanup registry")
+    call: Callable[[str, Callable[[], Awaitable[Any]], float | None], Awaitable[Any]] | None = None
+    subpipeline: Callable[[Program], Awaitable[Any]] = _absent("subpipeline")
+    context: Callable[[], dict[str, Any]] = _absent("context")
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """How a stage body wants to end; the adapter says it in the engine's own terms.
+
+    Attributes:
+        kind: ok, fail, skip, cancel_run or cancel_branch.
+        value: the output of an ok stage; a plain JSON value. An adapter stores it under the
+            key "value" where its engine wants a mapping.
+        message: the failure's message or the cancellation's or skip's reason.
+    """
+
+    kind: str
+    value: Any = None
+    message: str = ""
+
+
+class StageBody(Protocol):
+    """The async callable that an adapter puts inside its engine's stage."""
+
+    async def __call__(self, port: StagePort) -> Verdict: ...

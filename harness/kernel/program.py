@@ -1,0 +1,187 @@
+"""A program: the stages of a pipeline and what each does, as plain, versioned data.
+
+A program says nothing of any engine. An adapter turns it into the engine's own
+pipeline. Ill-formed graphs (cycles, unknown dependencies, duplicates) are allowed
+here, because that an engine refuses them is a clause of the contract; `Program.faults`
+names them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from harness.kernel.errors import InputError
+from harness.kernel.steps import LIMIT_STEPS, OPS, Step, parse_block, walk
+
+__all__ = ["PROGRAM_VERSION", "Program", "Stage"]
+
+PROGRAM_VERSION = 1
+LIMIT_STAGES = 5_000
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One stage.
+
+    Attributes:
+        name: unique within the program.
+        steps: what the stage does; a stage that runs off the end finishes ok with None.
+        needs: names of the stages whose completion it waits for.
+        timeout_s: the stage's own timeout in seconds, or None. Numbers that no engine
+            should take (negative, NaN) are allowed: refusing them is a clause.
+        idle_timeout_s: seconds without a heartbeat after which it is ended, or None.
+    """
+
+    name: str
+    steps: tuple[Step, ...] = ()
+    needs: tuple[str, ...] = ()
+    timeout_s: float | None = None
+    idle_timeout_s: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        out: dict[str, Any] = {"name": self.name, "steps": [s.to_json() for s in self.steps]}
+        if self.needs:
+            out["needs"] = list(self.needs)
+        if self.timeout_s is not None:
+            out["timeout_s"] = self.timeout_s
+        if self.idle_timeout_s is not None:
+            out["idle_timeout_s"] = self.idle_timeout_s
+        return out
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """Stages in order of declaration."""
+
+    stages: tuple[Stage, ...]
+    name: str = "program"
+
+    def stage(self, name: str) -> Stage:
+        """Return the first stage of that name; raises `KeyError` if there is none."""
+        for one in self.stages:
+            if one.name == name:
+                return one
+        raise KeyError(name)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(s.name for s in self.stages)
+
+    def walk(self) -> Iterator[tuple[Stage, Step]]:
+        """Yield (stage, step) for every step, nested ones included, subpipelines not."""
+        for stage in self.stages:
+            for one in walk(stage.steps):
+                yield stage, one
+
+    def descendants(self, name: str) -> frozenset[str]:
+        """Return the names of all stages that depend on `name`, directly or not."""
+        found: set[str] = set()
+        frontier = {name}
+        while frontier:
+            frontier = {
+                s.name for s in self.stages if s.name not in found and frontier & set(s.needs)
+            }
+            found |= frontier
+        return frozenset(found)
+
+    def faults(self) -> tuple[str, ...]:
+        """Name what makes the graph ill-formed: empty, duplicate, unknown dependency, cycle."""
+        found: list[str] = []
+        if not self.stages:
+            found.append("empty")
+        names = self.names
+        found += [f"duplicate {n}" for n in dict.fromkeys(names) if names.count(n) > 1]
+        known = set(names)
+        for stage in self.stages:
+            found += [f"unknown {dep}" for dep in stage.needs if dep not in known]
+        on_cycle = [n for n in dict.fromkeys(names) if n in self.descendants(n)]
+        if on_cycle:
+            found.append(f"cycle {' '.join(on_cycle)}")
+        return tuple(found)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "version": PROGRAM_VERSION,
+            "name": self.name,
+            "stages": [s.to_json() for s in self.stages],
+        }
+
+    @classmethod
+    def from_json(cls, data: object, *, where: str = "program") -> Program:
+        """Check and build a program from JSON data.
+
+        Raises:
+            InputError: naming the place, what was expected and what came.
+        """
+        if not isinstance(data, Mapping):
+            raise InputError(f"{where}: expected an object with 'stages'")
+        unknown = set(data) - {"version", "name", "stages"}
+        if unknown:
+            raise InputError(f"{where}: unknown field {sorted(unknown)[0]!r}")
+        version = data.get("version", PROGRAM_VERSION)
+        if version != PROGRAM_VERSION:
+            raise InputError(f"{where}: version {version!r} is not {PROGRAM_VERSION}")
+        stages = data.get("stages")
+        if not isinstance(stages, (list, tuple)):
+            raise InputError(f"{where}.stages: expected a list of stages")
+        if len(stages) > LIMIT_STAGES:
+            raise InputError(f"{where}.stages: at most {LIMIT_STAGES}, got {len(stages)}")
+        name = data.get("name", "program")
+        if not isinstance(name, str):
+            raise InputError(f"{where}.name: expected a text, got {name!r}")
+        program = cls(
+            tuple(_stage(s, where=f"{where}.stages[{i}]") for i, s in enumerate(stages)), name
+        )
+        count = sum(1 for _ in program.walk())
+        if count > LIMIT_STEPS:
+            raise InputError(f"{where}: at most {LIMIT_STEPS} steps, got {count}")
+        return program
+
+
+def _stage(data: object, *, where: str) -> Stage:
+    if isinstance(data, Stage):
+        return data
+    if not isinstance(data, Mapping):
+        raise InputError(f"{where}: expected an object with 'name' and 'steps'")
+    unknown = set(data) - {"name", "steps", "needs", "timeout_s", "idle_timeout_s"}
+    if unknown:
+        raise InputError(f"{where}: unknown field {sorted(unknown)[0]!r}")
+    name = data.get("name")
+    if not isinstance(name, str) or not 0 < len(name) <= 100:
+        raise InputError(f"{where}.name: expected 1 to 100 characters, got {name!r}")
+    needs = data.get("needs", ())
+    if not isinstance(needs, (list, tuple)) or not all(isinstance(n, str) for n in needs):
+        raise InputError(f"{where}.needs: expected a list of stage names, got {needs!r}")
+    limits: dict[str, float | None] = {}
+    for key in ("timeout_s", "idle_timeout_s"):
+        value = data.get(key)
+        if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float))):
+            raise InputError(f"{where}.{key}: expected seconds as a number, got {value!r}")
+        limits[key] = value
+    return Stage(
+        name=name,
+        steps=parse_block(data.get("steps", ()), where=f"{where}.steps"),
+        needs=tuple(needs),
+        **limits,
+    )
+
+
+def needed_capabilities(program: Program) -> frozenset[str]:
+    """Return the engine capabilities that the program's own steps and stages need."""
+    needs: set[str] = set()
+    for stage, one in program.walk():
+        capability = OPS[one.op].needs
+        if capability is not None:
+            needs.add(capability)
+        if one.op == "call" and one.args["timeout_s"] is not None:
+            needs.add("tool_timeout")
+        if one.op == "subpipeline":
+            needs |= needed_capabilities(one.args["program"])
+    for stage in program.stages:
+        if stage.timeout_s is not None:
+            needs.add("stage_timeout_each")
+        if stage.idle_timeout_s is not None:
+            needs.add("heartbeat")
+    return frozenset(needs)
