@@ -17,17 +17,22 @@ acquire                   resource name
 release.begin/.end        resource name; `.end` only if the cleanup ran to its end
 release.cut               resource name; the cleanup was cancelled before its end
 release.fail              resource name; the cleanup raised, as the program told it to
-chunk                     the value of a partial result, produced and handed on
+chunk                     the value of a partial result, handed to the engine's stream
+item                      a value from a generator or tool that the stage keeps by itself
+register                  name of a cleanup registered with the engine
 emit, heartbeat           event type; None
 read                      (stage, key, value)
 call.begin, call.end      (tool, number); end: (tool, number, how) with how in ok, timeout,
                           cancelled, raise:<type>
 scope.enter, .expired     (label, seconds); of the stage's own timeouts
-scope.leak                (label, exception type): its expiry surfaced outside its own block
+scope.exit                (label, exception type or ""): left without expiring
+scope.leak                (label, exception type): a TimeoutError that is not this scope's came out
 spawn, spawn.end          name of a task of the stage's own
-thread.begin, .end        number of the job
+thread.begin, .end        seconds that the job takes
+interrupt                 a CancelledError reached the stage where it was waiting
+self_cancel               the stage is about to raise CancelledError by itself
 swallowed                 number of cancellations swallowed so far in this block
-sub.begin, sub.end        (child run id,); end: (child run id, how)
+sub.begin, sub.end        child program's name; end: (name, how)
 context                   what the context offered, as plain data
 mutated                   (stage, key, whether the change was possible)
 ========================  =====================================================================

@@ -83,7 +83,7 @@ OPS: dict[str, OpSpec] = {
         needs="cleanup_registry",
     ),
     "generate": OpSpec(
-        "iterate an async generator of `items` items, one each `every_s`; items are kept as chunks",
+        "iterate an async generator of `items` items, one each `every_s`; the stage keeps the items",
         {"name": _f("name"), "items": _f("count"), "every_s": _f("duration", 0)},
     ),
     "chunk": OpSpec(
@@ -105,7 +105,7 @@ OPS: dict[str, OpSpec] = {
         needs="inputs",
     ),
     "call": OpSpec(
-        "call a mock tool that takes `seconds`, yields `chunks` partial results on the way, "
+        "call a mock tool that takes `seconds`, gives `chunks` items on the way that the stage keeps, "
         "holds a resource with a cleanup of `cleanup_s`, and fails if told to; "
         "`timeout_s` is the engine's own timeout for this call",
         {
@@ -144,7 +144,12 @@ OPS: dict[str, OpSpec] = {
         needs="subpipeline",
     ),
     "context": OpSpec("record what the context offers a stage", {}, needs="context"),
-    "ok": OpSpec("finish with a value", {"value": _f("value", None)}, ends=True),
+    "ok": OpSpec(
+        'finish with a value; the text "$items" stands for the list of items that generators '
+        "and tools gave this stage so far",
+        {"value": _f("value", None)},
+        ends=True,
+    ),
     "fail": OpSpec(
         "finish by telling the engine of a failure", {"message": _f("text", "failed")}, ends=True
     ),

@@ -1,0 +1,638 @@
+"""CANCEL: what an engine must do with cancellation."""
+
+from __future__ import annotations
+
+from harness.contract import scripts
+from harness.contract.clause import Clause, Judgement, Violation, blocked, untested, violated
+from harness.contract.reading import CLOSE_S, Ran, Reading
+
+__all__ = ["CANCEL"]
+
+
+def _left(r: Reading, one: Ran, since: int, why: str, shape: str) -> Violation:
+    return Violation(
+        shape,
+        f"stage {one.stage} has ended when the run is over ({why})",
+        "the run was over while it was still running",
+        one.stage,
+        r.task_location(one.stage),
+        {},
+        (since, one.start, r.runs[one.run].end),
+    )
+
+
+def _outlived(r: Reading, run: str) -> list[Ran]:
+    """Return executions that were still running when the run was reported as over."""
+    facts = r.runs[run]
+    outcome = r.outcome(run)
+    reported = outcome.still_running if outcome is not None else ()
+    return [
+        one
+        for one in r.executions(run)
+        if (one.end < 0 or one.end > facts.end)
+        and not (one.swallowed and one.stage in reported)
+        and not (one.stage in reported and r.record.journal.of("thread.begin", stage=one.stage))
+    ]
+
+
+def _hung(r: Reading, run: str, why: str) -> Violation:
+    first = r.record.waiting[0] if r.record.waiting else None
+    where = f"; {first.task} waits at {first.where[-1]}" if first and first.where else ""
+    return Violation(
+        "hung",
+        f"the run ends ({why})",
+        f"it never ended: {r.record.ended}{where}",
+        "",
+        "",
+        {},
+        (r.runs[run].begin,),
+    )
+
+
+def _cancelling_stage(r: Reading, run: str) -> Ran | None:
+    at, kind = r.first_cause(run)
+    if kind != "cancel_run":
+        return None
+    return next(one for one in r.executions(run) if one.end == at)
+
+
+def check_cancel_1(r: Reading) -> Judgement:
+    if not r.sound:
+        return untested()
+    bad: list[Violation] = []
+    asked = 0
+    for run, facts in r.runs.items():
+        who = _cancelling_stage(r, run)
+        if who is None:
+            continue
+        asked += 1
+        why = f"stage {who.stage} asked to end it"
+        if not facts.over:
+            bad.append(_hung(r, run, why))
+            continue
+        bad += [_left(r, one, who.end, why, "stage-left-running") for one in _outlived(r, run)]
+        for one in r.executions(run):
+            if one.start > who.end and one.start_s > who.end_s + r.tolerance_s:
+                bad.append(
+                    Violation(
+                        "stage-started-after",
+                        f"no stage starts after {who.stage} asked to end the run",
+                        f"stage {one.stage} started {one.start_s - who.end_s:g} s later",
+                        one.stage,
+                        "",
+                        {},
+                        (who.end, one.start),
+                    )
+                )
+            natural = one.ended and not one.interrupts and one.end_s > who.end_s + r.tolerance_s
+            if one is not who and r.overlaps(one, who.end) and natural and one.end < facts.end:
+                bad.append(
+                    Violation(
+                        "stage-not-cancelled",
+                        f"stage {one.stage} is cancelled ({why})",
+                        "it ran on to its own end",
+                        one.stage,
+                        "",
+                        {},
+                        (who.end, one.end),
+                    )
+                )
+        outcome = r.outcome(run)
+        if outcome is None:
+            continue
+        if outcome.status == "ok":
+            bad.append(_said(who, "cancel-ignored", "the run is reported as cancelled", "as ok"))
+            continue
+        reason = next(
+            (
+                s.args["reason"]
+                for st, s in r.program.walk()
+                if st.name == who.stage and s.op == "cancel_run"
+            ),
+            "",
+        )
+        told = outcome.reason or (outcome.raised.message if outcome.raised else "")
+        if reason and reason not in told:
+            bad.append(_said(who, "reason-lost", f"the reason is given: {reason}", told or "none"))
+        bad += _lost(r, run, who, strictly=True, shape="outputs-lost")
+    return violated(bad, runs_cancelled_by_stage=asked) if asked else untested()
+
+
+def _said(who: Ran, shape: str, expected: str, actual: str) -> Violation:
+    return Violation(shape, expected, actual, who.stage, "", {}, (who.end,))
+
+
+def _lost(r: Reading, run: str, who: Ran, *, strictly: bool, shape: str) -> list[Violation]:
+    """Find stages that completed before `who` ended, whose outputs cannot be reached."""
+    outcome = r.outcome(run)
+    if outcome is None:
+        return []
+    done = [
+        one
+        for one in r.executions(run)
+        if one.how == "ok"
+        and not one.swallowed
+        and (one.end_s < who.end_s - CLOSE_S if strictly else one.end < r.runs[run].end)
+    ]
+    missing = [
+        one
+        for one in done
+        if (rep := outcome.stages.get(one.stage)) is None or rep.status != "completed"
+    ]
+    if not missing:
+        return []
+    return [
+        Violation(
+            shape,
+            f"the outputs of {len(done)} completed stages can be reached",
+            f"those of {len(done) - len(missing)} can",
+            missing[0].stage,
+            outcome.raised.location if outcome.raised else "",
+            {"reachable": len(done) - len(missing), "completed": len(done)},
+            (missing[0].end, who.end),
+        )
+    ]
+
+
+def check_cancel_2(r: Reading) -> Judgement:
+    if not r.sound:
+        return untested()
+    bad: list[Violation] = []
+    asked = 0
+    for run, facts in r.runs.items():
+        who = next((o for o in r.executions(run) if o.how == "cancel_branch"), None)
+        if who is None or not facts.over:
+            continue
+        asked += 1
+        outcome = r.outcome(run)
+        below = r.program.descendants(who.stage)
+        ones = {one.stage: one for one in r.executions(run)}
+        for stage in sorted(below & set(ones)):
+            bad.append(
+                Violation(
+                    "descendant-ran",
+                    f"stage {stage}, below {who.stage}, is skipped",
+                    "it ran",
+                    stage,
+                    "",
+                    {},
+                    (who.end, ones[stage].start),
+                )
+            )
+        for stage in r.program.names:
+            if stage == who.stage or stage in below:
+                continue
+            if stage not in ones or ones[stage].how not in ("ok", "skip"):
+                bad.append(
+                    Violation(
+                        "other-branch-ended",
+                        f"stage {stage}, of another branch, completes",
+                        f"it {'did not start' if stage not in ones else 'was ended'}",
+                        stage,
+                        r.any_location(run),
+                        {},
+                        (who.end,),
+                    )
+                )
+        if outcome is not None and outcome.status != "ok":
+            bad.append(_said(who, "run-not-ok", "the run goes on to its end", outcome.status))
+    return violated(bad, branches_cancelled=asked) if asked else untested()
+
+
+def _caller_cancel(r: Reading, least: int, most: int) -> Judgement:
+    """CANCEL-3 (one cancel) and CANCEL-5 (several): what the caller finds after a cancel."""
+    if not r.sound:
+        return untested()
+    bad: list[Violation] = []
+    sent = 0
+    for run, facts in r.runs.items():
+        if not least <= len(facts.cancels) <= most:
+            continue
+        sent += 1
+        since = facts.cancels[0][0]
+        why = "the caller cancelled it"
+        if not facts.over:
+            bad.append(_hung(r, run, why))
+            continue
+        left = _outlived(r, run)
+        if left:
+            running = [o for o in r.executions(run) if r.overlaps(o, since)]
+            first = _left(r, left[0], since, why, "stage-outlived-run")
+            figures = {"left_running": len(left), "running_at_cancel": len(running)}
+            bad.append(
+                Violation(
+                    first.shape,
+                    first.expected,
+                    first.actual,
+                    first.stage,
+                    first.location,
+                    figures,
+                    first.at,
+                )
+            )
+        failed = any(o.failed_by_itself or o.self_cancelled for o in r.executions(run))
+        if facts.how == "returned":
+            outcome = r.outcome(run)
+            if not failed or (outcome is not None and outcome.status == "ok"):
+                status = outcome.status if outcome is not None else "unknown"
+                location = outcome.raised.location if outcome and outcome.raised else ""
+                bad.append(
+                    Violation(
+                        "cancel-swallowed",
+                        "the caller sees CancelledError",
+                        f"the run returned as if it had not been cancelled ({status})",
+                        "",
+                        location,
+                        {},
+                        (since, facts.end),
+                    )
+                )
+    return violated(bad, caller_cancels=sent) if sent else untested()
+
+
+def check_cancel_3(r: Reading) -> Judgement:
+    return _caller_cancel(r, 1, 1)
+
+
+def check_cancel_5(r: Reading) -> Judgement:
+    return _caller_cancel(r, 2, 1_000_000)
+
+
+def check_cancel_4(r: Reading) -> Judgement:
+    if not r.sound:
+        return untested()
+    bad: list[Violation] = []
+    stubborn = 0
+    for run, facts in r.runs.items():
+        ones = [one for one in r.executions(run) if one.swallowed]
+        if not ones:
+            continue
+        stubborn += len(ones)
+        asked_s = min(r.time_of(one.interrupts[0]) for one in ones if one.interrupts)
+        grace = r.plan.cleanup_grace_s
+        if not facts.over:
+            bad.append(_hung(r, run, f"stage {ones[0].stage} swallows its cancellation"))
+            continue
+        if facts.end_s > asked_s + grace + r.tolerance_s:
+            bad.append(
+                Violation(
+                    "grace-exceeded",
+                    f"the run ends within the grace of {grace:g} s",
+                    f"it ended {facts.end_s - asked_s:g} s after the cancellation",
+                    ones[0].stage,
+                    "",
+                    {"grace_s": grace, "took_s": round(facts.end_s - asked_s, 6)},
+                    (ones[0].interrupts[0], facts.end),
+                )
+            )
+        outcome = r.outcome(run)
+        for one in ones:
+            if 0 <= one.end < facts.end:
+                continue
+            if outcome is None or one.stage not in outcome.still_running:
+                bad.append(
+                    Violation(
+                        "not-reported",
+                        f"the engine says that stage {one.stage} did not stop",
+                        "it says nothing of it",
+                        one.stage,
+                        r.task_location(one.stage),
+                        {},
+                        (one.interrupts[0], facts.end),
+                    )
+                )
+    return violated(bad, stages_swallowing=stubborn) if stubborn else untested()
+
+
+def check_cancel_6(r: Reading) -> Judgement:
+    if not r.sound:
+        return untested()
+    bad: list[Violation] = []
+    cancelled = failed = 0
+    for (run, stage), children in r.ran.items():
+        parent = run.rsplit("/", 1)[0]
+        if run in r.runs or parent not in r.runs:
+            continue
+        facts = r.runs[parent]
+        for child in children:
+            if not facts.over:
+                bad.append(_hung(r, parent, "it runs a subpipeline"))
+                break
+            parents = [p for p in r.executions(parent) if p.start < child.start and p.interrupts]
+            cut = next(
+                (
+                    p.interrupts[0]
+                    for p in parents
+                    if p.interrupts[0] > child.start
+                    and (child.end < 0 or child.end > p.interrupts[0])
+                ),
+                facts.cancels[0][0] if facts.cancels else -1,
+            )
+            if cut >= 0 and (child.end < 0 or child.end > cut):
+                cancelled += 1
+                if child.end < 0 or child.end > facts.end:
+                    bad.append(
+                        Violation(
+                            "child-left-running",
+                            f"stage {stage} of the subpipeline has ended when its parent run is",
+                            "it was still running",
+                            stage,
+                            r.task_location(stage),
+                            {},
+                            (cut, child.start, facts.end),
+                        )
+                    )
+            elif child.failed_by_itself:
+                failed += 1
+                bad += _child_failure(r, parent, child)
+    if not cancelled and not failed:
+        return untested()
+    return violated(bad, children_cancelled=cancelled, children_failed=failed)
+
+
+def _child_failure(r: Reading, parent: str, child: Ran) -> list[Violation]:
+    name = child.run.rsplit("/", 1)[1]
+    ends = [e for e in r.record.journal.of("sub.end", run=parent) if e.detail[0] == name]
+    if ends and ends[0].detail[1] == "ok":
+        return [
+            Violation(
+                "child-failure-lost",
+                f"the failure of the subpipeline's stage {child.stage} reaches its parent stage",
+                "the subpipeline was reported as ok",
+                child.stage,
+                "",
+                {},
+                (child.end,),
+            )
+        ]
+    outcome = r.outcome(parent)
+    if not ends or outcome is None:
+        return []
+    told = [f for f in outcome.failures if f.stage == ends[0].stage]
+    if len(told) > 1:
+        return [
+            Violation(
+                "child-failure-doubled",
+                "the failure of a subpipeline is reported once",
+                f"it is reported {len(told)} times",
+                ends[0].stage,
+                "",
+                {"reports": len(told)},
+                (child.end,),
+            )
+        ]
+    return []
+
+
+def check_cancel_7(r: Reading) -> Judgement:
+    if not r.sound:
+        return untested()
+    bad: list[Violation] = []
+    tested = 0
+    for run, facts in r.runs.items():
+        outcome = r.outcome(run)
+        if outcome is None:
+            continue
+        failed = [o for o in r.executions(run) if o.failed_by_itself]
+        timed = [o for o in r.executions(run) if r.by_timeout(o)]
+        selfs = [o for o in r.executions(run) if o.self_cancelled]
+        asked = _cancelling_stage(r, run)
+        if selfs or (facts.cancels and (failed or timed)) or (asked and (failed or timed)):
+            continue
+        if facts.cancels or asked:
+            tested += 1
+            if outcome.status == "failed":
+                bad.append(_status(r, run, "cancelled-as-failed", "cancelled", outcome.status))
+        elif failed or timed:
+            tested += 1
+            if outcome.status == "cancelled":
+                bad.append(_status(r, run, "failed-as-cancelled", "failed", outcome.status))
+            elif outcome.status == "ok" and r.policy() == "cancel":
+                bad.append(_status(r, run, "failed-as-ok", "failed", outcome.status))
+    return violated(bad, ended_early=tested) if tested else untested()
+
+
+def _status(r: Reading, run: str, shape: str, expected: str, actual: str) -> Violation:
+    return Violation(
+        shape,
+        f"the run is reported as {expected}",
+        f"it is reported as {actual}",
+        "",
+        r.any_location(run),
+        {},
+        (r.runs[run].end,),
+    )
+
+
+def check_cancel_8(r: Reading) -> Judgement:
+    if not r.sound:
+        return untested()
+    bad: list[Violation] = []
+    tested = 0
+    for run, facts in r.runs.items():
+        selfs = [
+            o for o in r.executions(run) if o.self_cancelled and o.ended and o.how == "cancelled"
+        ]
+        selfs = [o for o in selfs if not o.interrupts]
+        if not selfs or facts.cancels:
+            continue
+        tested += 1
+        if not facts.over:
+            bad.append(_hung(r, run, f"stage {selfs[0].stage} raised CancelledError by itself"))
+            continue
+        outcome = r.outcome(run)
+        report = outcome.stages.get(selfs[0].stage) if outcome is not None else None
+        if outcome is not None and outcome.status == "ok":
+            done = report is not None and report.status == "completed"
+            bad.append(
+                Violation(
+                    "taken-for-success" if done else "swallowed",
+                    f"the run does not succeed when stage {selfs[0].stage} raises CancelledError",
+                    "the run is reported as ok",
+                    selfs[0].stage,
+                    "",
+                    {},
+                    (selfs[0].end, facts.end),
+                )
+            )
+    return violated(bad, self_raised=tested) if tested else untested()
+
+
+def check_part_3(r: Reading) -> Judgement:
+    """PART-3: stages that completed in the tick of the failure count as completed."""
+    if not r.sound:
+        return untested()
+    bad: list[Violation] = []
+    ties = 0
+    obstructed = False
+    for run, facts in r.runs.items():
+        outcome = r.outcome(run)
+        at, kind = r.first_cause(run)
+        if outcome is None or kind not in ("fail", "cancel_run") or facts.cancels:
+            continue
+        when = r.time_of(at)
+        done = [o for o in r.executions(run) if o.how == "ok" and not o.interrupts]
+        tied = [o for o in done if abs(o.end_s - when) <= CLOSE_S and o.end < facts.end]
+        tied = [o for o in tied if o.start_s < when - CLOSE_S]
+        if not tied or outcome.status == "ok":
+            continue
+        earlier = [o for o in done if o.end_s < when - CLOSE_S]
+        reach = [s for s, rep in outcome.stages.items() if rep.status == "completed"]
+        if earlier and not any(o.stage in reach for o in earlier):
+            obstructed = True
+            continue
+        ties += len(tied)
+        missing = [o for o in tied if o.stage not in reach]
+        if missing:
+            bad.append(
+                Violation(
+                    "tied-output-lost",
+                    f"{len(tied)} stages that completed in the tick of the "
+                    f"{'failure' if kind == 'fail' else 'cancellation'} count as completed",
+                    f"{len(tied) - len(missing)} do",
+                    missing[0].stage,
+                    r.any_location(run),
+                    {"reachable": len(tied) - len(missing), "tied": len(tied)},
+                    (missing[0].end, at),
+                )
+            )
+    if not ties:
+        return blocked("PART-1") if obstructed else untested()
+    return violated(bad, completed_in_tie=ties)
+
+
+CANCEL: tuple[Clause, ...] = (
+    Clause(
+        "CANCEL-1",
+        "CANCEL",
+        "when a stage asks to end the run: stop everything, await it, give the reason, and keep "
+        "completed outputs",
+        "high",
+        "reliability",
+        check_cancel_1,
+        {
+            "": "A stage's request to end the run is not carried out",
+            "stage-left-running": "Stages run on after a stage has ended the run",
+            "cancel-ignored": "A stage's request to end the run is taken for success",
+        },
+        "Work that was called off is done all the same.",
+        "Cancel and await the other stages, then report the reason with what was completed.",
+        needs=frozenset({"cancel_run"}),
+        data_risk="medium",
+        script=scripts.left_running,
+    ),
+    Clause(
+        "CANCEL-2",
+        "CANCEL",
+        "offer cancellation of one branch: its descendants are skipped, every other branch "
+        "completes",
+        "medium",
+        "correctness",
+        check_cancel_2,
+        {"": "Cancelling one branch does not end just that branch"},
+        "A branch that turns out to be needless costs the whole run.",
+        "Offer a stage result that skips the stage's descendants only.",
+        effort="medium",
+        needs=frozenset({"cancel_branch"}),
+    ),
+    Clause(
+        "CANCEL-3",
+        "CANCEL",
+        "when the caller cancels the run: leave no stage running, have cleanups run, and let the "
+        "caller see CancelledError, at every suspension point",
+        "critical",
+        "reliability",
+        check_cancel_3,
+        {
+            "": "A caller's cancellation is not carried out",
+            "stage-outlived-run": "Stages run on after the caller has cancelled the run",
+            "cancel-swallowed": "A caller's cancellation is swallowed",
+            "hung": "A run hangs when its caller cancels it",
+        },
+        "A client that disconnects, or a server that shuts down, leaves work running that nobody "
+        "owns: it goes on to write, to pay and to hold resources.",
+        "Cancel the stage tasks and await them in a finally around the scheduling loop.",
+        data_risk="high",
+        availability_risk="high",
+        script=scripts.left_running,
+    ),
+    Clause(
+        "CANCEL-4",
+        "CANCEL",
+        "not be hung by a stage that swallows CancelledError or loops in finally: end within a "
+        "stated grace, and report that stage",
+        "high",
+        "reliability",
+        check_cancel_4,
+        {
+            "": "A stage that swallows its cancellation holds the run",
+            "not-reported": "A stage that did not stop is not reported",
+        },
+        "One stage of careless code blocks the end of every run it is in.",
+        "Await cancelled stages with a bound and name those that did not stop.",
+        effort="medium",
+        availability_risk="high",
+    ),
+    Clause(
+        "CANCEL-5",
+        "CANCEL",
+        "take a second cancel, a cancel before the start, after the end, and during cleanup "
+        "without losing any of the guarantees of cancellation",
+        "high",
+        "reliability",
+        check_cancel_5,
+        {
+            "": "A repeated cancellation breaks what the first one guarantees",
+            "stage-outlived-run": "Stages run on after the caller has cancelled repeatedly",
+        },
+        "Impatient callers and nested timeouts cancel more than once.",
+        "Shield the wait for cancelled stages and remember further cancels until it is over.",
+        effort="medium",
+        data_risk="medium",
+        availability_risk="medium",
+        script=scripts.left_running,
+    ),
+    Clause(
+        "CANCEL-6",
+        "CANCEL",
+        "pass cancellation down to subpipelines and a subpipeline's failure up, once",
+        "high",
+        "reliability",
+        check_cancel_6,
+        {
+            "": "Cancellation or failure does not cross a subpipeline's border",
+            "child-left-running": "A subpipeline runs on after its parent run is over",
+        },
+        "Child runs outlive, or hide the failure of, what depends on them.",
+        "Await the child inside the parent stage's task.",
+        needs=frozenset({"subpipeline"}),
+        data_risk="medium",
+    ),
+    Clause(
+        "CANCEL-7",
+        "CANCEL",
+        "tell a cancelled run from a failed one, and never turn the one into the other",
+        "medium",
+        "correctness",
+        check_cancel_7,
+        {
+            "": "A failed and a cancelled run are mixed up",
+            "failed-as-ok": "A failed run is reported as ok",
+        },
+        "Alerts and retries are based on the wrong kind of ending.",
+        "Report cancellation and failure in distinct ways.",
+    ),
+    Clause(
+        "CANCEL-8",
+        "CANCEL",
+        "never swallow a CancelledError that a stage raises by itself, or take it for success",
+        "high",
+        "silent_failure",
+        check_cancel_8,
+        {"": "A CancelledError raised by a stage is taken for success"},
+        "A library that cancels its own work makes a stage look successful without a result.",
+        "Treat a stage task that ends as cancelled, without the engine having cancelled it, "
+        "as failed.",
+        data_risk="medium",
+    ),
+)

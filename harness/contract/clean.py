@@ -1,0 +1,484 @@
+"""CLEAN: what an engine must do with resources and cleanups."""
+
+from __future__ import annotations
+
+import json
+
+from harness.contract import scripts
+from harness.contract.clause import Clause, Judgement, Violation, untested, violated
+from harness.contract.reading import CLOSE_S, Held, Ran, Reading
+
+__all__ = ["CLEAN"]
+
+
+def _execution(r: Reading, held: Held) -> Ran | None:
+    found = None
+    for one in r.ran.get((held.run, held.stage), ()):
+        if one.start <= held.at:
+            found = one
+    return found
+
+
+def _over(r: Reading, run: str) -> int:
+    """Return the position at which the (top) run of a run id was reported as over, or -1."""
+    facts = r.runs.get(run.split("/", 1)[0])
+    return facts.end if facts is not None else -1
+
+
+def _way(r: Reading, held: Held) -> str:
+    """Say on which way out a resource's stage left."""
+    one = _execution(r, held)
+    facts = r.runs.get(held.run.split("/", 1)[0])
+    if facts is not None and facts.cancels:
+        return "caller cancel"
+    if one is None:
+        return "unknown"
+    if held.run in r.runs and r.by_timeout(one):
+        return "timeout"
+    if one.how.startswith("raise") or one.how == "fail":
+        return "failure"
+    if one.how == "ok":
+        return "ok"
+    return "cancelled"
+
+
+def _stubborn(r: Reading, held: Held) -> bool:
+    """The stage swallows cancels or its thread cannot be stopped: not the engine's to clean."""
+    one = _execution(r, held)
+    return one is not None and not one.ended and one.swallowed > 0
+
+
+def check_clean_1(r: Reading) -> Judgement:
+    if not r.sound:
+        return untested()
+    due = [h for h in r.held if _over(r, h.run) > h.at and not _stubborn(r, h)]
+    due += [h for h in r.held if h.begun and h not in due]
+    if not due:
+        return untested()
+    bad: list[Violation] = []
+    missing = [h for h in due if not any(b < _over(r, h.run) for b in h.begun)]
+    if missing:
+        first = missing[0]
+        later = any(h.begun for h in missing)
+        registered = first.registered
+        done = len(due) - len(missing)
+        bad.append(
+            Violation(
+                "registered-cleanup-not-run" if registered else "not-released",
+                f"{len(due)} resources are released by the time the run is over "
+                f"({_way(r, first)})",
+                f"{done} were" + ("; others were released later" if later else ""),
+                first.stage,
+                r.task_location(first.stage),
+                {"released": done, "acquired": len(due)},
+                (first.at, _over(r, first.run)),
+            )
+        )
+    twice = [h for h in due if len(h.begun) > 1]
+    if twice:
+        bad.append(
+            Violation(
+                "released-twice",
+                f"{twice[0].name} is released once",
+                f"its cleanup ran {len(twice[0].begun)} times",
+                twice[0].stage,
+                r.any_location(twice[0].run),
+                {"times": len(twice[0].begun)},
+                tuple(twice[0].begun[:5]),
+            )
+        )
+    return violated(bad, acquired=len(due), released=len(due) - len(missing))
+
+
+def _cleanup_took(r: Reading, held: Held) -> float:
+    return r.time_of(held.cut) - r.time_of(held.begun[0])
+
+
+def check_clean_2(r: Reading) -> Judgement:
+    if not r.sound:
+        return untested()
+    bad: list[Violation] = []
+    awaited = 0
+    for held in r.held:
+        over = _over(r, held.run)
+        if not held.begun or over < 0 or held.begun[0] > over:
+            continue
+        stop = held.ended if held.ended >= 0 else held.failed
+        if held.cut < 0 and stop >= 0 and r.time_of(stop) <= r.time_of(held.begun[0]) + CLOSE_S:
+            continue  # nothing was awaited
+        awaited += 1
+        if held.cut >= 0:
+            took = _cleanup_took(r, held)
+            spent = r.time_of(held.cut) - _cleaning_since(r, held)
+            if spent >= r.plan.cleanup_grace_s - CLOSE_S:
+                continue  # the stated grace was used up
+            if _own_scope_expired(r, held):
+                continue
+            bad.append(
+                Violation(
+                    "cleanup-cut",
+                    f"the cleanup of {held.name} may take up to {r.plan.cleanup_grace_s:g} s",
+                    f"it was cancelled after {took:g} s",
+                    held.stage,
+                    r.any_location(held.run),
+                    {"ran_s": round(took, 6), "grace_s": r.plan.cleanup_grace_s},
+                    (held.begun[0], held.cut),
+                )
+            )
+        elif stop < 0 or stop > over:
+            spent = r.time_of(over) - _cleaning_since(r, held)
+            if spent >= r.plan.cleanup_grace_s - CLOSE_S:
+                continue
+            bad.append(
+                Violation(
+                    "cleanup-not-awaited",
+                    f"the cleanup of {held.name} has finished when the run is over",
+                    "the run was over while it was still at it",
+                    held.stage,
+                    r.task_location(held.stage),
+                    {},
+                    (held.begun[0], over),
+                )
+            )
+    return violated(bad, awaited_cleanups=awaited) if awaited else untested()
+
+
+def _cleaning_since(r: Reading, held: Held) -> float:
+    """Return when the cleanup that this one is part of began: the grace is for all of it."""
+    starts = [r.time_of(held.begun[0])]
+    one = _execution(r, held)
+    if held.registered:
+        starts += [r.time_of(h.begun[0]) for h in r.held if h.registered and h.run == held.run and h.begun]
+    elif one is not None and one.interrupts:
+        starts.append(r.time_of(one.interrupts[0]))
+    return min(starts)
+
+
+def _own_scope_expired(r: Reading, held: Held) -> bool:
+    return any(
+        s.run == held.run
+        and s.stage == held.stage
+        and s.at < held.begun[0]
+        and s.expired > held.cut
+        for s in r.scopes
+    )
+
+
+def check_clean_3(r: Reading) -> Judgement:
+    if not r.sound:
+        return untested()
+    bad: list[Violation] = []
+    groups: dict[tuple[str, str, bool], list[Held]] = {}
+    for held in r.held:
+        if not held.begun:
+            continue
+        # Registered cleanups are the run's; those of parallel stages have no order of their own.
+        key = (held.run, "" if held.registered else held.stage, held.registered)
+        groups.setdefault(key, []).append(held)
+    tested = 0
+    parallel = {s.name for s, one in r.program.walk() if one.op in ("parallel", "spawn")}
+    early = {s.name for s, one in r.program.walk() if one.op == "release"}
+    for (_, stage, registered), group in groups.items():
+        if not registered:
+            # One after another is not nested: only what was held at once has an order.
+            group = [h for h in group if any(_nested(h, other) for other in group if other is not h)]
+        if len(group) < 2 or stage in parallel or stage in early:
+            continue
+        tested += 1
+        acquired = [h.name for h in sorted(group, key=lambda h: h.at)]
+        released = [h.name for h in sorted(group, key=lambda h: h.begun[0])]
+        if released != acquired[::-1]:
+            bad.append(
+                Violation(
+                    "wrong-order",
+                    f"cleanups run in the order {', '.join(acquired[::-1])}",
+                    f"they ran in the order {', '.join(released)}",
+                    group[0].stage,
+                    "",
+                    {},
+                    tuple(h.begun[0] for h in group[:5]),
+                )
+            )
+    return violated(bad, groups_ordered=tested) if tested else untested()
+
+
+def _nested(a: Held, b: Held) -> bool:
+    return a.at < b.at < a.begun[0] or b.at < a.at < b.begun[0]
+
+
+def check_clean_4(r: Reading) -> Judgement:
+    if not r.sound:
+        return untested()
+    bad: list[Violation] = []
+    failed = [h for h in r.held if h.failed >= 0 and _over(r, h.run) > h.failed]
+    for held in failed:
+        mates = [
+            h
+            for h in r.held
+            if h.run == held.run
+            and h.at < held.at
+            and h.registered == held.registered
+            and (held.registered or h.stage == held.stage)
+            and not (h.begun and h.begun[0] < held.begun[0])
+        ]
+        undone = [h for h in mates if not any(b < _over(r, h.run) for b in h.begun)]
+        if undone:
+            bad.append(
+                Violation(
+                    "stopped-after-failure",
+                    f"the cleanup of {undone[0].name} runs although that of {held.name} failed",
+                    "it did not run",
+                    held.stage,
+                    r.any_location(held.run),
+                    {},
+                    (held.failed,),
+                )
+            )
+        outcome = r.outcome(held.run)
+        if outcome is not None and not r.runs[held.run].cancels:
+            said = json.dumps(outcome.to_json(), default=repr)
+            if f"cleanup of {held.name} failed" not in said and held.name not in " ".join(
+                outcome.cleanup_failures
+            ):
+                bad.append(
+                    Violation(
+                        "failure-not-reported",
+                        f"the engine reports that the cleanup of {held.name} failed",
+                        f"the run ended {outcome.status} and says nothing of it",
+                        held.stage,
+                        "",
+                        {},
+                        (held.failed, _over(r, held.run)),
+                    )
+                )
+    return violated(bad, cleanups_failed=len(failed)) if failed else untested()
+
+
+LEAKS = {
+    "task": ("task-left", "no task is left"),
+    "timer": ("timer-left", "no timer is left"),
+    "asyncgen": ("asyncgen-left", "no async generator is left open"),
+    "unretrieved": ("exception-unretrieved", "every exception has been fetched"),
+    "thread": ("thread-left", "no thread is left"),
+}
+
+
+def check_clean_5(r: Reading) -> Judgement:
+    if not r.sound or r.record.ended != "over":
+        return untested()
+    stages = [one for ones in r.ran.values() for one in ones]
+    if not stages:
+        return untested()
+    explained = {
+        one.stage
+        for one in stages
+        if not one.ended and (r.runs[_top(one.run)].cancels or one.swallowed)
+    }
+    for run in r.runs:
+        _, kind = r.first_cause(run)
+        if kind == "cancel_run" or any(r.by_timeout(o) for o in r.executions(run)):
+            explained |= {o.stage for o in stages if _top(o.run) == run and not o.ended}
+    bad: list[Violation] = []
+    seen: set[tuple[str, str]] = set()
+    cancelled = any(f.cancels for f in r.runs.values())
+    for leak in r.record.leaks:
+        shape, expected = LEAKS[leak.kind]
+        if leak.kind == "task":
+            # A stage that outlives a cancel, a timeout or a stage's request is judged by
+            # CANCEL-3, TIME-3 and CANCEL-1; here it would be the same fact twice.
+            if leak.stage and leak.stage in explained:
+                continue
+            if not leak.stage and (explained or cancelled) and any(not o.ended for o in stages):
+                continue
+            shape = "stage-left-running" if leak.stage else shape
+        if (shape, leak.location) in seen:
+            continue
+        seen.add((shape, leak.location))
+        bad.append(
+            Violation(
+                shape,
+                f"{expected} when the run is over",
+                f"left: {leak.what}" + (f" (stage {leak.stage})" if leak.stage else ""),
+                leak.stage,
+                leak.location,
+                {"left": sum(1 for x in r.record.leaks if x.kind == leak.kind)},
+                tuple(f.end for f in r.runs.values() if f.over)[:1],
+            )
+        )
+    return violated(bad, runs_inspected=len(r.runs))
+
+
+def _top(run: str) -> str:
+    return run.split("/", 1)[0]
+
+
+def check_clean_6(r: Reading) -> Judgement:
+    if not r.sound or len(r.runs) < 2:
+        return untested()
+    bad: list[Violation] = []
+    spans = [f for f in r.runs.values() if f.begin >= 0]
+    together = sum(
+        1
+        for f in spans
+        if any(g is not f and g.begin < (f.end if f.over else 1 << 60) and f.begin < g.begin for g in spans)
+    )
+    if not together:
+        return untested()
+    for run, facts in r.runs.items():
+        if not facts.over:
+            continue
+        ones = r.executions(run)
+        last = max((o.end for o in ones), default=-1)
+        alone = not facts.cancels and not any(
+            o.failed_by_itself or o.how == "cancel_run" or r.by_timeout(o) for o in ones
+        )
+        for held in r.held:
+            if held.run != run or not held.registered:
+                continue
+            if any(b < last for b in held.begun):
+                bad.append(
+                    Violation(
+                        "ran-by-other-run",
+                        f"the cleanup {held.name} of run {run} runs when run {run} ends",
+                        "it ran while that run was still going on",
+                        held.stage,
+                        "",
+                        {},
+                        (held.begun[0], last),
+                    )
+                )
+            elif not held.begun or held.begun[0] > facts.end:
+                bad.append(
+                    Violation(
+                        "cleared-by-other-run",
+                        f"the cleanup {held.name} of run {run} runs when run {run} ends",
+                        "it never ran: another run's end cleared it",
+                        held.stage,
+                        "",
+                        {},
+                        (held.at, facts.end),
+                    )
+                )
+        hit = [o for o in ones if o.interrupts and alone]
+        if hit:
+            bad.append(
+                Violation(
+                    "other-run-interrupted",
+                    f"run {run} goes on when another run ends",
+                    f"its stage {hit[0].stage} was interrupted",
+                    hit[0].stage,
+                    "",
+                    {},
+                    (hit[0].interrupts[0],),
+                )
+            )
+    return violated(bad, overlapping_runs=together)
+
+
+CLEAN: tuple[Clause, ...] = (
+    Clause(
+        "CLEAN-1",
+        "CLEAN",
+        "release every acquired resource exactly once on every way out: ok, fail, timeout, stage "
+        "cancel, caller cancel",
+        "high",
+        "reliability",
+        check_clean_1,
+        {
+            "": "Resources are not released by the end of the run",
+            "registered-cleanup-not-run": "Registered cleanups have not run when the run is over",
+            "released-twice": "A cleanup runs twice",
+        },
+        "Connections, locks and files stay held after the run that took them.",
+        "Await every stage, cancelled ones included, before the run is reported as over.",
+        data_risk="medium",
+        availability_risk="high",
+        script=scripts.clean_1,
+    ),
+    Clause(
+        "CLEAN-2",
+        "CLEAN",
+        "let a cleanup that awaits finish (up to a stated grace), also when cancelled again "
+        "meanwhile",
+        "high",
+        "reliability",
+        check_clean_2,
+        {
+            "": "A cleanup is cut off",
+            "cleanup-not-awaited": "A run is over before its cleanups are",
+        },
+        "Half-done cleanups leave locks taken and transactions open.",
+        "Shield cleanups and bound them by the grace as a whole.",
+        effort="medium",
+        data_risk="medium",
+        availability_risk="medium",
+        script=scripts.clean_2,
+    ),
+    Clause(
+        "CLEAN-3",
+        "CLEAN",
+        "run cleanups in reverse order of acquisition, each once",
+        "medium",
+        "correctness",
+        check_clean_3,
+        {"": "Cleanups run in the wrong order"},
+        "What depends on a resource is cleaned up after the resource itself.",
+        "Keep cleanups on a stack.",
+        effort="trivial",
+    ),
+    Clause(
+        "CLEAN-4",
+        "CLEAN",
+        "go on after a cleanup that fails, and report the failure",
+        "medium",
+        "silent_failure",
+        check_clean_4,
+        {
+            "": "A failing cleanup is not handled",
+            "failure-not-reported": "A failed cleanup is not reported to the caller",
+        },
+        "A resource leaks and nobody is told.",
+        "Collect the exceptions of cleanups and attach them to the run's result or error.",
+        script=scripts.clean_4,
+    ),
+    Clause(
+        "CLEAN-5",
+        "CLEAN",
+        "leave nothing behind when the run is over: tasks, timers, threads, sockets, files, async "
+        "generators, unretrieved exceptions",
+        "high",
+        "reliability",
+        check_clean_5,
+        {
+            "": "Something is left behind when the run is over",
+            "stage-left-running": "A failed run is over while sibling stages are still running",
+            "task-left": "A task is left behind when the run is over",
+            "exception-unretrieved": "An exception of a stage is never retrieved",
+            "timer-left": "A timer is left behind when the run is over",
+            "asyncgen-left": "An async generator is left open when the run is over",
+        },
+        "What is left behind goes on working, holds memory, or hides a failure.",
+        "Await or cancel every task that the run created before it ends.",
+        data_risk="medium",
+        availability_risk="medium",
+        script=scripts.left_running,
+    ),
+    Clause(
+        "CLEAN-6",
+        "CLEAN",
+        "keep runs apart: the end of one run never runs or clears another's cleanups",
+        "critical",
+        "reliability",
+        check_clean_6,
+        {
+            "": "One run's end touches another run",
+            "ran-by-other-run": "One run's end runs another run's cleanups",
+            "cleared-by-other-run": "One run's end clears another run's cleanups",
+        },
+        "Resources are released while another request still uses them, or never.",
+        "Keep the cleanup registry in an object of the run, not of the pipeline.",
+        data_risk="high",
+        availability_risk="high",
+        script=scripts.clean_6,
+    ),
+)

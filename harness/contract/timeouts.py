@@ -1,0 +1,852 @@
+"""TIME: what an engine must do with timeouts."""
+
+from __future__ import annotations
+
+import math
+
+from harness.contract import scripts
+from harness.contract.clause import Clause, Judgement, Violation, holds, untested, violated
+from harness.contract.reading import CLOSE_S, Ran, Reading
+
+__all__ = ["TIME"]
+
+
+def _due(r: Reading, one: Ran) -> float | None:
+    """Return when the engine's timeout of this execution is due, or None."""
+    limit = r.usable_timeout(one.stage)
+    return None if limit is None else one.start_s + limit
+
+
+def _other_cause(r: Reading, one: Ran, before_s: float) -> bool:
+    """Say whether something else (a cancel, another stage's end) may end it before `before_s`."""
+    at, kind = r.first_cause(one.run)
+    if kind and r.time_of(at) <= before_s and not (kind == "fail" and at == one.end):
+        return True
+    return any(
+        other is not one and (due := _due(r, other)) is not None and due <= before_s - CLOSE_S
+        for other in r.executions(one.run)
+        if not other.ended or other.end_s >= (_due(r, other) or 0) - CLOSE_S
+    )
+
+
+def _ends_at_timeout(r: Reading, *, own_only: bool) -> Judgement:
+    """TIME-1 and TIME-7: a stage that outlives T is ended at T, and the engine says so."""
+    bad: list[Violation] = []
+    due_count = 0
+    for one in r.executions():
+        due = _due(r, one)
+        if due is None or (own_only and r.program.stage(one.stage).timeout_s is None):
+            continue
+        limit = due - one.start_s
+        if one.ended and one.end_s < due - CLOSE_S:
+            continue
+        if _other_cause(r, one, due - CLOSE_S):
+            continue
+        first = r.time_of(one.interrupts[0]) if one.interrupts else None
+        if first is not None and first < due - CLOSE_S:
+            continue  # ended too early: TIME-2
+        if first is None and one.ended and one.end_s <= due + r.tolerance_s:
+            continue  # a tie, TIME-2
+        due_count += 1
+        expected = f"stage {one.stage} is ended at its timeout of {limit:g} s"
+        if first is None:
+            if not one.ended and r.record.ended != "over":
+                actual = "it was never ended; the run hung"
+            elif not one.ended:
+                actual = "it was still running when the run was over"
+            else:
+                actual = f"it ran on and ended by itself after {one.end_s - one.start_s:g} s"
+            bad.append(
+                Violation(
+                    "not-ended",
+                    expected,
+                    actual,
+                    one.stage,
+                    r.task_location(one.stage),
+                    {"timeout_s": limit},
+                    (one.start,),
+                )
+            )
+        elif first > due + r.tolerance_s:
+            ran = first - one.start_s
+            bad.append(
+                Violation(
+                    "late",
+                    expected,
+                    f"it was ended after {ran:g} s",
+                    one.stage,
+                    r.any_location(one.run),
+                    {"timeout_s": limit, "ended_after_s": round(ran, 6)},
+                    (one.start, one.interrupts[0]),
+                )
+            )
+        else:
+            bad += _attribution(r, one, limit)
+    if not due_count:
+        return untested()
+    return violated(bad, timeouts_due=due_count)
+
+
+def _attribution(r: Reading, one: Ran, limit: float) -> list[Violation]:
+    outcome = r.outcome(one.run)
+    if outcome is None or r.runs[one.run].cancels:
+        return []
+    told = [f for f in outcome.failures if f.kind == "timeout"]
+    if any(f.stage == one.stage and _same(f.timeout_s, limit) for f in told):
+        return []
+    at = (one.start, one.interrupts[0])
+    where = outcome.raised.location if outcome.raised else ""
+    expected = f"the engine says that stage {one.stage} timed out after {limit:g} s"
+    mine = [f for f in outcome.failures if f.stage == one.stage]
+    if not mine and any(f.stage not in (None, one.stage) for f in outcome.failures):
+        return []  # another failure of the same tick is reported instead: PART-4
+    if not mine:
+        named = told[0].message if told else f"the run ended {outcome.status}"
+        return [Violation("stage-not-named", expected, named, one.stage, where, {}, at)]
+    if mine[0].kind != "timeout":
+        actual = f"it reports: {mine[0].message}"
+        return [Violation("not-called-timeout", expected, actual, one.stage, where, {}, at)]
+    actual = f"it names {mine[0].timeout_s} s" if mine[0].timeout_s is not None else "no T named"
+    return [Violation("timeout-not-named", expected, actual, one.stage, where, {}, at)]
+
+
+def _same(a: float | None, b: float) -> bool:
+    return a is not None and abs(a - b) < 1e-3
+
+
+def check_time_1(r: Reading) -> Judgement:
+    return _ends_at_timeout(r, own_only=False) if r.sound else untested()
+
+
+def check_time_2(r: Reading) -> Judgement:
+    if not r.sound:
+        return untested()
+    bad: list[Violation] = []
+    tested = ties = 0
+    for one in r.executions():
+        due = _due(r, one)
+        outcome = r.outcome(one.run)
+        if due is None or outcome is None:
+            continue
+        limit = due - one.start_s
+        at = (one.start, one.end)
+        if one.interrupts and not one.swallowed:
+            first = r.time_of(one.interrupts[0])
+            if first < due - CLOSE_S and not _other_cause(r, one, first + CLOSE_S):
+                tested += 1
+                bad.append(
+                    Violation(
+                        "ended-early",
+                        f"stage {one.stage} may run for {limit:g} s",
+                        f"it was interrupted after {first - one.start_s:g} s",
+                        one.stage,
+                        r.any_location(one.run),
+                        {"timeout_s": limit},
+                        at,
+                    )
+                )
+            continue
+        if one.how not in ("ok", "skip") or one.end_s > due + r.tolerance_s:
+            continue
+        tested += 1
+        report = outcome.stages.get(one.stage)
+        timed_out = any(
+            f.stage == one.stage and f.kind == "timeout" for f in outcome.failures
+        ) or (report is not None and report.status == "timed_out")
+        completed = report is not None and report.status in ("completed", "skipped")
+        spent = f"stage {one.stage} finished after {one.end_s - one.start_s:g} of {limit:g} s"
+        if one.end_s < due - CLOSE_S:
+            if timed_out:
+                bad.append(
+                    Violation(
+                        "timed-out-though-finished",
+                        f"{spent} and counts as completed",
+                        "the engine says that it timed out",
+                        one.stage,
+                        r.any_location(one.run),
+                        {"timeout_s": limit},
+                        at,
+                    )
+                )
+            continue
+        ties += 1
+        if timed_out and completed:
+            bad.append(_tie(one, spent, "both-verdicts", "it counts as completed and timed out"))
+        elif not timed_out and not completed and outcome.status == "ok":
+            bad.append(_tie(one, spent, "no-verdict", "it counts as neither"))
+    if not tested:
+        return untested()
+    return violated(bad, finished_in_time=tested, ties=ties)
+
+
+def _tie(one: Ran, spent: str, shape: str, actual: str) -> Violation:
+    return Violation(
+        shape, f"{spent} and has one verdict", actual, one.stage, "", {}, (one.start, one.end)
+    )
+
+
+def check_time_3(r: Reading) -> Judgement:
+    if not r.sound:
+        return untested()
+    bad: list[Violation] = []
+    siblings = 0
+    policy = r.policy()
+    for run, facts in r.runs.items():
+        ones = r.executions(run)
+        gone = [one for one in ones if r.by_timeout(one)]
+        if not gone or facts.cancels or not facts.over:
+            continue
+        first = min(gone, key=lambda one: one.interrupts[0])
+        since = first.interrupts[0]
+        for one in ones:
+            if one is first or not r.overlaps(one, since) or one in gone:
+                continue
+            siblings += 1
+            bad += _sibling(r, one, first, since, policy)
+    if not siblings:
+        return untested()
+    return violated(bad, siblings_running=siblings)
+
+
+def _sibling(r: Reading, one: Ran, first: Ran, since: int, policy: str) -> list[Violation]:
+    facts = r.runs[one.run]
+    timed = f"when stage {first.stage} timed out"
+    at = (since, one.start, facts.end)
+    outcome = r.outcome(one.run)
+    reported = outcome is not None and one.stage in outcome.still_running
+    if not one.ended or one.end > facts.end:
+        if one.swallowed and reported:
+            return []
+        return [
+            Violation(
+                "sibling-left-running",
+                f"stage {one.stage}, running {timed}, has ended when the run is over",
+                "the run was over while it was still running",
+                one.stage,
+                r.task_location(one.stage),
+                {},
+                at,
+            )
+        ]
+    fate = [i for i in one.interrupts if i > since]
+    natural = one.end_s > r.time_of(since) + r.tolerance_s and not fate
+    if policy == "cancel" and natural:
+        return [
+            Violation(
+                "sibling-not-cancelled",
+                f"stage {one.stage} is cancelled {timed} (declared policy)",
+                "it ran on to its own end",
+                one.stage,
+                "",
+                {},
+                at,
+            )
+        ]
+    if policy == "continue" and fate and one.how == "cancelled" and not r.by_timeout(one):
+        return [
+            Violation(
+                "sibling-cancelled",
+                f"stage {one.stage} goes on {timed} (declared policy)",
+                "it was cancelled",
+                one.stage,
+                "",
+                {},
+                at,
+            )
+        ]
+    return []
+
+
+def check_time_4(r: Reading) -> Judgement:
+    if not r.sound:
+        return untested()
+    bad: list[Violation] = []
+    expired = own_errors = 0
+    for scope in r.scopes:
+        due = scope.at_s + scope.seconds
+        if scope.leaked >= 0 and r.time_of(scope.leaked) < due - CLOSE_S:
+            continue  # a TimeoutError of something else passed through
+        if scope.expired >= 0:
+            expired += 1
+            if scope.expired_s < due - CLOSE_S:
+                bad.append(_scope_bad(r, scope.stage, scope.label, "expired-early", scope.at))
+    for one in r.executions():
+        outcome = r.outcome(one.run)
+        if outcome is None or r.runs[one.run].cancels:
+            continue
+        mine = [s for s in r.scopes if (s.run, s.stage) == (one.run, one.stage)]
+        inner = any(s.expired >= 0 for s in mine)
+        limit = r.usable_timeout(one.stage)
+        in_time = limit is None or one.end_s < one.start_s + limit - CLOSE_S
+        if not one.ended or one.interrupts or not in_time:
+            continue
+        own_error = one.how == "raise:TimeoutError"
+        own_errors += own_error
+        claims = [
+            f
+            for f in outcome.failures
+            if f.stage == one.stage and f.kind == "timeout" and f.timeout_s is not None
+        ]
+        if own_error and claims:
+            bad.append(
+                Violation(
+                    "own-timeout-taken-for-engines",
+                    f"stage {one.stage} failed by a TimeoutError of its own code, after "
+                    f"{one.end_s - one.start_s:g} s",
+                    f"the engine says: {claims[0].message}",
+                    one.stage,
+                    r.any_location(one.run),
+                    {"claimed_timeout_s": claims[0].timeout_s},
+                    (one.start, one.end),
+                )
+            )
+        elif inner and one.how == "ok" and claims:
+            bad.append(_scope_bad(r, one.stage, mine[0].label, "inner-taken-for-outer", one.end))
+        elif inner and one.how == "ok" and _only_failure(outcome, one.stage):
+            bad.append(_scope_bad(r, one.stage, mine[0].label, "outer-scope-broken", one.end))
+    if not expired and not own_errors:
+        return untested()
+    return violated(bad, inner_timeouts=expired, own_timeout_errors=own_errors)
+
+
+def _only_failure(outcome: object, stage: str) -> bool:
+    failures = getattr(outcome, "failures", ())
+    return bool(failures) and all(f.stage == stage for f in failures)
+
+
+def _scope_bad(r: Reading, stage: str, label: str, shape: str, at: int) -> Violation:
+    says = {
+        "expired-early": "it expired before its time",
+        "inner-taken-for-outer": "the engine took it for the stage's own timeout",
+        "outer-scope-broken": "the stage went on and finished, but the engine says it failed",
+    }
+    return Violation(
+        shape,
+        f"the inner timeout {label} of stage {stage} ends only its own block",
+        says[shape],
+        stage,
+        "",
+        {},
+        (at,),
+    )
+
+
+def _is_bad(limit: object) -> bool:
+    return (
+        isinstance(limit, bool)
+        or not isinstance(limit, (int, float))
+        or math.isnan(limit)
+        or limit < 0
+    )
+
+
+def check_time_5(r: Reading) -> Judgement:
+    if r.record.journal.overflowed:
+        return untested()
+    odd = {
+        s.name: t for s in r.program.stages if (t := r.timeout_of(s.name)) is not None and not t > 0
+    }
+    if not odd:
+        return untested()
+    refusal = r.record.build_error
+    outcomes = list(r.record.outcomes.values())
+    if refusal is None and not r.ran and outcomes and outcomes[0].raised is not None:
+        refusal = outcomes[0].raised.message
+    own = [s for s in odd if r.program.stage(s).timeout_s is not None]
+    if refusal is not None:
+        unnamed = [s for s in own if s not in refusal]
+        if unnamed and any(_is_bad(odd[s]) for s in unnamed):
+            return violated(
+                [
+                    Violation(
+                        "refusal-names-no-stage",
+                        f"the refusal of a timeout of {odd[unnamed[0]]} names the stage",
+                        f"it says: {refusal[:200]}",
+                        unnamed[0],
+                    )
+                ],
+                odd_timeouts=len(odd),
+            )
+        return holds(odd_timeouts=len(odd))
+    bad: list[Violation] = []
+    for stage, limit in odd.items():
+        if _is_bad(limit):
+            bad.append(
+                Violation(
+                    "bad-timeout-accepted",
+                    f"a timeout of {limit} is refused",
+                    "the pipeline was built and run with it",
+                    stage,
+                )
+            )
+            continue
+        for one in r.executions():
+            if one.stage != stage or _other_cause(r, one, one.start_s):
+                continue
+            ran = (one.end_s if one.ended else r.record.took_s) - one.start_s
+            cut = bool(one.interrupts) and (
+                r.time_of(one.interrupts[0]) <= one.start_s + r.tolerance_s
+            )
+            if not cut and (ran > r.tolerance_s or not one.ended):
+                bad.append(
+                    Violation(
+                        "zero-means-none",
+                        f"stage {stage} with a timeout of 0 ends at once, or is refused at build",
+                        f"it ran for {ran:g} s as if it had no timeout",
+                        stage,
+                        "",
+                        {"ran_s": round(ran, 6)},
+                        (one.start, one.end),
+                    )
+                )
+    return violated(bad, odd_timeouts=len(odd))
+
+
+MANY = 5
+
+
+def check_time_6(r: Reading) -> Judgement:
+    if not r.sound:
+        return untested()
+    due = [
+        one
+        for one in r.executions()
+        if (at := _due(r, one)) is not None
+        and not (one.ended and not one.interrupts and one.end_s <= at + r.tolerance_s)
+        and not r.runs[one.run].cancels
+    ]
+    scopes = [
+        s
+        for s in r.scopes
+        if s.left < 0 and not any(one.interrupts for one in r.ran.get((s.run, s.stage), ()))
+    ]
+    if max(len(due), len(scopes)) < MANY:
+        return untested()
+    bad: list[Violation] = []
+    late = [
+        one
+        for one in due
+        if not one.interrupts
+        or r.time_of(one.interrupts[0]) > one.start_s + (r.timeout_of(one.stage) or 0) + r.tolerance_s
+    ]
+    if late:
+        bad.append(
+            Violation(
+                "some-not-fired",
+                f"each of {len(due)} concurrent timeouts ends its stage in time",
+                f"{len(due) - len(late)} of {len(due)} did",
+                late[0].stage,
+                r.task_location(late[0].stage),
+                {"fired": len(due) - len(late), "due": len(due)},
+                tuple(one.start for one in late[:5]),
+            )
+        )
+    twice = [one for one in due if len(one.interrupts) > 1 and not one.swallowed]
+    if twice:
+        bad.append(
+            Violation(
+                "fired-twice",
+                "a timeout reaches its stage once",
+                f"{len(twice)} of {len(due)} stages were interrupted more than once",
+                twice[0].stage,
+                "",
+                {"twice": len(twice), "due": len(due)},
+                tuple(twice[0].interrupts[:5]),
+            )
+        )
+    off = [s for s in scopes if s.expired < 0 or s.expired_s > s.at_s + s.seconds + r.tolerance_s]
+    # A scope's own block may take time to clean up before it counts as expired.
+    off = [s for s in off if s.expired < 0]
+    if off and len(scopes) >= MANY:
+        bad.append(
+            Violation(
+                "some-not-fired",
+                f"each of {len(scopes)} concurrent timeouts ends its block",
+                f"{len(scopes) - len(off)} of {len(scopes)} did",
+                off[0].stage,
+                r.task_location(off[0].stage),
+                {"fired": len(scopes) - len(off), "due": len(scopes)},
+                tuple(s.at for s in off[:5]),
+            )
+        )
+    return violated(bad, timeouts_due=max(len(due), len(scopes)))
+
+
+def check_time_7(r: Reading) -> Judgement:
+    if not r.sound:
+        return untested()
+    judged = _ends_at_timeout(r, own_only=True)
+    declared = {s.name: s.timeout_s for s in r.program.stages if s.timeout_s is not None}
+    bad = list(judged.violations)
+    for run in r.runs:
+        outcome = r.outcome(run)
+        if outcome is None or not declared:
+            continue
+        shown = outcome.timeouts or {}
+        for stage, limit in declared.items():
+            if not _same(shown.get(stage), limit):
+                bad.append(
+                    Violation(
+                        "not-in-description",
+                        f"the pipeline's description shows {limit:g} s for stage {stage}",
+                        f"it shows {shown.get(stage)}",
+                        stage,
+                    )
+                )
+    if judged.verdict == "untested":
+        return judged
+    return violated(bad, **dict(judged.figures))
+
+
+def check_time_8(r: Reading) -> Judgement:
+    if not r.sound:
+        return untested()
+    limits = {
+        (stage.name, one.args["tool"]): one.args
+        for stage, one in r.program.walk()
+        if one.op == "call" and isinstance(one.args["timeout_s"], float)
+    }
+    bad: list[Violation] = []
+    due_count = 0
+    begun: dict[tuple[str, str, object], tuple[int, float]] = {}
+    for i, e in enumerate(r.entries):
+        if e.kind == "call.begin":
+            begun[e.run, e.stage, e.detail] = (i, e.at_s)
+        elif e.kind == "call.end":
+            tool, number, how = e.detail
+            args = limits.get((e.stage, tool))
+            start = begun.pop((e.run, e.stage, (tool, number)), None)
+            if args is None or start is None or isinstance(args["seconds"], tuple):
+                continue
+            limit = args["timeout_s"]
+            if args["seconds"] <= limit + r.tolerance_s or how == "cancelled":
+                continue
+            due_count += 1
+            took = e.at_s - start[1]
+            allowed = limit + r.tolerance_s + (_longest(args["cleanup_s"]) + r.tolerance_s)
+            if how != "timeout" or took > allowed:
+                bad.append(
+                    Violation(
+                        "tool-timeout-not-kept",
+                        f"a call of {tool} ends at its own timeout of {limit:g} s",
+                        f"it ended {how} after {took:g} s",
+                        e.stage,
+                        "",
+                        {"timeout_s": limit, "took_s": round(took, 6)},
+                        (start[0], i),
+                    )
+                )
+    return violated(bad, calls_due=due_count) if due_count else untested()
+
+
+def _longest(duration: float | tuple[float, ...]) -> float:
+    return max(duration) if isinstance(duration, tuple) else duration
+
+
+def check_time_9(r: Reading) -> Judgement:
+    if not r.sound:
+        return untested()
+    bad: list[Violation] = []
+    outlived = silent = 0
+    for one in r.executions():
+        idle = r.program.stage(one.stage).idle_timeout_s
+        if idle is None or idle <= 0 or r.runs[one.run].cancels:
+            continue
+        beats = [one.start_s] + [
+            e.at_s for e in r.record.journal.of("heartbeat", run=one.run, stage=one.stage)
+        ]
+        end = r.time_of(one.interrupts[0]) if one.interrupts else one.end_s
+        if not one.ended and not one.interrupts:
+            end = r.record.took_s
+        marks = [*beats, end]
+        gap_at = next(
+            (a for a, b in zip(marks, marks[1:], strict=False) if b - a > idle + r.tolerance_s),
+            None,
+        )
+        if one.interrupts:
+            silent += 1
+            last = max(b for b in beats if b <= end)
+            if end < last + idle - CLOSE_S and not _other_cause(r, one, end):
+                bad.append(_idle(one, "ended-though-alive", f"it was ended {end - last:g} s after"))
+                continue
+        if gap_at is not None:
+            silent += 1
+            bad.append(_idle(one, "silent-not-ended", "it ran on without a heartbeat"))
+        elif not one.interrupts and end - one.start_s > idle + r.tolerance_s:
+            outlived += 1
+    if not outlived and not silent:
+        return untested()
+    return violated(bad, outlived_by_heartbeat=outlived, silent_stages=silent)
+
+
+def _idle(one: Ran, shape: str, actual: str) -> Violation:
+    return Violation(
+        shape,
+        f"stage {one.stage} lives while it heartbeats and is ended when it stops",
+        f"{actual} (a heartbeat)" if shape == "ended-though-alive" else actual,
+        one.stage,
+        "",
+        {},
+        (one.start, one.end),
+    )
+
+
+def check_time_10(r: Reading) -> Judgement:
+    if not r.sound:
+        return untested()
+    bad: list[Violation] = []
+    due_count = 0
+    for (run, stage), ones in r.ran.items():
+        parent_run = run.rsplit("/", 1)[0]
+        if run in r.runs or parent_run not in r.runs:
+            continue
+        for child in ones:
+            parents = [
+                p
+                for p in r.executions(parent_run)
+                if p.start < child.start and (p.end < 0 or p.end > child.start)
+            ]
+            dues = [(_due(r, p), p) for p in parents if _spawns(r, p.stage)]
+            for due, parent in dues:
+                if due is None or (child.ended and child.end_s < due - CLOSE_S):
+                    continue
+                due_count += 1
+                cut = r.time_of(child.interrupts[0]) if child.interrupts else None
+                if cut is None or cut > due + r.tolerance_s:
+                    actual = "it ran on" if cut is None else f"it was ended {cut - due:g} s later"
+                    bad.append(
+                        Violation(
+                            "deadline-not-handed-down",
+                            f"stage {stage} of the subpipeline ends with the deadline of "
+                            f"{parent.stage}",
+                            actual,
+                            stage,
+                            r.task_location(stage),
+                            {},
+                            (parent.start, child.start),
+                        )
+                    )
+    return violated(bad, child_deadlines_due=due_count) if due_count else untested()
+
+
+def _spawns(r: Reading, stage: str) -> bool:
+    return any(s.name == stage and one.op == "subpipeline" for s, one in r.program.walk())
+
+
+def check_time_11(r: Reading) -> Judgement:
+    if not r.sound:
+        return untested()
+    bad: list[Violation] = []
+    due_count = 0
+    for one in r.executions():
+        due = _due(r, one)
+        began = r.record.journal.of("thread.begin", run=one.run, stage=one.stage)
+        if due is None or not began or r.runs[one.run].cancels:
+            continue
+        done_s = began[0].at_s + began[0].detail
+        if done_s <= due + r.tolerance_s or _other_cause(r, one, due):
+            continue
+        due_count += 1
+        facts = r.runs[one.run]
+        at = (one.start, facts.end)
+        bound = due + r.plan.cleanup_grace_s + r.tolerance_s
+        if not facts.over or (facts.end_s >= done_s - CLOSE_S and done_s > bound):
+            bad.append(
+                Violation(
+                    "hung-on-thread",
+                    f"the run goes on when stage {one.stage} times out, though its thread works on",
+                    "the run waited for the thread",
+                    one.stage,
+                    r.task_location(one.stage),
+                    {},
+                    at,
+                )
+            )
+            continue
+        outcome = r.outcome(one.run)
+        still = facts.end_s < done_s - CLOSE_S
+        if still and (outcome is None or one.stage not in outcome.still_running):
+            bad.append(
+                Violation(
+                    "thread-not-reported",
+                    f"the engine says that the thread of stage {one.stage} is still running",
+                    "it says nothing of it",
+                    one.stage,
+                    r.any_location(one.run),
+                    {},
+                    at,
+                )
+            )
+    return violated(bad, threads_past_timeout=due_count) if due_count else untested()
+
+
+TIME: tuple[Clause, ...] = (
+    Clause(
+        "TIME-1",
+        "TIME",
+        "end a stage that outlives its timeout T at T, and say which stage and which T",
+        "high",
+        "reliability",
+        check_time_1,
+        {
+            "": "A stage outlives its timeout",
+            "late": "A timeout fires late",
+            "stage-not-named": "A timeout is reported without the stage's name",
+            "timeout-not-named": "A timeout is reported without its value",
+            "not-called-timeout": "A timeout is reported as some other failure",
+        },
+        "A stage that hangs holds its run, and what the run holds, for as long as it likes.",
+        "Run every stage under a deadline and carry stage name and timeout in the error.",
+        needs=frozenset({"stage_timeout"}),
+        availability_risk="high",
+        workaround="Put asyncio.timeout() around the work inside the stage.",
+        script=scripts.time_1,
+    ),
+    Clause(
+        "TIME-2",
+        "TIME",
+        "leave a stage that finishes before T alone, and give one that finishes in the very tick "
+        "in which T expires one verdict",
+        "high",
+        "correctness",
+        check_time_2,
+        {"": "A stage that finished in time is treated as timed out"},
+        "Finished work is thrown away, or counted twice.",
+        "Decide by what happened first, in one place.",
+        needs=frozenset({"stage_timeout"}),
+        data_risk="medium",
+    ),
+    Clause(
+        "TIME-3",
+        "TIME",
+        "apply the declared policy to siblings of a timed-out stage, and await what it cancels",
+        "high",
+        "reliability",
+        check_time_3,
+        {
+            "": "Siblings of a timed-out stage are not treated as declared",
+            "sibling-left-running": "A timeout ends the run while sibling stages are still running",
+        },
+        "Stages work on, and touch the outside world, after their run was reported as over.",
+        "Cancel the sibling tasks and await them before the run's error is raised.",
+        needs=frozenset({"stage_timeout"}),
+        data_risk="high",
+        availability_risk="medium",
+        script=scripts.left_running,
+    ),
+    Clause(
+        "TIME-4",
+        "TIME",
+        "attribute nested timeouts to the innermost scope that expired, and leave the outer "
+        "scope usable",
+        "high",
+        "correctness",
+        check_time_4,
+        {
+            "": "An inner timeout is taken for an outer one",
+            "own-timeout-taken-for-engines": "A TimeoutError of the stage's own code is reported "
+            "as the engine's timeout",
+        },
+        "Operators look for a slow stage where a fast one failed.",
+        "Ask the timeout scope whether it expired instead of catching TimeoutError.",
+        script=scripts.time_4,
+    ),
+    Clause(
+        "TIME-5",
+        "TIME",
+        'treat a timeout of zero as "expires at once" or refuse it at build, and refuse negative, '
+        "NaN and non-numbers with an error that names the stage",
+        "medium",
+        "correctness",
+        check_time_5,
+        {
+            "": "An unusable timeout is accepted",
+            "zero-means-none": "A timeout of zero switches the timeout off",
+        },
+        "A wrong configuration value silently removes the protection it was meant to set.",
+        "Validate timeouts when the pipeline is built or the run is started.",
+        effort="trivial",
+        availability_risk="medium",
+        script=scripts.time_5,
+    ),
+    Clause(
+        "TIME-6",
+        "TIME",
+        "fire N concurrent timeouts exactly once each, within tolerance",
+        "high",
+        "reliability",
+        check_time_6,
+        {"": "Some of many concurrent timeouts do not fire once each"},
+        "Under load some stages are never ended, or are cancelled again while they clean up.",
+        "Give each stage a timeout scope of its own.",
+        availability_risk="high",
+    ),
+    Clause(
+        "TIME-7",
+        "TIME",
+        "let each stage declare its own timeout, visible in the pipeline's description",
+        "medium",
+        "reliability",
+        check_time_7,
+        {"": "A stage's own timeout is not kept or not shown"},
+        "Timeouts cannot be reviewed where stages are declared.",
+        "Take a timeout where a stage is declared and show it in the description.",
+        needs=frozenset({"stage_timeout_each"}),
+    ),
+    Clause(
+        "TIME-8",
+        "TIME",
+        "let each tool call declare its own timeout, inside the stage's",
+        "medium",
+        "reliability",
+        check_time_8,
+        {"": "A tool call's own timeout is not kept"},
+        "One slow tool uses up the time of all others in its stage.",
+        "Take a timeout for each tool call and enforce it around the handler.",
+        needs=frozenset({"tool_timeout"}),
+    ),
+    Clause(
+        "TIME-9",
+        "TIME",
+        "let a stage that heartbeats outlive its idle timeout, and end one that stops",
+        "medium",
+        "reliability",
+        check_time_9,
+        {"": "An idle timeout does not follow heartbeats"},
+        "Long work cannot be told from hung work.",
+        "Offer a heartbeat that moves an idle deadline.",
+        effort="medium",
+        needs=frozenset({"heartbeat"}),
+    ),
+    Clause(
+        "TIME-10",
+        "TIME",
+        "hand the remaining deadline down to subpipelines",
+        "medium",
+        "reliability",
+        check_time_10,
+        {"": "A subpipeline outlives the deadline of the stage that runs it"},
+        "Child runs go on when nobody waits for them any more.",
+        "Run the child under the parent's deadline.",
+        needs=frozenset({"subpipeline", "stage_timeout"}),
+        availability_risk="medium",
+    ),
+    Clause(
+        "TIME-11",
+        "TIME",
+        "time out a stage that blocks in a worker thread without hanging the run, and report the "
+        "thread still running",
+        "medium",
+        "reliability",
+        check_time_11,
+        {
+            "": "A stage that blocks in a thread is not timed out",
+            "thread-not-reported": "A thread that outlives its stage's timeout is not reported",
+        },
+        "Threads pile up unseen until the pool is exhausted.",
+        "Keep account of jobs handed to threads and name those left in the error.",
+        effort="medium",
+        needs=frozenset({"stage_timeout"}),
+        availability_risk="medium",
+    ),
+)

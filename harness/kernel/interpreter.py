@@ -1,0 +1,631 @@
+"""The interpreter: turns a stage's steps into the coroutine that an engine's stage awaits.
+
+Steps are compiled once a program into closures, so that a run pays for awaiting only.
+Stage bodies are written as a careful user would write them: resources in `finally`,
+generators closed, tasks awaited. What goes wrong around them is then the engine's doing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+from harness.kernel.journal import Journal
+from harness.kernel.loop import ThreadJob
+from harness.kernel.plan import Plan
+from harness.kernel.port import StagePort, Verdict
+from harness.kernel.program import Program, Stage
+from harness.kernel.steps import Step
+from harness.kernel.tape import Tape
+
+__all__ = ["Execution", "ProgramBodies", "StageFault", "ToolMock", "World"]
+
+Op = Callable[["Execution"], Awaitable[Verdict | None]]
+
+ERROR_TYPES: Mapping[str, type[BaseException]] = {
+    "ValueError": ValueError,
+    "RuntimeError": RuntimeError,
+    "KeyError": KeyError,
+    "OSError": OSError,
+    "TimeoutError": TimeoutError,
+    "CancelledError": asyncio.CancelledError,
+}
+
+
+class StageFault(Exception):
+    """What a cleanup raises when the program tells it to fail."""
+
+
+class ToolMock(Protocol):
+    """The mock behind `call` steps; simulated and live twins have this shape."""
+
+    async def __call__(self, ex: Execution, args: Mapping[str, Any], number: int) -> Any: ...
+
+
+class World:
+    """What all stage bodies of one laboratory run share."""
+
+    __slots__ = ("calls", "fault_error", "journal", "now", "plan", "stage_tasks", "tape", "tool")
+
+    def __init__(
+        self, journal: Journal, tape: Tape, plan: Plan, now: Callable[[], float], tool: ToolMock
+    ) -> None:
+        self.journal = journal
+        self.tape = tape
+        self.plan = plan
+        self.now = now
+        self.tool = tool
+        self.calls: dict[tuple[str, str], int] = {}
+        self.stage_tasks: dict[Any, str] = {}
+
+    def call_number(self, run: str, tool: str) -> int:
+        number = self.calls[run, tool] = self.calls.get((run, tool), 0) + 1
+        return number
+
+    def fault_for(self, tool: str, number: int) -> str | None:
+        """Return the error name that the plan's faults give to this call, or None."""
+        for fault in self.plan.faults:
+            if fault.tool == tool and (
+                number == fault.nth or (fault.onwards and number > fault.nth)
+            ):
+                return fault.error
+        return None
+
+
+class Execution:
+    """One execution of one stage: where its steps read and note things."""
+
+    __slots__ = ("items", "port", "released", "run", "stage", "tasks", "world")
+
+    def __init__(self, world: World, stage: str, port: StagePort) -> None:
+        self.world = world
+        self.stage = stage
+        self.port = port
+        self.run = port.run
+        self.items: list[Any] = []
+        self.released: set[str] = set()
+        self.tasks: list[asyncio.Task[Any]] = []
+
+    def note(self, kind: str, detail: Any = None) -> None:
+        world = self.world
+        world.journal.add(world.now(), self.run, self.stage, kind, detail)
+
+    def seconds(self, duration: float | tuple[float, ...]) -> float:
+        """Return a duration, chosen by the tape where the step lists several."""
+        if isinstance(duration, tuple):
+            return duration[self.world.tape.choose("durations", len(duration))]
+        return duration
+
+
+class ProgramBodies:
+    """The stage bodies of one program; `world` is set anew for each run."""
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self._worlds: list[World] = []
+        self._blocks = {stage.name: compile_block(stage.steps) for stage in program.stages}
+        self._children: dict[int, ProgramBodies] = {}
+
+    @property
+    def world(self) -> World:
+        return self._worlds[-1]
+
+    def enter(self, world: World) -> None:
+        """Let the bodies note into `world` from now on."""
+        self._worlds[:] = [world]
+
+    def child(self, program: Program) -> ProgramBodies:
+        """Return the bodies of a subpipeline's program; they share this one's world."""
+        found = self._children.get(id(program))
+        if found is None:
+            found = self._children[id(program)] = ProgramBodies(program)
+            found._worlds = self._worlds
+        return found
+
+    def body(self, stage: str) -> Callable[[StagePort], Awaitable[Verdict]]:
+        """Return the async callable that an adapter puts inside its engine's stage."""
+        block = self._blocks[stage]
+        worlds = self._worlds
+
+        async def stage_body(port: StagePort) -> Verdict:
+            world = worlds[0]
+            ex = Execution(world, stage, port)
+            world.stage_tasks[asyncio.current_task()] = stage
+            note = ex.note
+            note("stage.start")
+            try:
+                verdict = await block(ex)
+            except asyncio.CancelledError:
+                note("stage.end", "cancelled")
+                raise
+            except BaseException as exc:
+                note("stage.end", f"raise:{type(exc).__name__}")
+                raise
+            if verdict is None:
+                verdict = Verdict("ok")
+            note("stage.end", verdict.kind)
+            return verdict
+
+        return stage_body
+
+
+def compile_block(steps: Sequence[Step]) -> Op:
+    """Compile a list of steps into one coroutine function.
+
+    A resource is held from its `acquire` to the end of the block: what follows it is
+    compiled as the inner block of a `try`/`finally`.
+    """
+    ops: list[Op] = []
+    for i, one in enumerate(steps):
+        if one.op == "acquire":
+            ops.append(_acquire(one, compile_block(steps[i + 1 :])))
+            break
+        if one.op == "spawn":
+            ops.append(_spawn(one, compile_block(steps[i + 1 :])))
+            break
+        ops.append(_COMPILERS[one.op](one))
+    if len(ops) == 1:
+        single = ops[0]
+
+        async def one_op(ex: Execution) -> Verdict | None:
+            if ex.world.tape.active("yields"):
+                await _extra_yields(ex)
+            return await single(ex)
+
+        return one_op
+
+    async def block(ex: Execution) -> Verdict | None:
+        yields = ex.world.tape.active("yields")
+        for op in ops:
+            if yields:
+                await _extra_yields(ex)
+            verdict = await op(ex)
+            if verdict is not None:
+                return verdict
+        return None
+
+    return block
+
+
+async def _extra_yields(ex: Execution) -> None:
+    try:
+        for _ in range((0, 0, 1, 2)[ex.world.tape.choose("yields", 4)]):
+            await asyncio.sleep(0)
+    except asyncio.CancelledError:
+        ex.note("interrupt")
+        raise
+
+
+def _sleep(one: Step) -> Op:
+    duration = one.args["seconds"]
+
+    async def op(ex: Execution) -> None:
+        try:
+            await asyncio.sleep(ex.seconds(duration))
+        except asyncio.CancelledError:
+            ex.note("interrupt")
+            raise
+
+    return op
+
+
+def _yield(one: Step) -> Op:
+    times = one.args["times"]
+
+    async def op(_ex: Execution) -> None:
+        try:
+            for _ in range(times):
+                await asyncio.sleep(0)
+        except asyncio.CancelledError:
+            ex.note("interrupt")
+            raise
+
+    return op
+
+
+async def _clean(ex: Execution, name: str, cleanup_s: float | None, fails: bool) -> None:
+    """Release a resource, noting apart: begun, ended, cut short by a cancel, failed."""
+    note = ex.note
+    note("release.begin", name)
+    if cleanup_s is not None:
+        try:
+            await asyncio.sleep(cleanup_s)
+        except asyncio.CancelledError:
+            note("release.cut", name)
+            raise
+    if fails:
+        note("release.fail", name)
+        raise StageFault(f"cleanup of {name} failed")
+    note("release.end", name)
+
+
+def _acquire(one: Step, rest: Op) -> Op:
+    name, fails = one.args["name"], one.args["fails"]
+    duration = one.args["cleanup_s"]
+    asynchronous = one.args["cleanup"] == "async"
+
+    async def op(ex: Execution) -> Verdict | None:
+        ex.note("acquire", name)
+        ex.released.discard(name)
+        try:
+            return await rest(ex)
+        finally:
+            if name not in ex.released:
+                await _clean(ex, name, ex.seconds(duration) if asynchronous else None, fails)
+
+    return op
+
+
+def _release(one: Step) -> Op:
+    name = one.args["name"]
+
+    async def op(ex: Execution) -> None:
+        ex.released.add(name)
+        await _clean(ex, name, None, False)
+
+    return op
+
+
+def _using(one: Step) -> Op:
+    name, fails, duration = one.args["name"], one.args["fails"], one.args["cleanup_s"]
+    body = compile_block(one.args["steps"])
+
+    @contextlib.asynccontextmanager
+    async def resource(ex: Execution) -> AsyncIterator[None]:
+        ex.note("acquire", name)
+        try:
+            yield
+        finally:
+            await _clean(ex, name, ex.seconds(duration), fails)
+
+    async def op(ex: Execution) -> Verdict | None:
+        async with resource(ex):
+            return await body(ex)
+
+    return op
+
+
+def _cleanup(one: Step) -> Op:
+    name, fails, duration = one.args["name"], one.args["fails"], one.args["cleanup_s"]
+
+    async def op(ex: Execution) -> None:
+        seconds = ex.seconds(duration)
+
+        async def release() -> None:
+            await _clean(ex, name, seconds, fails)
+
+        ex.note("register", name)
+        ex.port.cleanup(name, release)
+
+    return op
+
+
+def _generate(one: Step) -> Op:
+    name, items, every = one.args["name"], one.args["items"], one.args["every_s"]
+
+    async def source(ex: Execution) -> AsyncIterator[int]:
+        ex.note("acquire", name)
+        try:
+            for i in range(items):
+                try:
+                    await asyncio.sleep(ex.seconds(every))
+                except asyncio.CancelledError:
+                    ex.note("interrupt")
+                    raise
+                yield i
+        finally:
+            await _clean(ex, name, None, False)
+
+    async def op(ex: Execution) -> None:
+        async with contextlib.aclosing(source(ex)) as stream:  # type: ignore[type-var]
+            async for item in stream:
+                ex.items.append(item)
+                ex.note("item", item)
+
+    return op
+
+
+def _chunk(one: Step) -> Op:
+    value = one.args["value"]
+
+    async def op(ex: Execution) -> None:
+        ex.note("chunk", value)
+        handed = ex.port.chunk(value)
+        if handed is not None and hasattr(handed, "__await__"):
+            await handed
+
+    return op
+
+
+def _emit(one: Step) -> Op:
+    type_, data = one.args["type"], one.args["data"]
+
+    async def op(ex: Execution) -> None:
+        ex.note("emit", type_)
+        sent = ex.port.emit(type_, data)
+        if sent is not None and hasattr(sent, "__await__"):
+            await sent
+
+    return op
+
+
+def _read(one: Step) -> Op:
+    stage, key = one.args["stage"], one.args["key"]
+
+    async def op(ex: Execution) -> None:
+        value = ex.port.read(stage, key)
+        ex.note("read", (stage, key, value))
+
+    return op
+
+
+def _mutate(one: Step) -> Op:
+    stage, key = one.args["stage"], one.args["key"]
+
+    async def op(ex: Execution) -> None:
+        value = ex.port.read(stage, key)
+        possible = True
+        try:
+            if isinstance(value, list):
+                value.append("changed")
+            else:
+                value["changed"] = True
+        except (TypeError, AttributeError):
+            possible = False
+        ex.note("mutated", (stage, key, possible))
+
+    return op
+
+
+def _call(one: Step) -> Op:
+    tool, duration = one.args["tool"], one.args["timeout_s"]
+    args = one.args
+
+    async def op(ex: Execution) -> None:
+        number = ex.world.call_number(ex.run, tool)
+        ex.note("call.begin", (tool, number))
+        limit = None if duration is None else ex.seconds(duration)
+
+        async def invoke() -> Any:
+            return await ex.world.tool(ex, args, number)
+
+        try:
+            if ex.port.call is not None:
+                await ex.port.call(tool, invoke, limit)
+            else:
+                await invoke()
+        except asyncio.CancelledError:
+            ex.note("call.end", (tool, number, "cancelled"))
+            raise
+        except BaseException as exc:
+            how = "timeout" if _is_timeout(exc) else f"raise:{type(exc).__name__}"
+            ex.note("call.end", (tool, number, how))
+            raise
+        ex.note("call.end", (tool, number, "ok"))
+
+    return op
+
+
+def _is_timeout(exc: BaseException | None) -> bool:
+    while exc is not None:
+        if isinstance(exc, TimeoutError):
+            return True
+        exc = exc.__cause__
+    return False
+
+
+async def own_task(ex: Execution, op: Op) -> Verdict | None:
+    """A task of the stage's own; leak detection knows it by this function."""
+    return await op(ex)
+
+
+def _parallel(one: Step) -> Op:
+    branches = [compile_block(b) for b in one.args["branches"]]
+
+    async def op(ex: Execution) -> Verdict | None:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(own_task(ex, b)) for b in branches]
+        return next((v for v in (t.result() for t in tasks) if v is not None), None)
+
+    return op
+
+
+def _spawn(one: Step, rest: Op) -> Op:
+    name, join = one.args["name"], one.args["join"]
+    body = compile_block(one.args["steps"])
+
+    async def op(ex: Execution) -> Verdict | None:
+        ex.note("spawn", name)
+        task = asyncio.get_running_loop().create_task(own_task(ex, body))
+        if not join:
+            # Kept, as the asyncio documentation asks for: a loop holds tasks weakly only.
+            ex.tasks.append(task)
+            return await rest(ex)
+        try:
+            verdict = await rest(ex)
+            await task
+        finally:
+            if not task.done():
+                task.cancel()
+                await asyncio.wait([task])
+            ex.note("spawn.end", name)
+        return verdict
+
+    return op
+
+
+def _thread(one: Step) -> Op:
+    duration = one.args["seconds"]
+
+    async def op(ex: Execution) -> None:
+        seconds = ex.seconds(duration)
+
+        def work() -> None:
+            ex.note("thread.end", seconds)
+
+        ex.note("thread.begin", seconds)
+        try:
+            await asyncio.to_thread(ThreadJob(seconds, work))
+        except asyncio.CancelledError:
+            ex.note("interrupt")
+            raise
+
+    return op
+
+
+def _heartbeat(_one: Step) -> Op:
+    async def op(ex: Execution) -> None:
+        ex.note("heartbeat")
+        ex.port.heartbeat()
+
+    return op
+
+
+def _timeout(one: Step) -> Op:
+    label, duration = one.args["label"], one.args["seconds"]
+    body, otherwise = compile_block(one.args["steps"]), compile_block(one.args["otherwise"])
+
+    async def op(ex: Execution) -> Verdict | None:
+        seconds = ex.seconds(duration)
+        ex.note("scope.enter", (label, seconds))
+        try:
+            async with asyncio.timeout(seconds) as scope:
+                verdict = await body(ex)
+        except TimeoutError:
+            if not scope.expired():
+                ex.note("scope.leak", (label, "TimeoutError"))
+                raise
+            ex.note("scope.expired", (label, seconds))
+            return await otherwise(ex)
+        except BaseException as exc:
+            ex.note("scope.exit", (label, type(exc).__name__))
+            raise
+        ex.note("scope.exit", (label, ""))
+        return verdict
+
+    return op
+
+
+def _subpipeline(one: Step) -> Op:
+    program, keep = one.args["program"], one.args["keep"]
+
+    async def op(ex: Execution) -> None:
+        ex.note("sub.begin", program.name)
+        try:
+            outcome = await ex.port.subpipeline(program)
+        except asyncio.CancelledError:
+            ex.note("sub.end", (program.name, "cancelled"))
+            raise
+        except BaseException as exc:
+            ex.note("sub.end", (program.name, f"raise:{type(exc).__name__}"))
+            if keep:
+                return
+            raise
+        ex.note("sub.end", (program.name, outcome.status))
+        if outcome.status != "ok" and not keep:
+            raise RuntimeError(f"subpipeline {program.name} ended {outcome.status}")
+
+    return op
+
+
+def _context(_one: Step) -> Op:
+    async def op(ex: Execution) -> None:
+        ex.note("context", ex.port.context())
+
+    return op
+
+
+def _ok(one: Step) -> Op:
+    value = one.args["value"]
+
+    async def op(ex: Execution) -> Verdict:
+        return Verdict("ok", list(ex.items) if value == "$items" else value)
+
+    return op
+
+
+def _ending(kind: str, key: str) -> Callable[[Step], Op]:
+    def compiler(one: Step) -> Op:
+        verdict = Verdict(kind, None, one.args[key])
+
+        async def op(_ex: Execution) -> Verdict:
+            return verdict
+
+        return op
+
+    return compiler
+
+
+def _raise(one: Step) -> Op:
+    error, message = ERROR_TYPES[one.args["error"]], one.args["message"]
+
+    async def op(ex: Execution) -> None:
+        if error is asyncio.CancelledError:
+            ex.note("self_cancel")
+        raise error(message)
+
+    return op
+
+
+def _swallow(one: Step) -> Op:
+    times, body = one.args["times"], compile_block(one.args["steps"])
+
+    async def op(ex: Execution) -> Verdict | None:
+        swallowed = 0
+        while True:
+            try:
+                return await body(ex)
+            except asyncio.CancelledError:
+                swallowed += 1
+                if swallowed > times:
+                    raise
+                ex.note("swallowed", swallowed)
+
+    return op
+
+
+def _never(_one: Step) -> Op:
+    async def op(ex: Execution) -> None:
+        try:
+            await asyncio.get_running_loop().create_future()
+        except asyncio.CancelledError:
+            ex.note("interrupt")
+            raise
+
+    return op
+
+
+_COMPILERS: dict[str, Callable[[Step], Op]] = {
+    "sleep": _sleep,
+    "yield": _yield,
+    "release": _release,
+    "using": _using,
+    "cleanup": _cleanup,
+    "generate": _generate,
+    "chunk": _chunk,
+    "emit": _emit,
+    "read": _read,
+    "mutate": _mutate,
+    "call": _call,
+    "parallel": _parallel,
+    "thread": _thread,
+    "heartbeat": _heartbeat,
+    "timeout": _timeout,
+    "subpipeline": _subpipeline,
+    "context": _context,
+    "ok": _ok,
+    "fail": _ending("fail", "message"),
+    "raise": _raise,
+    "cancel_run": _ending("cancel_run", "reason"),
+    "cancel_branch": _ending("cancel_branch", "reason"),
+    "skip": _ending("skip", "reason"),
+    "swallow": _swallow,
+    "never": _never,
+}
+
+
+def stage_of(stage: Stage) -> Op:
+    """Compile one stage's steps (for tests and benchmarks)."""
+    return compile_block(stage.steps)

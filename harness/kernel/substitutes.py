@@ -1,0 +1,139 @@
+"""Stand-ins for the wall clock and for chance inside an engine's modules.
+
+Engines stamp wall clocks and draw ids. Under simulation a stage of twenty virtual
+seconds would be reported with a duration of nothing, and two runs of one seed would
+differ in their ids. So the names `time`, `datetime`, `uuid4` and their like in the
+globals of the engine's modules (and only there) are replaced by stand-ins that
+follow the virtual clock. They are put in once a process; which clock they follow is
+set for each run.
+"""
+
+from __future__ import annotations
+
+import datetime as real_datetime
+import random
+import sys
+import time as real_time
+import types
+import uuid as real_uuid
+from collections.abc import Callable
+from typing import Any
+
+__all__ = ["EPOCH_S", "Substitutes"]
+
+# 2026-01-01T00:00:00Z, so that simulated stamps are dates that code accepts.
+EPOCH_S = 1_767_225_600.0
+
+_utc = real_datetime.UTC
+
+
+class Substitutes:
+    """Replaces clocks and id sources in the modules of one package.
+
+    Args:
+        package: import name of the engine's top package.
+    """
+
+    def __init__(self, package: str) -> None:
+        self._package = package
+        self._modules_seen = 0
+        self._clock: Callable[[], float] = lambda: 0.0
+        self._random = random.Random(0)
+        self._by_identity = self._table()
+        self.replaced: list[str] = []
+
+    def follow(self, clock: Callable[[], float], seed: int) -> None:
+        """Follow `clock` (seconds from 0) and draw ids from `seed` from now on."""
+        self._clock = clock
+        self._random.seed(seed)
+        if len(sys.modules) != self._modules_seen:
+            self._replace()
+
+    def _replace(self) -> None:
+        self._modules_seen = len(sys.modules)
+        prefix = self._package + "."
+        for name, module in list(sys.modules.items()):
+            if name != self._package and not name.startswith(prefix):
+                continue
+            names = vars(module)
+            for attribute, value in list(names.items()):
+                stand_in = self._by_identity.get(id(value))
+                if stand_in is not None and stand_in is not value:
+                    names[attribute] = stand_in
+                    self.replaced.append(f"{name}.{attribute}")
+
+    def _seconds(self) -> float:
+        return EPOCH_S + self._clock()
+
+    def _table(self) -> dict[int, Any]:
+        """Map the identity of each real clock and id source to its stand-in."""
+        clock_functions: dict[str, Callable[..., Any]] = {
+            "time": self._seconds,
+            "time_ns": lambda: int(self._seconds() * 1e9),
+            "monotonic": lambda: self._clock(),
+            "monotonic_ns": lambda: int(self._clock() * 1e9),
+            "perf_counter": lambda: self._clock(),
+            "perf_counter_ns": lambda: int(self._clock() * 1e9),
+        }
+        time_module = types.ModuleType("time")
+        vars(time_module).update(vars(real_time))
+        vars(time_module).update(clock_functions)
+        stand_in_datetime = self._datetime_class()
+        datetime_module = types.ModuleType("datetime")
+        vars(datetime_module).update(vars(real_datetime))
+        vars(datetime_module)["datetime"] = stand_in_datetime
+
+        def uuid4() -> real_uuid.UUID:
+            return real_uuid.UUID(int=self._random.getrandbits(128), version=4)
+
+        uuid_module = types.ModuleType("uuid")
+        vars(uuid_module).update(vars(real_uuid))
+        vars(uuid_module)["uuid4"] = uuid4
+        random_module = types.ModuleType("random")
+        vars(random_module).update(vars(random))
+        table: dict[int, Any] = {
+            id(real_time): time_module,
+            id(real_datetime): datetime_module,
+            id(real_datetime.datetime): stand_in_datetime,
+            id(real_uuid): uuid_module,
+            id(real_uuid.uuid4): uuid4,
+            id(random): random_module,
+        }
+        for name, function in clock_functions.items():
+            table[id(getattr(real_time, name))] = function
+        for name in ("random", "uniform", "randint", "choice", "shuffle", "sample", "gauss"):
+            method = getattr(self._random, name)
+            vars(random_module)[name] = method
+            table[id(getattr(random, name))] = method
+        return table
+
+    def _datetime_class(self) -> type:
+        seconds = self._seconds
+
+        class SimDatetimeMeta(type):
+            def __instancecheck__(cls, instance: object) -> bool:
+                return isinstance(instance, real_datetime.datetime)
+
+            def __subclasscheck__(cls, sub: type) -> bool:
+                return issubclass(sub, real_datetime.datetime)
+
+        class SimDatetime(real_datetime.datetime, metaclass=SimDatetimeMeta):
+            """`datetime.datetime` whose now is the virtual one."""
+
+            def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+                return real_datetime.datetime(*args, **kwargs)
+
+            @classmethod
+            def now(cls, tz: real_datetime.tzinfo | None = None) -> Any:
+                return real_datetime.datetime.fromtimestamp(seconds(), tz)
+
+            @classmethod
+            def utcnow(cls) -> Any:
+                return real_datetime.datetime.fromtimestamp(seconds(), _utc).replace(tzinfo=None)
+
+            @classmethod
+            def today(cls) -> Any:
+                return real_datetime.datetime.fromtimestamp(seconds())
+
+        SimDatetime.__name__ = SimDatetime.__qualname__ = "datetime"
+        return SimDatetime

@@ -1,0 +1,1 @@
+"""Mocks behind `call` steps: simulated twins here, live ones later."""

@@ -1,0 +1,15 @@
+"""What all tests share: reproducible Hypothesis runs where nobody watches."""
+
+from __future__ import annotations
+
+import os
+
+from hypothesis import HealthCheck, settings
+
+# No deadlines: machines are shared, and how long a test takes is not what it asserts.
+settings.register_profile(
+    "dagstorm", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True
+)
+# In CI the same examples every time, so that red always means "this change".
+settings.register_profile("ci", settings.get_profile("dagstorm"), derandomize=True, database=None)
+settings.load_profile("ci" if os.environ.get("CI") else "dagstorm")
