@@ -135,7 +135,7 @@ class Adapter:
     def _engine(self) -> Probe:
         if self._probe is None:
             self._probe = probe(self.legacy)
-            self._root = os.path.dirname(sys.modules["stageflow"].__file__ or "") + os.sep
+            self._root = os.path.dirname(sys.modules["stageflow"].__file__ or "")
             if os.environ.get("DAGSTORM_QUIET_ENGINE") == "1":
                 self.quiet()
         return self._probe

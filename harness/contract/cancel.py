@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from harness.contract import scripts
-from harness.contract.clause import Clause, Judgement, Violation, blocked, untested, violated
-from harness.contract.reading import CLOSE_S, Ran, Reading
+from harness.contract.clause import Clause, Judgement, Violation, untested, violated
+from harness.contract.reach import outputs_lost
+from harness.contract.reading import Ran, Reading
 
 __all__ = ["CANCEL"]
 
@@ -114,44 +115,12 @@ def check_cancel_1(r: Reading) -> Judgement:
         told = outcome.reason or (outcome.raised.message if outcome.raised else "")
         if reason and reason not in told:
             bad.append(_said(who, "reason-lost", f"the reason is given: {reason}", told or "none"))
-        bad += _lost(r, run, who, strictly=True, shape="outputs-lost")
+        bad += outputs_lost(r, run, who, shape="outputs-lost")
     return violated(bad, runs_cancelled_by_stage=asked) if asked else untested()
 
 
 def _said(who: Ran, shape: str, expected: str, actual: str) -> Violation:
     return Violation(shape, expected, actual, who.stage, "", {}, (who.end,))
-
-
-def _lost(r: Reading, run: str, who: Ran, *, strictly: bool, shape: str) -> list[Violation]:
-    """Find stages that completed before `who` ended, whose outputs cannot be reached."""
-    outcome = r.outcome(run)
-    if outcome is None:
-        return []
-    done = [
-        one
-        for one in r.executions(run)
-        if one.how == "ok"
-        and not one.swallowed
-        and (one.end_s < who.end_s - CLOSE_S if strictly else one.end < r.runs[run].end)
-    ]
-    missing = [
-        one
-        for one in done
-        if (rep := outcome.stages.get(one.stage)) is None or rep.status != "completed"
-    ]
-    if not missing:
-        return []
-    return [
-        Violation(
-            shape,
-            f"the outputs of {len(done)} completed stages can be reached",
-            f"those of {len(done) - len(missing)} can",
-            missing[0].stage,
-            outcome.raised.location if outcome.raised else "",
-            {"reachable": len(done) - len(missing), "completed": len(done)},
-            (missing[0].end, who.end),
-        )
-    ]
 
 
 def check_cancel_2(r: Reading) -> Judgement:
@@ -456,49 +425,6 @@ def check_cancel_8(r: Reading) -> Judgement:
                 )
             )
     return violated(bad, self_raised=tested) if tested else untested()
-
-
-def check_part_3(r: Reading) -> Judgement:
-    """PART-3: stages that completed in the tick of the failure count as completed."""
-    if not r.sound:
-        return untested()
-    bad: list[Violation] = []
-    ties = 0
-    obstructed = False
-    for run, facts in r.runs.items():
-        outcome = r.outcome(run)
-        at, kind = r.first_cause(run)
-        if outcome is None or kind not in ("fail", "cancel_run") or facts.cancels:
-            continue
-        when = r.time_of(at)
-        done = [o for o in r.executions(run) if o.how == "ok" and not o.interrupts]
-        tied = [o for o in done if abs(o.end_s - when) <= CLOSE_S and o.end < facts.end]
-        tied = [o for o in tied if o.start_s < when - CLOSE_S]
-        if not tied or outcome.status == "ok":
-            continue
-        earlier = [o for o in done if o.end_s < when - CLOSE_S]
-        reach = [s for s, rep in outcome.stages.items() if rep.status == "completed"]
-        if earlier and not any(o.stage in reach for o in earlier):
-            obstructed = True
-            continue
-        ties += len(tied)
-        missing = [o for o in tied if o.stage not in reach]
-        if missing:
-            bad.append(
-                Violation(
-                    "tied-output-lost",
-                    f"{len(tied)} stages that completed in the tick of the "
-                    f"{'failure' if kind == 'fail' else 'cancellation'} count as completed",
-                    f"{len(tied) - len(missing)} do",
-                    missing[0].stage,
-                    r.any_location(run),
-                    {"reachable": len(tied) - len(missing), "tied": len(tied)},
-                    (missing[0].end, at),
-                )
-            )
-    if not ties:
-        return blocked("PART-1") if obstructed else untested()
-    return violated(bad, completed_in_tie=ties)
 
 
 CANCEL: tuple[Clause, ...] = (

@@ -117,9 +117,7 @@ def _finding(campaign: Campaign, mark: str, sights: list[_Sight]) -> Finding:
         clause=clause.id,
         shape=witness["shape"],
         engine=unit["engine"],
-        engine_versions=tuple(
-            sorted({s.unit["engine_version"] for s in sights}, key=by_version)
-        ),
+        engine_versions=tuple(sorted({s.unit["engine_version"] for s in sights}, key=by_version)),
         component=function or file,
         location=witness["location"],
         mission_tests=union(s.unit["tests"] for s in sights),

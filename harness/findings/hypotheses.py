@@ -111,8 +111,9 @@ def _evidence(pair: Sequence[str], engine: Row, units: Sequence[Row]) -> dict[st
 def _clause_row(unit: Row, clause: str) -> dict[str, Any]:
     verdict, exercised, violations = clause_numbers(unit, clause)
     own = unit["clauses"].get(clause)
-    if own is None and clause not in unit["clauses_judged"] and verdict in _DECIDED:
-        return _row(unit["scenario"], clause, "not run", "the scenario does not judge this clause")
+    if own is None and verdict in _DECIDED:
+        # The row's verdict is about its other clauses, so it decides nothing about this one.
+        return _row(unit["scenario"], clause, "not run", "the scenario did not judge this clause")
     return {
         "subject": unit["scenario"],
         "name": clause,

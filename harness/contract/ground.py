@@ -1,0 +1,425 @@
+"""GRAPH and CTX: the ground that the other clauses stand on."""
+
+from __future__ import annotations
+
+from harness.contract import scripts
+from harness.contract.clause import Clause, Judgement, Violation, holds, untested, violated
+from harness.contract.reading import Ran, Reading
+
+__all__ = ["CTX", "GRAPH"]
+
+
+def check_graph_1(r: Reading) -> Judgement:
+    faults = r.program.faults()
+    refusal = r.record.build_error
+    if not faults:
+        if refusal is None or any((r.timeout_of(n) or 1) <= 0 for n in r.program.names):
+            return untested()
+        return violated(
+            [Violation("well-formed-refused", "a well-formed pipeline is built", refusal[:200])]
+        )
+    kind, *stages = faults[0].split()
+    if refusal is None:
+        outcomes = list(r.record.outcomes.values())
+        raised = outcomes[0].raised if outcomes else None
+        fate = f"the run then ended with: {raised.message[:120]}" if raised else "and it was run"
+        if r.record.ended != "over":
+            fate = "and the run never ended"
+        return violated(
+            [
+                Violation(
+                    f"{kind}-accepted",
+                    f"a pipeline with this fault is refused at build: {faults[0]}",
+                    f"it was built; {len(r.ran)} stages started; {fate}",
+                    stages[0] if stages else "",
+                    raised.location if raised else "",
+                    {"stages_started": len(r.ran)},
+                )
+            ],
+            faulty_graphs=1,
+        )
+    if stages and not any(s in refusal for s in stages):
+        return violated(
+            [
+                Violation(
+                    "refusal-names-no-stage",
+                    f"the refusal names the stages ({', '.join(stages)})",
+                    f"it says: {refusal[:200]}",
+                    stages[0],
+                )
+            ],
+            faulty_graphs=1,
+        )
+    return holds(faulty_graphs=1)
+
+
+DONE = ("ok", "skip")
+
+
+def check_graph_2(r: Reading) -> Judgement:
+    if not r.sound or r.program.faults():
+        return untested()
+    bad: list[Violation] = []
+    edges = together = 0
+    for run in r.runs:
+        ones = r.executions(run)
+        by_name: dict[str, Ran] = {}
+        for one in ones:
+            by_name.setdefault(one.stage, one)
+        for stage in r.program.stages:
+            one = by_name.get(stage.name)
+            if one is None:
+                continue
+            for need in stage.needs:
+                edges += 1
+                before = by_name.get(need)
+                if before is None and need in _skippable(r):
+                    continue
+                if before is None or before.end < 0 or before.end > one.start:
+                    bad.append(_order(one, need, "started-early", "had not ended"))
+                elif before.how not in DONE:
+                    bad.append(
+                        _order(one, need, "started-after-failed", f"had ended {before.how}")
+                    )
+        together += _concurrent(r, ones, bad)
+    if not edges and not together:
+        return untested()
+    return violated(bad, dependencies=edges, independent_pairs=together)
+
+
+def _skippable(r: Reading) -> set[str]:
+    return {s.name for s, one in r.program.walk() if one.op in ("skip", "cancel_branch")} | {
+        d
+        for s, one in r.program.walk()
+        if one.op in ("skip", "cancel_branch")
+        for d in r.program.descendants(s.name)
+    }
+
+
+def _order(one: Ran, need: str, shape: str, state: str) -> Violation:
+    return Violation(
+        shape,
+        f"stage {one.stage} starts after {need} has completed",
+        f"it started when {need} {state}",
+        one.stage,
+        "",
+        {},
+        (one.start,),
+    )
+
+
+def _concurrent(r: Reading, ones: list[Ran], bad: list[Violation]) -> int:
+    """Count stages that were ready together; those that waited for each other are violations."""
+    ended = {one.stage: one for one in ones}
+    pairs = 0
+    ready: dict[str, float] = {}
+    for one in ones:
+        needs = r.program.stage(one.stage).needs
+        if all(n in ended and ended[n].ended for n in needs):
+            start = r.runs[one.run].begin_s
+            ready[one.stage] = max([ended[n].end_s for n in needs] + [start])
+    for a in ones:
+        for b in ones:
+            if a.start >= b.start or a.stage not in ready or b.stage not in ready:
+                continue
+            if abs(ready[a.stage] - ready[b.stage]) > r.tolerance_s:
+                continue
+            took = a.end_s - a.start_s if a.ended else 0.0
+            if took <= 2 * r.tolerance_s:
+                continue
+            pairs += 1
+            if b.start > a.end >= 0 and b.start_s > ready[b.stage] + r.tolerance_s:
+                bad.append(
+                    Violation(
+                        "serialised",
+                        f"the independent stages {a.stage} and {b.stage} run at the same time",
+                        f"{b.stage} started only when {a.stage} had ended",
+                        b.stage,
+                        "",
+                        {},
+                        (a.end, b.start),
+                    )
+                )
+                return pairs
+            if pairs > 1_000:
+                return pairs
+    return pairs
+
+
+def check_graph_3(r: Reading) -> Judgement:
+    """The outcome of an undisturbed run is what the program alone determines."""
+    if not r.sound or r.program.faults() or r.plan.faults:
+        return untested()
+    bad: list[Violation] = []
+    tested = 0
+    for run, facts in r.runs.items():
+        outcome = r.outcome(run)
+        ones = r.executions(run)
+        if outcome is None or facts.cancels or any(o.how not in DONE for o in ones):
+            continue
+        if any(o.interrupts for o in ones) or any(
+            s.op in ("cancel_branch", "skip") for _, s in r.program.walk()
+        ):
+            continue
+        tested += 1
+        expected = {s.name: _value(r, s.name) for s in r.program.stages}
+        for stage, value in expected.items():
+            report = outcome.stages.get(stage)
+            if report is None or report.status != "completed":
+                bad.append(_differs(r, run, stage, "missing-output", f"{value!r}", "no output"))
+            elif value is not _UNKNOWN and report.value != value:
+                bad.append(
+                    _differs(r, run, stage, "wrong-output", f"{value!r}", f"{report.value!r}")
+                )
+        for e in r.record.journal.of("read", run=run):
+            need, key, value = e.detail
+            if key == "value" and expected.get(need, _UNKNOWN) is not _UNKNOWN:
+                if value != expected[need]:
+                    bad.append(
+                        _differs(
+                            r, run, e.stage, "wrong-input", f"{expected[need]!r}", f"{value!r}"
+                        )
+                    )
+    return violated(bad[:5], undisturbed_runs=tested) if tested else untested()
+
+
+_UNKNOWN = object()
+
+
+def _value(r: Reading, stage: str) -> object:
+    """Return the value a stage ends with if its steps alone determine it."""
+    steps = r.program.stage(stage).steps
+    if any(s.op in ("mutate", "timeout", "parallel", "spawn", "using", "swallow") for s in steps):
+        return _UNKNOWN
+    said = [s.args["value"] for s in steps if s.op == "ok"]
+    if not said:
+        return None
+    return _UNKNOWN if said[0] == "$items" else said[0]
+
+
+def _differs(r: Reading, run: str, stage: str, shape: str, want: str, got: str) -> Violation:
+    return Violation(
+        shape,
+        f"stage {stage} has or reads {want[:80]}, whatever the order of declaration and schedule",
+        f"it has or reads {got[:80]}",
+        stage,
+        r.any_location(run),
+    )
+
+
+LARGE = 200
+
+
+def check_graph_4(r: Reading) -> Judgement:
+    stages = len(r.program.stages)
+    if not r.sound or r.program.faults() or stages < LARGE:
+        return untested()
+    bad: list[Violation] = []
+    for run in r.runs:
+        outcome = r.outcome(run)
+        done = sum(1 for o in r.executions(run) if o.how == "ok")
+        if outcome is None or outcome.status != "ok" or done < stages:
+            said = outcome.raised.message[:120] if outcome and outcome.raised else r.record.ended
+            bad.append(
+                Violation(
+                    "large-graph-fails",
+                    f"a pipeline of {stages} stages runs to its end",
+                    f"{done} stages completed; {said}",
+                    "",
+                    r.any_location(run),
+                    {"completed": done, "stages": stages},
+                )
+            )
+    per_stage = r.record.points / stages
+    if not bad and per_stage > CALLBACKS_PER_STAGE_MAX:
+        bad.append(
+            Violation(
+                "cost-not-linear",
+                f"at most {CALLBACKS_PER_STAGE_MAX} loop callbacks for each of {stages} stages",
+                f"{per_stage:.0f} for each",
+                "",
+                "",
+                {"callbacks": r.record.points, "stages": stages},
+            )
+        )
+    return violated(bad, stages_run=stages)
+
+
+# A stage costs an engine some ten callbacks; an engine that wakes every stage whenever one
+# ends takes as many for each stage as there are stages.
+CALLBACKS_PER_STAGE_MAX = 100
+
+
+def check_ctx_1(r: Reading) -> Judgement:
+    if not r.sound:
+        return untested()
+    seen = r.record.journal.of("context")
+    direct = r.info.facts.get("context_direct")
+    if not seen or direct is None:
+        return untested()
+    bad: list[Violation] = []
+    want = set(direct)
+    for e in seen:
+        have = set(e.detail)
+        if have != want:
+            lacks, more = sorted(want - have), sorted(have - want)
+            bad.append(
+                Violation(
+                    "contexts-differ",
+                    "a stage finds the same in its context on every entry point",
+                    f"run by the graph it lacks {', '.join(lacks) or 'nothing'} and has "
+                    f"{', '.join(more) or 'nothing'} besides",
+                    e.stage,
+                    "",
+                    {"lacks": len(lacks), "has_besides": len(more)},
+                )
+            )
+            break
+    return violated(bad, contexts_compared=len(seen))
+
+
+def check_ctx_2(r: Reading) -> Judgement:
+    if not r.sound:
+        return untested()
+    bad: list[Violation] = []
+    tried = 0
+    for i, e in enumerate(r.entries):
+        if e.kind != "mutated":
+            continue
+        tried += 1
+        need, key, possible = e.detail
+        if not possible:
+            continue
+        for later in r.entries[i + 1 :]:
+            if (
+                later.kind == "read"
+                and later.run == e.run
+                and later.stage != e.stage
+                and tuple(later.detail[:2]) == (need, key)
+                and "changed" in later.detail[2]
+            ):
+                bad.append(
+                    Violation(
+                        "sibling-sees-change",
+                        f"stage {later.stage} reads the output of {need} as {need} returned it",
+                        f"it reads what stage {e.stage} changed in it",
+                        later.stage,
+                        "",
+                        {},
+                        (i,),
+                    )
+                )
+                break
+        outcome = r.outcome(e.run)
+        report = outcome.stages.get(need) if outcome is not None else None
+        value = report.value if report is not None else None
+        if not bad and isinstance(value, (dict, list)) and "changed" in value:
+            bad.append(
+                Violation(
+                    "output-changed",
+                    f"the output of stage {need} is what it returned",
+                    f"it carries a change that stage {e.stage} made",
+                    need,
+                    "",
+                    {},
+                    (i,),
+                )
+            )
+    return violated(bad, changes_tried=tried) if tried else untested()
+
+
+GRAPH: tuple[Clause, ...] = (
+    Clause(
+        "GRAPH-1",
+        "GRAPH",
+        "refuse cycles, unknown dependencies, duplicates and empty pipelines at build, naming the "
+        "stages",
+        "high",
+        "correctness",
+        check_graph_1,
+        {
+            "": "An ill-formed pipeline is built",
+            "cycle-accepted": "A pipeline with a cycle is built",
+            "unknown-accepted": "A pipeline with an unknown dependency is built",
+            "duplicate-accepted": "Two stages of one name are built, and one of them is lost",
+            "refusal-names-no-stage": "The refusal of a pipeline names no stage",
+            "well-formed-refused": "A well-formed pipeline is refused",
+        },
+        "A mistake of wiring shows only at run time, after some stages have done their work.",
+        "Validate the graph where it is built.",
+        script=scripts.graph_1,
+    ),
+    Clause(
+        "GRAPH-2",
+        "GRAPH",
+        "start a stage only after all its dependencies completed, and run independent stages "
+        "concurrently",
+        "critical",
+        "correctness",
+        check_graph_2,
+        {
+            "": "Stages start out of order",
+            "started-after-failed": "A stage starts although a stage that it depends on has failed",
+            "serialised": "Independent stages are run one after another",
+        },
+        "Stages work on inputs that do not exist.",
+        "Start a stage only when each of its dependencies has completed.",
+        data_risk="high",
+        script=scripts.graph_2,
+    ),
+    Clause(
+        "GRAPH-3",
+        "GRAPH",
+        "give the same outcome whatever the order of declaration and the schedule",
+        "high",
+        "correctness",
+        check_graph_3,
+        {"": "The outcome depends on the order of declaration or the schedule"},
+        "Results cannot be reproduced.",
+        "Derive outputs and inputs from dependencies alone.",
+        data_risk="high",
+    ),
+    Clause(
+        "GRAPH-4",
+        "GRAPH",
+        "run 1,000 stages in a chain and 500 side by side, at a cost that grows linearly with the "
+        "stages",
+        "medium",
+        "performance",
+        check_graph_4,
+        {"": "Large pipelines fail or cost too much"},
+        "Pipelines cannot grow.",
+        "Keep the number of wake-ups for each finished stage constant.",
+        effort="medium",
+    ),
+)
+
+CTX: tuple[Clause, ...] = (
+    Clause(
+        "CTX-1",
+        "CTX",
+        "give a stage the same context (timer, data, ids, inputs) whichever entry point runs it",
+        "medium",
+        "dx",
+        check_ctx_1,
+        {"": "A stage's context depends on the entry point that runs it"},
+        "A stage that works under test fails in the pipeline, or the other way round.",
+        "Give every entry point the same context type.",
+        effort="medium",
+        needs=frozenset({"context"}),
+    ),
+    Clause(
+        "CTX-2",
+        "CTX",
+        "hand out context that a stage cannot change under its siblings",
+        "high",
+        "correctness",
+        check_ctx_2,
+        {"": "A stage can change what its siblings read"},
+        "Results depend on which stage runs first.",
+        "Hand out copies or read-only views of outputs.",
+        needs=frozenset({"inputs"}),
+        data_risk="high",
+        script=scripts.ctx_2,
+    ),
+)

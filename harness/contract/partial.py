@@ -1,0 +1,350 @@
+"""PART and STREAM: partial outputs of a run, and of a stage."""
+
+from __future__ import annotations
+
+from harness.contract import scripts
+from harness.contract.clause import Clause, Judgement, Violation, blocked, untested, violated
+from harness.contract.reach import outputs_lost
+from harness.contract.reading import CLOSE_S, Ran, Reading
+
+__all__ = ["PART", "STREAM"]
+
+
+def _ender(r: Reading, run: str) -> tuple[str, Ran | None]:
+    """Return what ended the run early ("fail", "timeout", "cancel_run" or "") and by whom."""
+    facts = r.runs[run]
+    if facts.cancels or not facts.over:
+        return "", None
+    timed = [o for o in r.executions(run) if r.by_timeout(o)]
+    at, kind = r.first_cause(run)
+    if timed and (not kind or timed[0].interrupts[0] < at):
+        return "timeout", timed[0]
+    if kind in ("fail", "cancel_run"):
+        return kind, next(o for o in r.executions(run) if o.end == at)
+    return "", None
+
+
+def _early(r: Reading, run: str, who: Ran) -> list[Ran]:
+    return [
+        o for o in r.executions(run) if o.how == "ok" and o.end_s < who.end_s - CLOSE_S and o is not who
+    ]
+
+
+def check_part_1(r: Reading) -> Judgement:
+    if not r.sound:
+        return untested()
+    bad: list[Violation] = []
+    completed = 0
+    for run in r.runs:
+        kind, who = _ender(r, run)
+        if who is None or kind not in ("fail", "timeout"):
+            continue
+        early = _early(r, run, who)
+        completed += len(early)
+        if early:
+            bad += outputs_lost(r, run, who, shape="outputs-lost")
+            bad += _changed(r, run, early)
+    return violated(bad, completed_before_failure=completed) if completed else untested()
+
+
+def _changed(r: Reading, run: str, ones: list[Ran]) -> list[Violation]:
+    """Find reachable outputs that are not what the stage returned."""
+    outcome = r.outcome(run)
+    if outcome is None:
+        return []
+    for one in ones:
+        said = [s.args["value"] for s in r.program.stage(one.stage).steps if s.op == "ok"]
+        report = outcome.stages.get(one.stage)
+        if not said or said[0] == "$items" or report is None or report.status != "completed":
+            continue
+        if report.value != said[0]:
+            return [
+                Violation(
+                    "output-changed",
+                    f"the output of stage {one.stage} is {said[0]!r}",
+                    f"it is {report.value!r}",
+                    one.stage,
+                    "",
+                    {},
+                    (one.end,),
+                )
+            ]
+    return []
+
+
+def check_part_2(r: Reading) -> Judgement:
+    if not r.sound:
+        return untested()
+    bad: list[Violation] = []
+    completed = 0
+    for run in r.runs:
+        kind, who = _ender(r, run)
+        if who is None or kind != "cancel_run":
+            continue
+        early = _early(r, run, who)
+        completed += len(early)
+        if early:
+            bad += outputs_lost(r, run, who, shape="outputs-lost")
+            bad += _changed(r, run, early)
+    return violated(bad, completed_before_cancel=completed) if completed else untested()
+
+
+def check_part_3(r: Reading) -> Judgement:
+    """PART-3: stages that completed in the tick of the failure count as completed."""
+    if not r.sound:
+        return untested()
+    bad: list[Violation] = []
+    ties = 0
+    obstructed = False
+    for run, facts in r.runs.items():
+        outcome = r.outcome(run)
+        at, kind = r.first_cause(run)
+        if outcome is None or kind not in ("fail", "cancel_run") or facts.cancels:
+            continue
+        when = r.time_of(at)
+        done = [o for o in r.executions(run) if o.how == "ok" and not o.interrupts]
+        tied = [o for o in done if abs(o.end_s - when) <= CLOSE_S and o.end < facts.end]
+        tied = [o for o in tied if o.start_s < when - CLOSE_S]
+        if not tied or outcome.status == "ok":
+            continue
+        earlier = [o for o in done if o.end_s < when - CLOSE_S]
+        reach = [s for s, rep in outcome.stages.items() if rep.status == "completed"]
+        if earlier and not any(o.stage in reach for o in earlier):
+            obstructed = True
+            continue
+        ties += len(tied)
+        missing = [o for o in tied if o.stage not in reach]
+        if missing:
+            bad.append(
+                Violation(
+                    "tied-output-lost",
+                    f"{len(tied)} stages that completed in the tick of the "
+                    f"{'failure' if kind == 'fail' else 'cancellation'} count as completed",
+                    f"{len(tied) - len(missing)} do",
+                    missing[0].stage,
+                    r.any_location(run),
+                    {"reachable": len(tied) - len(missing), "tied": len(tied)},
+                    (missing[0].end, at),
+                )
+            )
+    if not ties:
+        return blocked("PART-1") if obstructed else untested()
+    return violated(bad, completed_in_tie=ties)
+
+
+def check_part_4(r: Reading) -> Judgement:
+    if not r.sound:
+        return untested()
+    bad: list[Violation] = []
+    failures = 0
+    for run, facts in r.runs.items():
+        outcome = r.outcome(run)
+        if outcome is None or facts.cancels or not facts.over:
+            continue
+        failed = [o for o in r.executions(run) if o.failed_by_itself and o.end < facts.end]
+        if not failed or r.first_cause(run)[1] != "fail":
+            continue
+        failures += len(failed)
+        told = [f.stage for f in outcome.failures]
+        missing = [o for o in failed if o.stage not in told]
+        where = r.any_location(run)
+        at = tuple(o.end for o in failed[:5])
+        if missing and len(missing) == len(failed):
+            bad.append(
+                Violation(
+                    "stage-not-named",
+                    f"the failure of stage {missing[0].stage} is reported with its name",
+                    f"the run ended {outcome.status}; reported: "
+                    f"{[f.message for f in outcome.failures][:2]}",
+                    missing[0].stage,
+                    where,
+                    {},
+                    at,
+                )
+            )
+        elif missing:
+            bad.append(
+                Violation(
+                    "failures-lost",
+                    f"all {len(failed)} failures are reported",
+                    f"{len(failed) - len(missing)} of {len(failed)} are",
+                    missing[0].stage,
+                    where,
+                    {"reported": len(failed) - len(missing), "failures": len(failed)},
+                    at,
+                )
+            )
+        bad += _cause(r, run, failed, where)
+    return violated(bad, failures=failures) if failures else untested()
+
+
+def _cause(r: Reading, run: str, failed: list[Ran], where: str) -> list[Violation]:
+    outcome = r.outcome(run)
+    assert outcome is not None  # the caller has checked it
+    for one in failed:
+        if not one.how.startswith("raise:"):
+            continue
+        name = one.how.removeprefix("raise:")
+        mine = [f for f in outcome.failures if f.stage == one.stage]
+        if not mine:
+            continue
+        chain = outcome.raised.chain if outcome.raised is not None else ()
+        if mine[0].error != name and name not in chain:
+            return [
+                Violation(
+                    "cause-lost",
+                    f"the failure of stage {one.stage} carries its {name}",
+                    f"the exception is gone; what is left says: {mine[0].message}",
+                    one.stage,
+                    where,
+                    {},
+                    (one.end,),
+                )
+            ]
+    return []
+
+
+def check_stream_1(r: Reading) -> Judgement:
+    if not r.sound:
+        return untested()
+    bad: list[Violation] = []
+    produced = 0
+    for one in r.executions():
+        outcome = r.outcome(one.run)
+        chunks = [e.detail for e in r.record.journal.of("chunk", run=one.run, stage=one.stage)]
+        if not chunks or one.how == "ok" or outcome is None or r.runs[one.run].cancels:
+            continue
+        produced += len(chunks)
+        report = outcome.stages.get(one.stage)
+        got = list(report.partial or ()) if report is not None else []
+        if got != chunks:
+            bad.append(
+                Violation(
+                    "chunks-lost" if len(got) < len(chunks) else "chunks-changed",
+                    f"the {len(chunks)} chunks that stage {one.stage} produced can be reached",
+                    f"{len(got)} can",
+                    one.stage,
+                    r.any_location(one.run),
+                    {"reachable": len(got), "produced": len(chunks)},
+                    (one.start, one.end),
+                )
+            )
+    return violated(bad, chunks_produced=produced) if produced else untested()
+
+
+def check_stream_2(r: Reading) -> Judgement:
+    if not r.sound:
+        return untested()
+    bad: list[Violation] = []
+    partial = 0
+    for one in r.executions():
+        outcome = r.outcome(one.run)
+        chunks = r.record.journal.of("chunk", run=one.run, stage=one.stage)
+        if not chunks or one.how == "ok" or outcome is None or r.runs[one.run].cancels:
+            continue
+        partial += 1
+        report = outcome.stages.get(one.stage)
+        if report is not None and report.partial is not None and report.complete:
+            bad.append(
+                Violation(
+                    "not-marked-partial",
+                    f"the result of stage {one.stage}, which ended early, is marked as partial",
+                    "it looks complete",
+                    one.stage,
+                    "",
+                    {},
+                    (one.end,),
+                )
+            )
+    return violated(bad, partial_results=partial) if partial else untested()
+
+
+STREAM: tuple[Clause, ...] = (
+    Clause(
+        "STREAM-1",
+        "STREAM",
+        "keep every chunk produced before a timeout, failure or cancel reachable from the "
+        "outcome, in order, none twice",
+        "medium",
+        "reliability",
+        check_stream_1,
+        {"": "Chunks produced before a stage ended early are lost"},
+        "Finished parts of an answer have to be produced, and paid for, again.",
+        "Keep what a stage has streamed in its report.",
+        effort="medium",
+        needs=frozenset({"streaming"}),
+        data_risk="medium",
+    ),
+    Clause(
+        "STREAM-2",
+        "STREAM",
+        "mark such a result as partial, with how far it came",
+        "medium",
+        "silent_failure",
+        check_stream_2,
+        {"": "A partial result is not marked as partial"},
+        "Half an answer is taken for a whole one.",
+        "Carry a completeness flag with streamed results.",
+        needs=frozenset({"streaming"}),
+    ),
+)
+
+PART: tuple[Clause, ...] = (
+    Clause(
+        "PART-1",
+        "PART",
+        "make the outputs of all stages that completed reachable when the run fails",
+        "high",
+        "reliability",
+        check_part_1,
+        {"": "Outputs of completed stages are lost when a run fails"},
+        "Completed work is thrown away and must be done again.",
+        "Carry the completed outputs on the exception that reports the failure.",
+        data_risk="medium",
+        workaround="Have each stage store its output outside the engine.",
+        script=scripts.part_1,
+    ),
+    Clause(
+        "PART-2",
+        "PART",
+        "give cancellation the same access to completed outputs as failure",
+        "medium",
+        "reliability",
+        check_part_2,
+        {"": "Outputs of completed stages are lost when a stage cancels the run"},
+        "Completed work is thrown away and must be done again.",
+        "Carry the completed outputs on what reports the cancellation.",
+        script=scripts.part_1,
+    ),
+    Clause(
+        "PART-3",
+        "PART",
+        "lose no output to a tie: stages that complete in the same tick as the failure count as "
+        "completed",
+        "high",
+        "correctness",
+        check_part_3,
+        {"": "Outputs completed in the tick of a failure or cancellation are lost"},
+        "Whether completed work is kept depends on the order of a set.",
+        "Take in every finished task of the round before acting on a failure among them.",
+        data_risk="medium",
+        script=scripts.part_3,
+    ),
+    Clause(
+        "PART-4",
+        "PART",
+        "report every failure that occurred, not only the first, with stage name and cause chain",
+        "medium",
+        "silent_failure",
+        check_part_4,
+        {
+            "": "Failures are not all reported",
+            "failures-lost": "Only one of several failures is reported",
+            "stage-not-named": "A failure is reported without its stage",
+            "cause-lost": "A failure is reported without its cause",
+        },
+        "Operators fix the reported failure and meet the next one in the next run.",
+        "Collect all failures of the run and attach them to the error.",
+        script=scripts.part_4,
+    ),
+)

@@ -1,0 +1,38 @@
+"""Which outputs of completed stages a user can still reach when a run has ended early."""
+
+from __future__ import annotations
+
+from harness.contract.clause import Violation
+from harness.contract.reading import CLOSE_S, Ran, Reading
+
+__all__ = ["outputs_lost"]
+
+
+def outputs_lost(r: Reading, run: str, who: Ran, *, shape: str) -> list[Violation]:
+    """Find stages that completed before `who` ended the run and whose outputs are lost."""
+    outcome = r.outcome(run)
+    if outcome is None:
+        return []
+    done = [
+        one
+        for one in r.executions(run)
+        if one.how == "ok" and not one.swallowed and one.end_s < who.end_s - CLOSE_S
+    ]
+    missing = [
+        one
+        for one in done
+        if (rep := outcome.stages.get(one.stage)) is None or rep.status != "completed"
+    ]
+    if not missing:
+        return []
+    return [
+        Violation(
+            shape,
+            f"the outputs of {len(done)} completed stages can be reached",
+            f"those of {len(done) - len(missing)} can",
+            missing[0].stage,
+            outcome.raised.location if outcome.raised else "",
+            {"reachable": len(done) - len(missing), "completed": len(done)},
+            (missing[0].end, who.end),
+        )
+    ]

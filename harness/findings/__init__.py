@@ -1,0 +1,20 @@
+"""Findings: what a campaign learned, as data; every report is rendered from it."""
+
+from __future__ import annotations
+
+from harness.findings.build import build_findings
+from harness.findings.files import write_whole
+from harness.findings.finding import Finding
+from harness.findings.fingerprint import fingerprint
+from harness.findings.run_files import write_run_files
+from harness.findings.schema import faults_of, schema
+
+__all__ = [
+    "Finding",
+    "build_findings",
+    "faults_of",
+    "fingerprint",
+    "schema",
+    "write_run_files",
+    "write_whole",
+]

@@ -1,0 +1,135 @@
+"""What a mission simulated: stages, mocks and faults, read off the programs that were run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from harness.findings.campaign import Row
+from harness.findings.steps import (
+    arguments,
+    count_lines,
+    limit_of,
+    longest,
+    purpose_of,
+    steps_of,
+    walk,
+)
+
+__all__ = ["setting"]
+
+# Steps behind which a mock stands, and what that mock does.
+_MOCKS = {
+    "call": ("tool", "tool", "a mock tool that takes its time, holds a resource or fails on order"),
+    "generate": ("name", "async generator", "a mock source of items at a fixed pace"),
+    "acquire": ("name", "resource", "a mock resource that records when it is taken and released"),
+    "using": ("name", "resource", "a mock resource behind a context manager"),
+    "cleanup": ("name", "cleanup", "a mock cleanup handed to the engine's registry"),
+    "emit": ("type", "event", "an event sink that keeps what reaches it"),
+    "thread": ("", "worker thread", "a job that blocks a worker thread"),
+    "subpipeline": ("", "subpipeline", "a child pipeline run by a stage"),
+}
+
+
+def setting(units: Sequence[Row]) -> dict[str, Any]:
+    """Return the tables of stages, mocks and faults of the units of one engine."""
+    stages: list[dict[str, Any]] = []
+    mocks: dict[tuple[str, str], dict[str, Any]] = {}
+    faults: list[dict[str, Any]] = []
+    seen: set[str] = set()
+    for unit in units:
+        if unit["scenario"] in seen or not unit["program"]:
+            continue
+        seen.add(unit["scenario"])
+        plan = unit["plan"] or {}
+        stages += _stages(unit["scenario"], unit["program"], plan)
+        _collect_mocks(mocks, unit["program"])
+        faults += [{"scenario": unit["scenario"], "fault": fault} for fault in _faults(unit, plan)]
+    return {"stages": stages, "mocks": list(mocks.values()), "faults": faults}
+
+
+def _stages(scenario: str, program: Row, plan: Row) -> list[dict[str, Any]]:
+    """Return a row per kind of stage: fifty equal workers are one row that says so."""
+    rows: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for stage in program.get("stages", ()):
+        steps = steps_of(stage)
+        row = {
+            "scenario": scenario,
+            "stage": stage["name"],
+            "count": 1,
+            "purpose": purpose_of(steps),
+            "needs": list(stage.get("needs", ())),
+            "timeout_s": limit_of(stage, plan),
+            "lines": count_lines(steps),
+        }
+        # A row's `needs` are those of its first stage; equal workers have equally many.
+        alike = (row["purpose"], len(row["needs"]), str(row["timeout_s"]), row["lines"])
+        if alike in rows:
+            rows[alike]["count"] += 1
+        else:
+            rows[alike] = row
+    return list(rows.values())
+
+
+def _collect_mocks(mocks: dict[tuple[str, str], dict[str, Any]], program: Row) -> None:
+    for stage in program.get("stages", ()):
+        for step in walk(steps_of(stage)):
+            if step["op"] not in _MOCKS:
+                continue
+            key, kind, purpose = _MOCKS[step["op"]]
+            args = arguments(step)
+            name = str(args.get(key, "")) if key else ""
+            row = mocks.setdefault(
+                (kind, name), {"mock": kind, "name": name, "purpose": purpose, "lines": 0}
+            )
+            row["lines"] += 1
+            child = args.get("program")
+            if isinstance(child, Mapping):
+                _collect_mocks(mocks, child)
+
+
+def _faults(unit: Row, plan: Row) -> list[str]:
+    found = []
+    limit = plan.get("stage_timeout_s")
+    if limit is not None:
+        found.append(f"every stage without a timeout of its own is given {limit} s")
+    for stage in unit["program"].get("stages", ()):
+        if stage.get("timeout_s") is not None and len(found) < 10:
+            found.append(f"stage {stage['name']} is given {stage['timeout_s']} s")
+    for cancel in plan.get("cancels", ()):
+        found.append(_cancel(cancel))
+    for fault in plan.get("faults", ()):
+        found.append(
+            f"call {fault.get('nth', 1)} of tool {fault['tool']}"
+            f"{' and every later one' if fault.get('onwards') else ''} "
+            f"raises {fault.get('error', 'RuntimeError')}"
+        )
+    runs = plan.get("runs", ())
+    if len(runs) > 1:
+        tenants = {r.get("tenant", "t0") for r in runs}
+        found.append(f"{len(runs)} runs at once, of {len(tenants)} tenants")
+    slow = [s for s in unit["program"].get("stages", ()) if _is_slow(s, plan)]
+    if slow:
+        found.append(f"{len(slow)} stages that outlive their timeout")
+    return found
+
+
+def _cancel(cancel: Row) -> str:
+    times = cancel.get("times", 1)
+    often = "" if times == 1 else f", {times} times, {cancel.get('gap_s', 0)} s apart"
+    if cancel.get("at_s") is not None:
+        return f"the caller cancels after {cancel['at_s']} s{often}"
+    if cancel.get("at_point") in (None, -1):
+        return f"the caller cancels at a point that the seed chooses{often}"
+    return f"the caller cancels after {cancel['at_point']} callbacks of the loop{often}"
+
+
+def _is_slow(stage: Row, plan: Row) -> bool:
+    limit = limit_of(stage, plan)
+    if not isinstance(limit, (int, float)):
+        return False
+    return any(
+        s["op"] == "never" or longest(arguments(s).get("seconds")) >= limit
+        for s in walk(steps_of(stage))
+        if s["op"] in ("sleep", "thread", "never")
+    )

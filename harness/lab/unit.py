@@ -1,0 +1,397 @@
+"""A unit of a campaign: one scenario on one engine, run many times and judged beside the run.
+
+Runs in the worker, inside the engine's own environment, and sends back sums and
+witnesses only. The result depends on the scenario, the engine and the seed alone.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from harness.contract.clause import Clause, Judgement, Violation
+from harness.contract.clauses import CLAUSES
+from harness.contract.reading import Reading
+from harness.kernel.adapter import CAPABILITIES
+from harness.kernel.errors import HarnessFault, InputError
+from harness.kernel.laboratory import Laboratory, digest
+from harness.kernel.plan import Cancel, Plan, required_capabilities
+from harness.kernel.program import Program
+from harness.kernel.record import RunRecord
+
+__all__ = ["ScenarioData", "run_seeds", "run_unit"]
+
+WITNESS_JOURNAL_MAX = 400
+SAMPLES_MAX = 100
+PROGRESS_EVERY = 500
+
+
+@dataclass(frozen=True, slots=True)
+class ScenarioData:
+    """What a worker needs to know of a scenario."""
+
+    id: str
+    program: Program
+    plan: Plan
+    clauses: tuple[str, ...]
+    sweep: str = ""
+    fires: tuple[str, ...] = ()
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> ScenarioData:
+        """Check and build from JSON data; raises `InputError`."""
+        unknown = [c for c in data["clauses"] if c not in CLAUSES]
+        if unknown:
+            raise InputError(f"scenario {data['id']}: unknown clause {unknown[0]!r}")
+        return cls(
+            id=str(data["id"]),
+            program=Program.from_json(data["program"]),
+            plan=Plan.from_json(data["plan"]),
+            clauses=tuple(data["clauses"]),
+            sweep=str(data.get("sweep", "")),
+            fires=tuple(data.get("fires", ())),
+        )
+
+
+def run_seeds(scenario: str, seed: int, runs: int) -> Iterator[int]:
+    """Yield the seeds of a unit's runs: 0, the undisturbed one, then drawn from both."""
+    yield 0
+    rng = random.Random(f"{scenario} {seed}")
+    for _ in range(runs - 1):
+        yield 1 + rng.getrandbits(47)
+
+
+@dataclass(slots=True)
+class _Tally:
+    """What became of one clause over the runs of a unit."""
+
+    exercised: int = 0
+    violations: int = 0
+    blocked_by: str = ""
+    crashed: str = ""
+    figures: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class _Witness:
+    """The first run that showed one kind of violation, and how many did."""
+
+    clause: Clause
+    violation: Violation
+    record: RunRecord
+    cancel_point: int | None
+    runs: int = 0
+    nondeterministic: bool = False
+
+
+class _Unit:
+    def __init__(self, lab: Laboratory, scenario: ScenarioData) -> None:
+        self.lab = lab
+        self.scenario = scenario
+        self.tallies: dict[str, _Tally] = {}
+        self.witnesses: dict[tuple[str, str, str], _Witness] = {}
+        self.judged = {
+            c: CLAUSES[c] for c in scenario.clauses if CLAUSES[c].needs <= lab.info.capabilities
+        }
+        others = (c for c in CLAUSES.values() if c.id not in scenario.clauses)
+        self.clauses: list[Clause] = [
+            *self.judged.values(),
+            *(c for c in others if c.needs <= lab.info.capabilities and self._touches(c)),
+        ]
+        self.runs = 0
+        self.violating = 0
+        self.first_seed: int | None = None
+        self.fired: set[str] = set()
+        self.virtual_s = 0.0
+        self.clean_points = 0
+        self.samples: list[dict[str, Any]] = []
+
+    def _touches(self, clause: Clause) -> bool:
+        """Say whether a clause can apply to the scenario at all, by what the program holds."""
+        program, plan = self.scenario.program, self.scenario.plan
+        ops = {one.op for _, one in program.walk()}
+        timed = plan.stage_timeout_s is not None or any(
+            s.timeout_s is not None or s.idle_timeout_s is not None for s in program.stages
+        )
+        match clause.id:
+            case "TIME-4":
+                return "timeout" in ops or "raise" in ops
+            case "TIME-6":
+                return "timeout" in ops or timed
+            case "TIME-8":
+                return "call" in ops
+            case "CANCEL-3" | "CANCEL-5":
+                return bool(plan.cancels)
+            case "CANCEL-4":
+                return "swallow" in ops
+            case "CANCEL-6" | "TIME-10":
+                return "subpipeline" in ops
+            case "CANCEL-8":
+                return "raise" in ops or "call" in ops
+            case "CLEAN-6":
+                return len(plan.runs) > 1
+            case "GRAPH-4":
+                return len(program.stages) > 100
+            case "CTX-1":
+                return "context" in ops
+            case "CTX-2":
+                return "mutate" in ops
+        if clause.family == "TIME":
+            return timed
+        if clause.family == "STREAM":
+            return "chunk" in ops
+        return True
+
+    def run(self, runs: int, seed: int, progress: Callable[[int], None] | None) -> None:
+        scenario = self.scenario
+        if scenario.sweep == "cancel_points" or any(
+            c.at_point is not None for c in scenario.plan.cancels
+        ):
+            clean = dataclasses.replace(scenario.plan, cancels=())
+            self.clean_points = self.lab.run(scenario.program, clean).points
+        if scenario.sweep == "cancel_points":
+            for point in range(1, self.clean_points + 1):
+                self._one(0, point)
+        for run_seed in run_seeds(scenario.id, seed, runs):
+            self._one(run_seed, None)
+            if progress is not None and self.runs % PROGRESS_EVERY == 0:
+                progress(self.runs)
+
+    def _one(self, seed: int, point: int | None) -> None:
+        scenario = self.scenario
+        record = self.lab.run(
+            scenario.program,
+            scenario.plan,
+            seed=seed,
+            cancel_point=point,
+            clean_points=self.clean_points,
+        )
+        self.runs += 1
+        self.virtual_s += record.took_s
+        broken = self._judge(record, point)
+        if broken:
+            self.violating += 1
+            if self.first_seed is None:
+                self.first_seed = seed
+        if len(self.fired) < len(scenario.fires):
+            self.fired |= {e.kind for e in record.journal} & set(scenario.fires)
+        if len(self.samples) < SAMPLES_MAX:
+            self.samples.append(
+                {
+                    "run": self.runs,
+                    "virtual_s": round(record.took_s, 6),
+                    "callbacks": record.points,
+                    "journal_entries": len(record.journal),
+                    "violated": int(broken),
+                }
+            )
+
+    def _judge(self, record: RunRecord, point: int | None) -> bool:
+        reading = Reading(self.scenario.program, self.scenario.plan, record, self.lab.info)
+        broken = False
+        for clause in self.clauses:
+            tally = self.tallies.get(clause.id)
+            if tally is None:
+                tally = self.tallies[clause.id] = _Tally()
+            try:
+                judgement = clause.check(reading)
+            except Exception as exc:
+                tally.crashed = f"check of {clause.id} crashed: {type(exc).__name__}: {exc}"
+                continue
+            if judgement.verdict == "untested":
+                continue
+            if judgement.verdict == "blocked":
+                tally.blocked_by = judgement.blocked_by
+                continue
+            tally.exercised += 1
+            for name, value in judgement.figures.items():
+                tally.figures[name] = tally.figures.get(name, 0) + value
+            if judgement.violations:
+                if clause.id in self.judged:
+                    broken = True
+                tally.violations += 1
+                self._note(clause, judgement, record, point)
+        return broken
+
+    def _note(
+        self, clause: Clause, judgement: Judgement, record: RunRecord, point: int | None
+    ) -> None:
+        for violation in judgement.violations:
+            where = violation.location.split(":", 1)[0] + violation.location.rpartition(" ")[2]
+            key = (clause.id, violation.shape, where)
+            witness = self.witnesses.get(key)
+            if witness is None:
+                if point is None:
+                    drawn = record.tape.get("points")
+                    point = 1 + drawn[0] if drawn else None
+                witness = self.witnesses[key] = _Witness(clause, violation, record, point)
+            witness.runs += 1
+
+    def confirm_replays(self) -> None:
+        """Run each witness again from its tape; a run that goes otherwise proves nothing."""
+        for witness in self.witnesses.values():
+            record = witness.record
+            again = self.lab.run(
+                self.scenario.program,
+                self.scenario.plan,
+                seed=record.seed,
+                recorded=record.tape if record.seed else None,
+                cancel_point=witness.cancel_point,
+                clean_points=self.clean_points,
+            )
+            witness.nondeterministic = digest(again) != digest(record)
+
+    # What is sent back.
+
+    def clause_row(self, clause: Clause) -> dict[str, Any]:
+        tally = self.tallies.get(clause.id, _Tally())
+        reason = ""
+        mine = [w for w in self.witnesses.values() if w.clause is clause]
+        if tally.violations and clause.id in self.lab.info.semantics:
+            verdict, reason = "note", self.lab.info.semantics[clause.id]
+        elif tally.violations and all(w.nondeterministic for w in mine):
+            verdict, reason = "inconclusive", "the runs that violate it do not replay alike"
+        elif tally.violations:
+            verdict = "fail"
+        elif tally.crashed:
+            verdict, reason = "inconclusive", tally.crashed
+        elif tally.exercised:
+            verdict = "pass"
+        elif tally.blocked_by:
+            verdict, reason = "blocked", f"by a defect under {tally.blocked_by}"
+        else:
+            verdict, reason = "inconclusive", "no run put it to the test"
+        return {
+            "verdict": verdict,
+            "reason": reason,
+            "runs": self.runs,
+            "exercised": tally.exercised,
+            "violations": tally.violations,
+            "figures": tally.figures,
+        }
+
+    def witness_row(self, witness: _Witness) -> dict[str, Any]:
+        violation, record = witness.violation, witness.record
+        plan = self.scenario.plan
+        if witness.cancel_point is not None:
+            plan = dataclasses.replace(
+                plan, cancels=tuple(_at(c, witness.cancel_point) for c in plan.cancels)
+            )
+        rows = record.journal.to_json()
+        script = witness.clause.script(self.scenario.program, plan)
+        return {
+            "clause": witness.clause.id,
+            "shape": violation.shape,
+            "severity": witness.clause.severity,
+            "stage": violation.stage,
+            "expected": violation.expected,
+            "actual": violation.actual,
+            "location": violation.location,
+            "figures": dict(violation.figures),
+            "violations": witness.runs,
+            "exercised": self.tallies[witness.clause.id].exercised,
+            "first_seed": record.seed,
+            "tape": record.tape,
+            "plan": plan.to_json(),
+            "journal": rows[:WITNESS_JOURNAL_MAX],
+            "journal_cut": max(0, len(rows) - WITNESS_JOURNAL_MAX),
+            "at": [i for i in violation.at if i >= 0],
+            "digest": digest(record),
+            "nondeterministic": witness.nondeterministic,
+            "judged": witness.clause.id in self.judged,
+            "scripted": script is not None,
+        }
+
+
+def _at(cancel: Cancel, point: int) -> Cancel:
+    return cancel if cancel.at_point is None else dataclasses.replace(cancel, at_point=point)
+
+
+def run_unit(
+    lab: Laboratory,
+    scenario: ScenarioData,
+    *,
+    runs: int,
+    seed: int,
+    progress: Callable[[int], None] | None = None,
+) -> dict[str, Any]:
+    """Run and judge one scenario; returns the unit's result as plain data.
+
+    Args:
+        runs: how many seeds are run, the undisturbed one included; a sweep's come on top.
+        seed: of the campaign.
+        progress: called now and then with the number of runs done.
+    """
+    info = lab.info
+    missing = sorted(required_capabilities(scenario.program, scenario.plan) - info.capabilities)
+    primary = CLAUSES[scenario.clauses[0]]
+    missing += sorted(c for c in primary.needs - info.capabilities if c not in missing)
+    if missing:
+        said = {c: info.missing.get(c, f"not offered: {CAPABILITIES[c]}") for c in missing}
+        return _result("unsupported", f"needs {', '.join(missing)}", missing=said)
+    unit = _Unit(lab, scenario)
+    try:
+        unit.run(max(1, runs), seed, progress)
+        unit.confirm_replays()
+    except HarnessFault as exc:
+        return _result("error", str(exc), runs=unit.runs)
+    rows = {c.id: unit.clause_row(c) for c in unit.judged.values()}
+    for clause_id in scenario.clauses:
+        if clause_id not in rows:
+            lacks = sorted(CLAUSES[clause_id].needs - info.capabilities)
+            rows[clause_id] = {"verdict": "unsupported", "reason": f"needs {', '.join(lacks)}"}
+            rows[clause_id] |= {"runs": 0, "exercised": 0, "violations": 0, "figures": {}}
+    for clause in unit.clauses:
+        if clause.id not in rows and unit.tallies[clause.id].violations:
+            rows[clause.id] = unit.clause_row(clause)
+    verdict, reason = _verdict(scenario, rows, unit.fired)
+    witnesses = [unit.witness_row(w) for w in unit.witnesses.values()]
+    return _result(
+        verdict,
+        reason,
+        runs=unit.runs,
+        violations=unit.violating,
+        first_seed=unit.first_seed,
+        virtual_s=round(unit.virtual_s / unit.runs, 6),
+        clauses=rows,
+        figures=rows[scenario.clauses[0]]["figures"],
+        witnesses=witnesses,
+        samples=unit.samples,
+    )
+
+
+def _verdict(
+    scenario: ScenarioData, rows: Mapping[str, Mapping[str, Any]], fired: set[str]
+) -> tuple[str, str]:
+    judged = {c: rows[c] for c in scenario.clauses}
+    failing = [c for c, row in judged.items() if row["verdict"] == "fail"]
+    if failing:
+        return "fail", f"{', '.join(failing)} violated"
+    silent = [k for k in scenario.fires if k not in fired]
+    if silent:
+        return "inconclusive", f"never happened: {', '.join(silent)}"
+    for verdict in ("blocked", "inconclusive"):
+        found = [c for c, row in judged.items() if row["verdict"] == verdict]
+        if found:
+            return verdict, f"{found[0]}: {judged[found[0]]['reason']}"
+    return "pass", ""
+
+
+def _result(verdict: str, reason: str, **fields: Any) -> dict[str, Any]:
+    blank: dict[str, Any] = {
+        "verdict": verdict,
+        "reason": reason,
+        "runs": 0,
+        "violations": 0,
+        "first_seed": None,
+        "virtual_s": 0.0,
+        "clauses": {},
+        "figures": {},
+        "witnesses": [],
+        "missing": {},
+        "samples": [],
+    }
+    return blank | fields

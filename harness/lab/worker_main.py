@@ -1,0 +1,182 @@
+"""The worker: serves one engine, in the engine's own environment, over pipes.
+
+One JSON object a line comes in on standard input, one goes out on what was standard
+output when the process began. Before anything of the engine is imported, file
+descriptor 1 is pointed at standard error, so that an engine that prints cannot break
+the protocol.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import json
+import os
+import platform
+import sys
+import traceback
+from collections.abc import Mapping
+from typing import IO, Any
+
+from harness.contract.clauses import CLAUSES
+from harness.contract.reading import Reading
+from harness.kernel.adapter import Adapter, EngineInfo
+from harness.kernel.errors import DagstormError, EnvironmentFault, InputError
+from harness.kernel.laboratory import Laboratory, digest
+from harness.kernel.plan import Plan
+from harness.kernel.program import Program
+from harness.lab.unit import ScenarioData, run_unit
+from mocks.tools import simulated_tool
+
+__all__ = ["main"]
+
+
+def main() -> None:
+    """Serve requests until standard input ends."""
+    channel = os.fdopen(os.dup(1), "w", encoding="utf-8", newline="\n")
+    os.dup2(2, 1)
+    sys.stdout = sys.stderr
+    served = _Served(channel)
+    for line in sys.stdin:
+        if line.strip():
+            served.answer(json.loads(line))
+
+
+class _Served:
+    def __init__(self, channel: IO[str]) -> None:
+        self.channel = channel
+        self.lab: Laboratory | None = None
+
+    def say(self, message: Mapping[str, Any]) -> None:
+        self.channel.write(json.dumps(message, default=repr) + "\n")
+        self.channel.flush()
+
+    def answer(self, request: Mapping[str, Any]) -> None:
+        number = request.get("id")
+        try:
+            reply: dict[str, Any] = {"id": number, "ok": self._do(request)}
+        except DagstormError as exc:
+            reply = {"id": number, "error": {"kind": type(exc).__name__, "message": str(exc)}}
+        except Exception as exc:
+            text = "".join(traceback.format_exception(exc))[-4000:]
+            message = f"{type(exc).__name__}: {exc}"
+            reply = {"id": number, "error": {"kind": "Crash", "message": message, "trace": text}}
+        self.say(reply)
+
+    def _do(self, request: Mapping[str, Any]) -> Any:
+        match request.get("op"):
+            case "hello":
+                return self._hello(request["adapter"])
+            case "unit":
+                return self._unit(request)
+            case "replay":
+                return self._replay(request)
+            case "render":
+                return self._render(request)
+            case other:
+                raise InputError(f"worker: unknown operation {other!r}")
+
+    def _hello(self, adapter: Mapping[str, Any]) -> dict[str, Any]:
+        self.lab = Laboratory(_load(adapter), simulated_tool)
+        self.lab.settle_process()
+        return {"info": _info_json(self.lab.info), "python": platform.python_version()}
+
+    def _ready(self) -> Laboratory:
+        if self.lab is None:
+            raise InputError("worker: say hello first")
+        return self.lab
+
+    def _unit(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        scenario = ScenarioData.from_json(request["scenario"])
+        number = request.get("id")
+        return run_unit(
+            self._ready(),
+            scenario,
+            runs=int(request["runs"]),
+            seed=int(request["seed"]),
+            progress=lambda done: self.say({"id": number, "progress": {"runs": done}}),
+        )
+
+    def _replay(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Run one recorded run again; also say what each of the scenario's clauses makes of it."""
+        lab = self._ready()
+        scenario = ScenarioData.from_json(request["scenario"])
+        record = lab.run(
+            scenario.program,
+            scenario.plan,
+            seed=int(request.get("seed", 0)),
+            recorded=request.get("tape"),
+        )
+        reading = Reading(scenario.program, scenario.plan, record, lab.info)
+        judged = {}
+        for clause in CLAUSES.values():
+            if clause.needs <= lab.info.capabilities:
+                judgement = clause.check(reading)
+                if clause.id in scenario.clauses or judgement.violations:
+                    judged[clause.id] = {
+                        "verdict": judgement.verdict,
+                        "violations": [
+                            {"shape": v.shape, "expected": v.expected, "actual": v.actual}
+                            for v in judgement.violations
+                        ],
+                    }
+        return {
+            "digest": digest(record),
+            "ended": record.ended,
+            "build_error": record.build_error,
+            "journal": record.journal.to_json(),
+            "outcomes": {k: o.to_json() for k, o in record.outcomes.items()},
+            "leaks": [[x.kind, x.what, x.stage, x.location] for x in record.leaks],
+            "waiting": [[w.task, list(w.where)] for w in record.waiting],
+            "judged": judged,
+        }
+
+    def _render(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        lab = self._ready()
+        program = Program.from_json(request["program"])
+        plan = Plan.from_json(request["plan"])
+        clause = CLAUSES[request["clause"]]
+        check = clause.script(program, plan)
+        if check is None:
+            return {"script": None}
+        return {"script": lab.adapter.render(program, plan, clause.id, check)}
+
+
+def _load(adapter: Mapping[str, Any]) -> Adapter:
+    subject = adapter.get("subject")
+    if adapter.get("file"):
+        path = str(adapter["file"])
+        spec = importlib.util.spec_from_file_location("dagstorm_user_adapter", path)
+        if spec is None or spec.loader is None:
+            raise InputError(f"--engine {path}: not a Python file")
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[spec.name] = module
+        try:
+            spec.loader.exec_module(module)
+        except Exception as exc:
+            raise InputError(f"--engine {path}: {type(exc).__name__}: {exc}") from exc
+        name = str(adapter.get("attr") or "Adapter")
+        factory = getattr(module, name, None)
+        if factory is None:
+            raise InputError(f"--engine {path}: it has no {name!r}")
+    else:
+        factory = importlib.import_module(str(adapter["module"])).Adapter
+    made: Adapter = factory(subject) if subject else factory()
+    missing = [m for m in ("info", "build", "run") if not callable(getattr(made, m, None))]
+    if missing:
+        raise InputError(f"--engine: the adapter lacks {', '.join(missing)}; see docs/adapters.md")
+    return made
+
+
+def _info_json(info: EngineInfo) -> dict[str, Any]:
+    if not info.name:
+        raise EnvironmentFault("adapter: info() gave no engine name")
+    return {
+        "name": info.name,
+        "version": info.version,
+        "capabilities": sorted(info.capabilities),
+        "package": info.package,
+        "semantics": dict(info.semantics),
+        "missing": dict(info.missing),
+        "facts": dict(info.facts),
+    }
