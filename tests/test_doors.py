@@ -96,8 +96,7 @@ def test_an_import_for_types_only_counts_as_any_other(tmp_path: Path) -> None:
 def test_relative_imports_are_followed(tmp_path: Path) -> None:
     source = "from . import steps\nfrom ..lab import campaign\nfrom .. import report\n"
     assert planted(tmp_path, harness__kernel__x=source) == [
-        "harness/kernel/x.py:2: harness.kernel imports harness.lab.campaign: "
-        "not through this door",
+        "harness/kernel/x.py:2: harness.kernel imports harness.lab.campaign: not through this door",
         "harness/kernel/x.py:3: harness.kernel imports harness.report: not through this door",
     ]
 

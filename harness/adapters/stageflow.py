@@ -26,7 +26,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from harness.adapters.stageflow_probe import Probe, describe_context, probe
-from harness.adapters.stageflow_script import render_script
+from harness.adapters.stageflow_script import milliseconds, render_script
 from harness.kernel.adapter import Bodies, BuildRefused, EngineInfo
 from harness.kernel.errors import HarnessFault, NotOffered
 from harness.kernel.outcome import ErrorReport, FailureReport, Outcome, StageReport
@@ -205,7 +205,7 @@ class Adapter:
                 if self.legacy:
                     return engine.StageGraph(declared)
                 graph = declared.build()
-                if plan.cleanup_grace_s != Plan.__dataclass_fields__["cleanup_grace_s"].default:
+                if plan.cleanup_grace_s != Plan().cleanup_grace_s:
                     graph = engine.UnifiedStageGraph(
                         graph.stage_specs, cleanup_timeout=plan.cleanup_grace_s
                     )
@@ -540,14 +540,6 @@ def _tool_handler(
         return engine.ToolOutput(success=True, data={"value": value})
 
     return handler
-
-
-def milliseconds(seconds: float) -> float:
-    """Return whole milliseconds as an int where they are whole, as a user would write them."""
-    value = seconds * 1000
-    if value - value == 0 and abs(value - round(value)) < 1e-6:  # neither NaN nor infinite
-        return round(value)
-    return value
 
 
 def _own(value: Any) -> Any:

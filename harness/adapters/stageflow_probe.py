@@ -493,8 +493,7 @@ def _fields(cls: Any) -> frozenset[str]:
 
 def _takes_nothing(cls: Any) -> bool:
     return all(
-        p.default is not inspect.Parameter.empty
-        for p in inspect.signature(cls).parameters.values()
+        p.default is not inspect.Parameter.empty for p in inspect.signature(cls).parameters.values()
     )
 
 
@@ -523,8 +522,8 @@ def _version() -> str:
 
 
 def _readme() -> str:
+    """Return the installed distribution's metadata, which ends with its README."""
     try:
-        metadata = importlib.metadata.metadata(DISTRIBUTION)
+        return importlib.metadata.distribution(DISTRIBUTION).read_text("METADATA") or ""
     except importlib.metadata.PackageNotFoundError:
         return ""
-    return str(metadata.get_payload() or metadata.get("Description") or "")

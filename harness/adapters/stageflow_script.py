@@ -1,1 +1,300 @@
-def render_script(*a): return None
+"""Stageflow's half of a stand-alone script: stages, graph, start and what a user reaches.
+
+The text follows what the installed version offers: which context a run is started
+with, which arguments that context needs, whether a reason can be given for a cancel.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from harness.kernel.plan import Plan, required_capabilities
+from harness.kernel.program import Program
+from harness.kernel.script import Dialect, Unrenderable, literal, render
+
+if TYPE_CHECKING:
+    from harness.adapters.stageflow_probe import Probe
+
+__all__ = ["dialect", "milliseconds", "render_script"]
+
+_IDS = ("pipeline_run_id", "request_id", "session_id", "user_id", "org_id", "interaction_id")
+
+_ENDS = """\
+def ending(output):
+    kinds = {"ok": "ok", "fail": "fail", "skip": "skip", "cancel": "cancel_run"}
+    return kinds[output.status.value]
+"""
+
+_REACH = """\
+def reachable(results, error):
+    \"\"\"What a user can get at: the results, or what the exception carries of them.\"\"\"
+    for name in ("results", "outputs", "partial_results"):
+        results = results if results is not None else getattr(error, name, None)
+    return {
+        name: one.data.get("value") if one.status.value == "ok" else f"{one.status}: {one.error}"
+        for name, one in (results or {}).items()
+    }
+"""
+
+_REACH_LEGACY = """\
+def reachable(results, error):
+    \"\"\"What a user can get at; this graph returns failures among its results.\"\"\"
+    return {
+        name: one.data.get("value") if one.status == "completed" else f"{one.status}: {one.error}"
+        for name, one in (results or {}).items()
+    }
+"""
+
+_CALL_TOOL = """\
+@dataclasses.dataclass
+class Action:
+    id: uuid.UUID
+    type: str
+    payload: dict
+
+
+async def call_tool(ctx, tool, work):
+    async def handler(tool_input):
+        return ToolOutput(success=True, data={"value": await work()})
+
+    executor = AdvancedToolExecutor()
+    executor.register(ToolDefinition(name=tool, action_type=tool, handler=handler))
+    return await executor.execute(Action(uuid.uuid4(), tool, {}), ctx)"""
+
+_OFFERS = """\
+def offers(ctx):
+    names = ("timer", "data", "inputs", "snapshot", "event_sink")
+    found = {name: getattr(ctx, name, None) is not None for name in names}
+    found["has_correlation_id"] = hasattr(ctx, "correlation_id")
+    found["has_run_id"] = ctx.pipeline_run_id is not None
+    return found"""
+
+
+def milliseconds(seconds: float) -> float:
+    """Return whole milliseconds as an int where they are whole, as a user would write them."""
+    value = seconds * 1000
+    if value - value == 0 and abs(value - round(value)) < 1e-6:  # neither NaN nor infinite
+        return round(value)
+    return value
+
+
+def render_script(
+    engine: Probe, program: Program, plan: Plan, clause: str, check: str
+) -> str | None:
+    """Return the script, or None if this version lacks what the program needs."""
+    if required_capabilities(program, plan) - engine.capabilities:
+        return None
+    try:
+        return render(program, plan, dialect(engine, program, plan), clause, check)
+    except Unrenderable:
+        return None
+
+
+def dialect(engine: Probe, program: Program, plan: Plan) -> Dialect:
+    """Return Stageflow's words for this program, as the installed version spells them."""
+    version = engine.version
+    legacy = engine.legacy
+    many = len(plan.runs) > 1
+    reads = any(one.op in ("read", "mutate") for _, one in program.walk())
+    ok = "return StageOutput.ok(value={value})"
+    if legacy and reads:
+        ok = 'ctx.data[{stage}] = {{"value": {value}}}\n' + ok
+    cancel = "return StageOutput.cancel(reason={message})"
+    if legacy:
+        reason = "{message}" if _takes_reason(engine) else ""
+        cancel = f"ctx.mark_canceled({reason})\n{cancel}"
+    return Dialect(
+        title=f"stageflow-core {version}".strip(),
+        install=f"stageflow-core=={version}" if version else "stageflow-core",
+        imports=_imports(engine, program, plan),
+        stage_head=_stage_head(legacy),
+        body_indent=8,
+        ok=ok,
+        fail="return StageOutput.fail(error={message})",
+        skip=None if legacy else "return StageOutput.skip(reason={message})",
+        cancel_run=cancel,
+        read="ctx.data[{stage}].get({key})" if legacy else "ctx.inputs.get_from({stage}, {key})",
+        emit="ctx.try_emit_event(type={type}, data={data})",
+        cleanup=None if legacy else "graph.register_cleanup({callback}, name={name})",
+        context="offers(ctx)",
+        call="await call_tool(ctx, {tool}, {work})",
+        child="await run_child(ctx, {stage}, {name}, {graph})",
+        run_of="run_names[ctx.pipeline_run_id]",
+        ends=_ENDS,
+        build=lambda p, classes: _build(engine, plan, p, classes),
+        start=_start(engine, plan, many),
+        reach=_REACH_LEGACY if legacy else _REACH,
+        helpers={
+            "run_names": "run_names = {}  # pipeline_run_id -> name of the run",
+            "enter": _enter(engine),
+            "call_tool": _CALL_TOOL,
+            "offers": _OFFERS,
+            "run_child": _child(engine, many),
+        },
+    )
+
+
+def _takes_reason(engine: Probe) -> bool:
+    return "reason" in inspect.signature(engine.PipelineContext.mark_canceled).parameters
+
+
+def _takes_no_ids(engine: Probe) -> bool:
+    parameters = inspect.signature(engine.PipelineContext).parameters
+    return all(parameters[name].default is not inspect.Parameter.empty for name in _IDS)
+
+
+def _uses(program: Program, *ops: str) -> bool:
+    for _, one in program.walk():
+        if one.op in ops:
+            return True
+        if one.op == "subpipeline" and _uses(one.args["program"], *ops):
+            return True
+    return False
+
+
+def _imports(engine: Probe, program: Program, plan: Plan) -> tuple[str, ...]:
+    names = {"StageOutput"}
+    lines = []
+    if engine.legacy:
+        names |= {"PipelineContext", "StageGraph", "StageSpec"}
+    else:
+        names |= {"Pipeline", "StageKind"}
+        if engine.pipeline_entry:
+            names.add("PipelineContext")
+        else:
+            names |= {"PipelineTimer", "StageContext"}
+            lines.append("from stageflow.context import ContextSnapshot, RunIdentity")
+            lines.append("from stageflow.stages import StageInputs")
+    if _own_grace(plan):
+        lines.append("from stageflow.pipeline.dag import UnifiedStageGraph")
+    if _uses(program, "subpipeline"):
+        lines.append("from stageflow.pipeline.subpipeline import get_subpipeline_spawner")
+        if not engine.legacy and not hasattr(engine.StageContext, "as_pipeline_context"):
+            names.add("PipelineContext")
+    if _uses(program, "call"):
+        lines.append("from stageflow.tools import AdvancedToolExecutor, ToolDefinition")
+        lines.append("from stageflow.tools.definitions import ToolOutput")
+    return (f"from stageflow import {', '.join(sorted(names))}", *sorted(lines))
+
+
+def _stage_head(legacy: bool) -> tuple[str, ...]:
+    kind = () if legacy else ("    name = {name}", "    kind = StageKind.TRANSFORM", "")
+    return ("class {cls}:", *kind, "    {recorded}", "    async def execute(self, ctx):")
+
+
+def _own_grace(plan: Plan) -> bool:
+    return plan.cleanup_grace_s != Plan().cleanup_grace_s
+
+
+def _build(engine: Probe, plan: Plan, program: Program, classes: Mapping[str, str]) -> list[str]:
+    # Two stages of one name share an entry in `classes`: each gets the last one's class,
+    # which is also what the engine keeps of them.
+    if engine.legacy:
+        specs = [
+            f"        StageSpec(name={literal(s.name)}, runner={classes[s.name]}"
+            + (f", dependencies={literal(s.needs)})," if s.needs else "),")
+            for s in program.stages
+        ]
+        return ["return StageGraph(", "    [", *specs, "    ]", ")"]
+    stages = [
+        f"    .with_stage({literal(s.name)}, {classes[s.name]}, StageKind.TRANSFORM"
+        + (f", dependencies={literal(s.needs)})" if s.needs else ")")
+        for s in program.stages
+    ]
+    if not _own_grace(plan):
+        return ["return (", "    Pipeline()", *stages, "    .build()", ")"]
+    return [
+        "graph = (",
+        "    Pipeline()",
+        *stages,
+        "    .build()",
+        ")",
+        f"return UnifiedStageGraph(graph.stage_specs, cleanup_timeout={plan.cleanup_grace_s!r})",
+    ]
+
+
+def _start(engine: Probe, plan: Plan, many: bool) -> str:
+    if engine.legacy or engine.pipeline_entry:
+        ids = "pipeline_run_id=uuid.uuid4(),"
+        if not _takes_no_ids(engine):
+            ids += """
+        request_id=uuid.uuid4(),
+        session_id=None,
+        user_id=None,
+        interaction_id=None,"""
+        limit = ""
+        if plan.stage_timeout_s is not None:
+            value = milliseconds(plan.stage_timeout_s)
+            text = repr(value) if value - value == 0 else f'float("{value}")'
+            limit = f'\n        data={{"_timeout_ms": {text}}},'
+        make = f"""\
+    ctx = PipelineContext(
+        {ids}
+        org_id=uuid.uuid5(uuid.NAMESPACE_DNS, tenant),{limit}
+    )"""
+    else:
+        make = """\
+    ids = RunIdentity(
+        pipeline_run_id=uuid.uuid4(), org_id=uuid.uuid5(uuid.NAMESPACE_DNS, tenant)
+    )
+    ctx = enter(ContextSnapshot(run_id=ids))"""
+    known = "\n    run_names[ctx.pipeline_run_id] = run" if many else ""
+    return f"""\
+async def start(graph, run, tenant):
+{make}{known}
+    return await graph.run(ctx)
+"""
+
+
+def _enter(engine: Probe) -> str:
+    """Return the context that versions take whose graph runs on a stage's context only."""
+    if engine.legacy or engine.pipeline_entry:
+        return ""
+    return """\
+def enter(snapshot):
+    return StageContext(
+        snapshot=snapshot,
+        inputs=StageInputs(snapshot=snapshot),
+        stage_name="entry",
+        timer=PipelineTimer(),
+    )"""
+
+
+def _child(engine: Probe, many: bool) -> str:
+    known = (
+        "\n        run_names[child.pipeline_run_id] = run_names[ctx.pipeline_run_id]"
+        if many
+        else ""
+    )
+    if engine.legacy:
+        parent = "ctx"
+        check = """
+        for name, result in results.items():
+            if result.status == "failed":
+                raise RuntimeError(f"stage {name} of the child failed: {result.error}")"""
+    else:
+        check = ""
+        parent = "ctx.as_pipeline_context()"
+        if not hasattr(engine.StageContext, "as_pipeline_context"):
+            ids = ", ".join(f"{name}=ctx.snapshot.{name}" for name in _IDS)
+            parent = f"PipelineContext({ids})"
+    entry = "child"
+    if not engine.legacy and not engine.pipeline_entry:
+        ids = "pipeline_run_id=child.pipeline_run_id, org_id=child.org_id"
+        entry = f"enter(ContextSnapshot(run_id=RunIdentity({ids})))"
+    return f'''\
+async def run_child(ctx, stage, name, graph):
+    async def runner(child):{known}
+        results = await graph.run({entry}){check}
+        return {{stage: output.data for stage, output in results.items()}}
+
+    result = await get_subpipeline_spawner().spawn(
+        pipeline_name=name,
+        ctx={parent},
+        correlation_id=uuid.uuid4(),
+        parent_stage_id=stage,
+        runner=runner,
+    )
+    return "ok" if result.success else "failed"'''

@@ -16,7 +16,7 @@ def _left(r: Reading, one: Ran, since: int, why: str, shape: str) -> Violation:
         f"stage {one.stage} has ended when the run is over ({why})",
         "the run was over while it was still running",
         one.stage,
-        r.task_location(one.stage),
+        r.left_location(one.run, one.stage),
         {},
         (since, one.start, r.runs[one.run].end),
     )
@@ -265,7 +265,7 @@ def check_cancel_4(r: Reading) -> Judgement:
                         f"the engine says that stage {one.stage} did not stop",
                         "it says nothing of it",
                         one.stage,
-                        r.task_location(one.stage),
+                        r.left_location(one.run, one.stage),
                         {},
                         (one.interrupts[0], facts.end),
                     )
@@ -306,7 +306,7 @@ def check_cancel_6(r: Reading) -> Judgement:
                             f"stage {stage} of the subpipeline has ended when its parent run is",
                             "it was still running",
                             stage,
-                            r.task_location(stage),
+                            r.left_location(parent, stage),
                             {},
                             (cut, child.start, facts.end),
                         )

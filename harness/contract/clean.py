@@ -69,7 +69,7 @@ def check_clean_1(r: Reading) -> Judgement:
                 f"({_way(r, first)})",
                 f"{done} were" + ("; others were released later" if later else ""),
                 first.stage,
-                r.task_location(first.stage),
+                r.left_location(first.run, first.stage),
                 {"released": done, "acquired": len(due)},
                 (first.at, _over(r, first.run)),
             )
@@ -135,7 +135,7 @@ def check_clean_2(r: Reading) -> Judgement:
                     f"the cleanup of {held.name} has finished when the run is over",
                     "the run was over while it was still at it",
                     held.stage,
-                    r.task_location(held.stage),
+                    r.left_location(held.run, held.stage),
                     {},
                     (held.begun[0], over),
                 )
@@ -281,6 +281,8 @@ def check_clean_5(r: Reading) -> Judgement:
     bad: list[Violation] = []
     seen: set[tuple[str, str]] = set()
     cancelled = any(f.cancels for f in r.runs.values())
+    stage_left = any(x.kind == "task" and x.stage for x in r.record.leaks)
+    first = next(iter(r.runs))
     for leak in r.record.leaks:
         shape, expected = LEAKS[leak.kind]
         if leak.kind == "task":
@@ -288,19 +290,25 @@ def check_clean_5(r: Reading) -> Judgement:
             # CANCEL-3, TIME-3 and CANCEL-1; here it would be the same fact twice.
             if leak.stage and leak.stage in explained:
                 continue
-            if not leak.stage and (explained or cancelled) and any(not o.ended for o in stages):
+            # Tasks that only carry a stage's task are the same fact again.
+            if not leak.stage and (stage_left or any(not o.ended for o in stages)):
+                continue
+            if not leak.stage and cancelled:
                 continue
             shape = "stage-left-running" if leak.stage else shape
-        if (shape, leak.location) in seen:
+        location = leak.location
+        if shape == "stage-left-running":
+            location = r.left_location(first, leak.stage)
+        if (shape, location) in seen:
             continue
-        seen.add((shape, leak.location))
+        seen.add((shape, location))
         bad.append(
             Violation(
                 shape,
                 f"{expected} when the run is over",
                 f"left: {leak.what}" + (f" (stage {leak.stage})" if leak.stage else ""),
                 leak.stage,
-                leak.location,
+                location,
                 {"left": sum(1 for x in r.record.leaks if x.kind == leak.kind)},
                 tuple(f.end for f in r.runs.values() if f.over)[:1],
             )

@@ -53,7 +53,7 @@ def _changed(r: Reading, run: str, ones: list[Ran]) -> list[Violation]:
     if outcome is None:
         return []
     for one in ones:
-        said = [s.args["value"] for s in r.program.stage(one.stage).steps if s.op == "ok"]
+        said = [s.args["value"] for s in r.stage(one.stage).steps if s.op == "ok"]
         report = outcome.stages.get(one.stage)
         if not said or said[0] == "$items" or report is None or report.status != "completed":
             continue

@@ -6,14 +6,13 @@ own words; what the engine said is in `record.outcomes`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from harness.kernel.adapter import EngineInfo
 from harness.kernel.journal import Entry
 from harness.kernel.outcome import Outcome
 from harness.kernel.plan import Plan
-from harness.kernel.program import Program
+from harness.kernel.program import Program, Stage
 from harness.kernel.record import Leak, RunRecord
 
 __all__ = ["CLOSE_S", "Held", "Ran", "Reading", "RunFacts", "Scope"]
@@ -106,11 +105,17 @@ class Reading:
 
     Attributes:
         ran: (run, stage) -> its executions; runs of subpipelines have ids of their own.
+        faults: what makes the program's graph ill-formed (`Program.faults`).
         tolerance_s: how far from its due time a timer may have fired.
     """
 
     __slots__ = (
+        "_causes",
+        "_due",
+        "_executions",
+        "_stages",
         "entries",
+        "faults",
         "held",
         "info",
         "plan",
@@ -122,7 +127,15 @@ class Reading:
         "tolerance_s",
     )
 
-    def __init__(self, program: Program, plan: Plan, record: RunRecord, info: EngineInfo) -> None:
+    def __init__(
+        self,
+        program: Program,
+        plan: Plan,
+        record: RunRecord,
+        info: EngineInfo,
+        faults: tuple[str, ...] | None = None,
+    ) -> None:
+        self.faults = program.faults() if faults is None else faults
         self.program = program
         self.plan = plan
         self.record = record
@@ -133,6 +146,10 @@ class Reading:
         self.ran: dict[tuple[str, str], list[Ran]] = {}
         self.held: list[Held] = []
         self.scopes: list[Scope] = []
+        self._executions: dict[str | None, list[Ran]] = {}
+        self._due: dict[str, list[tuple[float, Ran]]] = {}
+        self._causes: dict[str, tuple[int, str]] = {}
+        self._stages = {s.name: s for s in reversed(program.stages)}
         self._read()
 
     def _read(self) -> None:
@@ -221,19 +238,41 @@ class Reading:
 
     def executions(self, run: str | None = None) -> list[Ran]:
         """Return executions of the program's own stages (subpipelines' not), by start."""
-        out = [
-            one
-            for (run_id, _), ones in self.ran.items()
-            if run_id in self.runs and (run is None or run_id == run)
-            for one in ones
-        ]
-        out.sort(key=lambda one: one.start)
+        out = self._executions.get(run)
+        if out is None:
+            out = [
+                one
+                for (run_id, _), ones in self.ran.items()
+                if run_id in self.runs and (run is None or run_id == run)
+                for one in ones
+            ]
+            out.sort(key=lambda one: one.start)
+            self._executions[run] = out
         return out
+
+    def stage(self, name: str) -> Stage:
+        """Return the program's (first) stage of that name."""
+        return self._stages[name]
 
     def timeout_of(self, stage: str) -> float | None:
         """Return the timeout, in seconds, that the engine is to hold a stage to, or None."""
-        own = self.program.stage(stage).timeout_s
+        own = self._stages[stage].timeout_s
         return own if own is not None else self.plan.stage_timeout_s
+
+    def timeouts_due(self, run: str) -> list[tuple[float, Ran]]:
+        """Return (due time in seconds, execution) for stages that reached their timeout."""
+        found = self._due.get(run)
+        if found is None:
+            found = []
+            for one in self.executions(run):
+                limit = self.usable_timeout(one.stage)
+                if limit is None:
+                    continue
+                due = one.start_s + limit
+                if not one.ended or one.end_s >= due - CLOSE_S:
+                    found.append((due, one))
+            self._due[run] = found
+        return found
 
     def usable_timeout(self, stage: str) -> float | None:
         """Return the stage's timeout if it is a positive number, else None."""
@@ -260,8 +299,12 @@ class Reading:
             return outcome.raised.location
         return ""
 
-    def task_location(self, stage: str) -> str:
-        """Return where in the engine the task of a stage that was left behind stands."""
+    def left_location(self, run: str, stage: str) -> str:
+        """Return where in the engine a run ended while a stage was still running; failing
+        that, where the stage's task stands."""
+        location = self.any_location(run)
+        if location:
+            return location
         leak = self.leaked_stage(stage)
         if leak is not None and leak.location:
             return leak.location
@@ -278,6 +321,9 @@ class Reading:
     def first_cause(self, run: str) -> tuple[int, str]:
         """Return (position, kind) of what first ended the run early: "cancel", "fail",
         "cancel_run" or (-1, "")."""
+        cached = self._causes.get(run)
+        if cached is not None:
+            return cached
         found: list[tuple[int, str]] = []
         facts = self.runs[run]
         if facts.cancels:
@@ -287,7 +333,8 @@ class Reading:
                 found.append((one.end, "cancel_run"))
             elif one.failed_by_itself or (one.self_cancelled and one.ended):
                 found.append((one.end, "fail"))
-        return min(found, default=(-1, ""))
+        cause = self._causes[run] = min(found, default=(-1, ""))
+        return cause
 
     def by_timeout(self, one: Ran) -> bool:
         """Say whether the engine's timeout ended this execution, in the journal's words:
@@ -297,5 +344,3 @@ class Reading:
             return False
         return self.time_of(one.interrupts[0]) >= one.start_s + limit - CLOSE_S
 
-
-Stages = Mapping[str, Ran]

@@ -23,9 +23,8 @@ def _other_cause(r: Reading, one: Ran, before_s: float) -> bool:
     if kind and r.time_of(at) <= before_s and not (kind == "fail" and at == one.end):
         return True
     return any(
-        other is not one and (due := _due(r, other)) is not None and due <= before_s - CLOSE_S
-        for other in r.executions(one.run)
-        if not other.ended or other.end_s >= (_due(r, other) or 0) - CLOSE_S
+        other is not one and due <= before_s - CLOSE_S
+        for due, other in r.timeouts_due(one.run)
     )
 
 
@@ -35,7 +34,7 @@ def _ends_at_timeout(r: Reading, *, own_only: bool) -> Judgement:
     due_count = 0
     for one in r.executions():
         due = _due(r, one)
-        if due is None or (own_only and r.program.stage(one.stage).timeout_s is None):
+        if due is None or (own_only and r.stage(one.stage).timeout_s is None):
             continue
         limit = due - one.start_s
         if one.ended and one.end_s < due - CLOSE_S:
@@ -62,7 +61,7 @@ def _ends_at_timeout(r: Reading, *, own_only: bool) -> Judgement:
                     expected,
                     actual,
                     one.stage,
-                    r.task_location(one.stage),
+                    r.left_location(one.run, one.stage),
                     {"timeout_s": limit},
                     (one.start,),
                 )
@@ -223,7 +222,7 @@ def _sibling(r: Reading, one: Ran, first: Ran, since: int, policy: str) -> list[
                 f"stage {one.stage}, running {timed}, has ended when the run is over",
                 "the run was over while it was still running",
                 one.stage,
-                r.task_location(one.stage),
+                r.left_location(one.run, one.stage),
                 {},
                 at,
             )
@@ -352,7 +351,7 @@ def check_time_5(r: Reading) -> Judgement:
     outcomes = list(r.record.outcomes.values())
     if refusal is None and not r.ran and outcomes and outcomes[0].raised is not None:
         refusal = outcomes[0].raised.message
-    own = [s for s in odd if r.program.stage(s).timeout_s is not None]
+    own = [s for s in odd if r.stage(s).timeout_s is not None]
     if refusal is not None:
         unnamed = [s for s in own if s not in refusal]
         if unnamed and any(_is_bad(odd[s]) for s in unnamed):
@@ -436,7 +435,7 @@ def check_time_6(r: Reading) -> Judgement:
                 f"each of {len(due)} concurrent timeouts ends its stage in time",
                 f"{len(due) - len(late)} of {len(due)} did",
                 late[0].stage,
-                r.task_location(late[0].stage),
+                r.left_location(late[0].run, late[0].stage),
                 {"fired": len(due) - len(late), "due": len(due)},
                 tuple(one.start for one in late[:5]),
             )
@@ -464,7 +463,7 @@ def check_time_6(r: Reading) -> Judgement:
                 f"each of {len(scopes)} concurrent timeouts ends its block",
                 f"{len(scopes) - len(off)} of {len(scopes)} did",
                 off[0].stage,
-                r.task_location(off[0].stage),
+                r.left_location(off[0].run, off[0].stage),
                 {"fired": len(scopes) - len(off), "due": len(scopes)},
                 tuple(s.at for s in off[:5]),
             )
@@ -549,7 +548,7 @@ def check_time_9(r: Reading) -> Judgement:
     bad: list[Violation] = []
     outlived = silent = 0
     for one in r.executions():
-        idle = r.program.stage(one.stage).idle_timeout_s
+        idle = r.stage(one.stage).idle_timeout_s
         if idle is None or idle <= 0 or r.runs[one.run].cancels:
             continue
         beats = [one.start_s] + [
@@ -621,7 +620,7 @@ def check_time_10(r: Reading) -> Judgement:
                             f"{parent.stage}",
                             actual,
                             stage,
-                            r.task_location(stage),
+                            r.left_location(parent_run, stage),
                             {},
                             (parent.start, child.start),
                         )
@@ -657,7 +656,7 @@ def check_time_11(r: Reading) -> Judgement:
                     f"the run goes on when stage {one.stage} times out, though its thread works on",
                     "the run waited for the thread",
                     one.stage,
-                    r.task_location(one.stage),
+                    r.left_location(one.run, one.stage),
                     {},
                     at,
                 )

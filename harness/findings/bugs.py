@@ -69,11 +69,14 @@ def _kind(campaign: Campaign, clause: str) -> str:
 
 
 def _witnesses(campaign: Campaign, unit: Row) -> Iterator[Row]:
-    """Yield the unit's witnesses, and one made up of counts for each clause that has none."""
+    """Yield the unit's witnesses, and one made up of counts for each clause that has none.
+
+    A run that does not replay alike proves nothing, so its witness is no defect.
+    """
     witnessed = set()
     for witness in unit["witnesses"]:
         witnessed.add(witness["clause"])
-        if not campaign.deliberate(unit, witness["clause"]):
+        if not (witness.get("nondeterministic") or campaign.deliberate(unit, witness["clause"])):
             yield witness
     for clause, row in unit["clauses"].items():
         if row["violations"] and clause not in witnessed and not campaign.deliberate(unit, clause):
@@ -113,7 +116,7 @@ def _finding(campaign: Campaign, mark: str, sights: list[_Sight]) -> Finding:
         priority=PRIORITIES[severity],
         title=_title(clause.title, clause.id, witness["shape"]),
         description=f"{clause.id} says that the engine must {clause.must}. "
-        f"Seen in: {', '.join(scenarios)}. {witness['actual']}",
+        f"Seen in {', '.join(scenarios)}: {witness['actual']}",
         clause=clause.id,
         shape=witness["shape"],
         engine=unit["engine"],
@@ -204,7 +207,8 @@ def measured_row(unit: Row, exercised: int, violations: int, source: Row) -> dic
 
 def _reproduction(campaign: Campaign, best: _Sight, script: str | None) -> Reproduction:
     unit, witness = best.unit, best.witness
-    program, plan = unit["program"], unit["plan"]
+    # A sweep's witness has a plan of its own, which says where its cancel landed.
+    program, plan = unit["program"], witness.get("plan") or unit["plan"]
     return Reproduction(
         token=witness.get("token") or unit["token"],
         program=program,

@@ -42,6 +42,7 @@ def chapter(
     name: str,
     version: str,
     findings: Sequence[Finding],
+    *,
     categories: Row,
 ) -> dict[str, Any]:
     """Return the chapter of one mission on one engine version.
@@ -135,6 +136,7 @@ def _not_run(name: str, scenario: str, category: str) -> dict[str, Any]:
         "virtual_s": None,
         "duration_s": None,
         "token": "",
+        "blocked_by": [],
         "findings": [],
     }
 
@@ -165,6 +167,7 @@ def _test(name: str, unit: Row, findings: Sequence[Finding], version: str) -> di
         "virtual_s": unit["virtual_s"] if ran else None,
         "duration_s": unit["duration_s"] if ran else None,
         "token": unit["token"],
+        "blocked_by": _blockers(unit, findings),
         "findings": [
             f.id
             for f in findings
@@ -175,6 +178,12 @@ def _test(name: str, unit: Row, findings: Sequence[Finding], version: str) -> di
             )
         ],
     }
+
+
+def _blockers(unit: Row, findings: Sequence[Finding]) -> list[str]:
+    """Name the bugs under the clauses that kept the unit's own from being put to the test."""
+    clauses = {row["blocked_by"] for row in unit["clauses"].values() if row.get("blocked_by")}
+    return [f.id for f in findings if f.kind == "bug" and f.clause in clauses]
 
 
 def _metrics(
@@ -193,7 +202,8 @@ def _metrics(
         ("Blockers", counts["blocked"]),
         ("Runs", sum(int(u["runs"]) for u in units)),
         ("Duration, real (s)", round(sum(float(u["duration_s"]) for u in units), 3)),
-        ("Duration, virtual (s)", round(sum(float(u["virtual_s"]) for u in units), 3)),
+        # A row's virtual seconds are those of its average run.
+        ("Duration, virtual (s)", round(sum(u["virtual_s"] * u["runs"] for u in units), 3)),
     ]
     return [{"metric": name, "value": value} for name, value in rows]
 
@@ -221,10 +231,9 @@ def _implementation(mission: Row, engine: Row) -> list[dict[str, Any]]:
 def _execution(tests: Sequence[Row]) -> list[dict[str, Any]]:
     """Count tests by category, with average durations of those that ran, and a total row."""
     rows = []
-    categories = list(
-        dict.fromkeys(("baseline", "stress", "chaos", *(t["category"] for t in tests)))
-    )
-    for name in (*categories, "total"):
+    known = dict.fromkeys(("baseline", "stress", "chaos"))
+    known.update(dict.fromkeys(str(t["category"]) for t in tests))
+    for name in (*known, "total"):
         chosen = [t for t in tests if name in ("total", t["category"])]
         counts = tally(chosen)
         rows.append(

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.findings.bugs import PRIORITIES
-from harness.findings.campaign import Campaign, Row
+from harness.findings.campaign import Campaign, Row, engine_label
 from harness.findings.finding import Evidence, Finding, Impact, Recommendation
 from harness.findings.fingerprint import fingerprint
 from harness.findings.order import by_version
@@ -188,14 +188,15 @@ def experience(campaign: Campaign) -> list[Finding]:
 
 def _finding(campaign: Campaign, rule: FactRule, name: str, engines: list[Row]) -> Finding:
     engines = sorted(engines, key=lambda e: by_version(e["version"]))
-    value = engines[-1]["facts"][rule.fact]
+    probed = {e["version"]: e["facts"][rule.fact] for e in engines}
+    told = "; ".join(f"{engine_label(name, v)}: {_told(value)}" for v, value in probed.items())
     return Finding(
         kind="dx",
         type=rule.type,
         severity=rule.severity,
         priority=PRIORITIES[rule.severity],
         title=rule.title,
-        description=f"Rule: {rule.demands}. Probed on the installed engine: {_told(value)}.",
+        description=f"Rule: {rule.demands}. Probed on the installed engine: {told}.",
         clause="",
         shape=rule.fact,
         engine=name,
@@ -203,14 +204,24 @@ def _finding(campaign: Campaign, rule: FactRule, name: str, engines: list[Row]) 
         component="public API",
         missions=tuple(m["id"] for m in campaign.missions),
         expected=f"{rule.demands[0].upper()}{rule.demands[1:]}.",
-        actual=f"Probed {rule.fact}: {_told(value)}.",
-        evidence=Evidence(figures={rule.fact: value}),
+        actual=f"Probed {rule.fact} on {told}.",
+        evidence=Evidence(
+            figures={rule.fact: probed[engines[-1]["version"]]},
+            measured=tuple(_probed_row(v, {rule.fact: value}) for v, value in probed.items()),
+        ),
         impact=Impact(rule.impact),
         recommendation=Recommendation(rule.recommendation, rule.effort, False),
         fingerprint=fingerprint("dx", "", name, "", rule.fact),
         first_seen=campaign.seen,
         last_seen=campaign.seen,
     )
+
+
+def _probed_row(version: str, figures: Row) -> dict[str, Any]:
+    """Return a row of `Evidence.measured` for what was probed, not run."""
+    nothing = dict.fromkeys(("runs", "exercised", "violations"), 0)
+    row = {"scenario": "(probe)", "engine_version": version, "lab": "probe", **nothing}
+    return {**row, "first_seed": None, "token": None, "figures": dict(figures)}
 
 
 def _told(value: Any) -> str:

@@ -121,7 +121,7 @@ def _clause_row(unit: Row, clause: str) -> dict[str, Any]:
         "exercised": exercised,
         "violations": violations,
         "figures": own["figures"] if own else {},
-        "note": "" if verdict in _DECIDED else unit["reason"],
+        "note": (own or {}).get("reason", "") or ("" if verdict in _DECIDED else unit["reason"]),
     }
 
 

@@ -17,7 +17,7 @@ from harness.findings.order import EFFORTS, by_clause, by_version, gravest
 
 __all__ = ["improvements"]
 
-NEITHER = "It was neither needed by a scenario nor probed for."
+UNSAID = "The adapter does not say what its probe looked for"
 
 
 @dataclass(slots=True)
@@ -64,9 +64,9 @@ def _missed(campaign: Campaign, unit: Row) -> dict[str, list[str]]:
     """Return what the unit lacked -> the clauses that therefore could not be judged."""
     unjudged = [c for c, row in unit["clauses"].items() if row["verdict"] == "unsupported"]
     if unit["verdict"] == "unsupported":
-        unjudged = [c for c in unit["clauses_judged"]]
+        unjudged = list(unit["clauses_judged"])
         if unit.get("missing"):
-            return {name: unjudged for name in unit["missing"]}
+            return dict.fromkeys(unit["missing"], unjudged)
     offered = campaign.engine(unit["engine"], unit["engine_version"]).get("capabilities", ())
     missed: dict[str, list[str]] = {}
     for clause in unjudged:
@@ -99,7 +99,7 @@ def _finding(campaign: Campaign, lack: _Lack) -> Finding:
         title=f"Not offered: {words}",
         description=" ".join(
             (
-                lack.sentence or NEITHER,
+                f"{(lack.sentence or UNSAID).rstrip('.')}.",
                 f"Not judged for lack of it: {', '.join(clauses)}." if clauses else "",
             )
         ).strip(),

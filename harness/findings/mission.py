@@ -39,7 +39,7 @@ def mission_reports(
                 "concerns": list(mission["persona"][2]),
             },
             "chapters": [
-                chapter(campaign, mission, name, version, findings, categories)
+                chapter(campaign, mission, name, version, findings, categories=categories)
                 for name, version in campaign.subjects()
             ],
         }

@@ -49,11 +49,11 @@ HELLO_RULE = (
 def scores(engine: Row, units: Sequence[Row]) -> dict[str, Any]:
     """Return the rubric, a row per criterion, a score per category, and the overall score."""
     criteria = [_criterion(one, engine, units) for one in CRITERIA]
-    categories = []
+    categories: list[dict[str, Any]] = []
     for name in dict.fromkeys(c[0] for c in CRITERIA):
         shares = [c["share"] for c in criteria if c["category"] == name and c["share"] is not None]
         categories.append({"category": name, "score": _score(shares), "measured": len(shares)})
-    known = [c["score"] for c in categories if c["score"] is not None]
+    known: list[float] = [c["score"] for c in categories if c["score"] is not None]
     return {
         "rubric": f"{RUBRIC} For {HELLO_RULE}.",
         "criteria": criteria,
@@ -74,7 +74,8 @@ def _criterion(one: tuple[str, str, str, str], engine: Row, units: Sequence[Row]
         share = _lines_share(value) if name == "hello_lines" else share_of(value)
         measured: Mapping[str, Any] = {} if share is None else {name: value}
     else:
-        rows = [clause_numbers(u, name) for u in units if name in u["clauses"]]
+        judged = [clause_numbers(u, name) for u in units if name in u["clauses"]]
+        rows = [r for r in judged if r[0] in ("pass", "fail")]
         exercised = sum(r[1] for r in rows)
         violations = sum(r[2] for r in rows)
         share = 1 - violations / exercised if exercised else None

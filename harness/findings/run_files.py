@@ -1,4 +1,4 @@
-"""The run directory's data files: results.jsonl, findings.json and the four files by kind."""
+"""The run directory's data files: results.jsonl, findings.json, by kind, and metrics.csv."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from harness.findings.build import findings_of
 from harness.findings.campaign import Campaign, Row
 from harness.findings.files import write_whole
 from harness.findings.finding import Finding
+from harness.findings.metrics import metrics_page
 from harness.findings.mission import engine_rows, mission_reports, totals
 from harness.findings.plain import plain, to_page
 from harness.findings.results import results_page, sorted_units
@@ -48,7 +49,7 @@ def document_of(
     return document
 
 
-def write_run_files(
+def write_run_files(  # noqa: PLR0917 (one argument per thing that a campaign hands over)
     run_dir: Path | str,
     units: Sequence[Row],
     engines: Sequence[Row],
@@ -89,6 +90,7 @@ def write_run_files(
     written = [
         write_whole(folder / "results.jsonl", results_page(ordered)),
         write_whole(folder / "findings.json", to_page(document)),
+        write_whole(folder / "metrics.csv", metrics_page(ordered)),
     ]
     for kind, name in BY_KIND.items():
         entries = [f for f in document["findings"] if f["kind"] == kind]

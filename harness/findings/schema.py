@@ -7,7 +7,7 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
-import jsonschema  # type: ignore[import-untyped,unused-ignore]
+import jsonschema
 
 __all__ = ["SCHEMA_VERSION", "faults_of", "schema"]
 

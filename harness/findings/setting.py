@@ -110,7 +110,7 @@ def _faults(unit: Row, plan: Row) -> list[str]:
         found.append(f"{len(runs)} runs at once, of {len(tenants)} tenants")
     slow = [s for s in unit["program"].get("stages", ()) if _is_slow(s, plan)]
     if slow:
-        found.append(f"{len(slow)} stages that outlive their timeout")
+        found.append(f"stages that outlive their timeout: {len(slow)}")
     return found
 
 

@@ -136,7 +136,7 @@ def purpose_of(steps: Sequence[Step]) -> str:
     phrases: dict[str, None] = {}
     for step in walk(steps):
         args = arguments(step)
-        phrase = _PHRASES.get(step["op"], step["op"])
+        phrase = _PHRASES.get(step["op"], str(step["op"]))
         for key in ("seconds", "name", "items", "type", "stage", "tool", "label", "error"):
             if "{" + key + "}" in phrase:
                 phrase = phrase.replace("{" + key + "}", _shown(args.get(key, "ValueError")))

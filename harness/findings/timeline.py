@@ -67,7 +67,7 @@ def timeline(journal: Sequence[Sequence[Any]]) -> str:
         at_ms = round(float(at_s) * 1000)
         chart.last_ms = max(chart.last_ms, at_ms)
         section = _words(f"{run} {stage}" if several else stage) or "run"
-        _take(chart, (str(run), str(stage)), section, at_ms, kind, detail)
+        _take(chart, (str(run), str(stage)), section, (at_ms, kind, detail))
     if not chart.bars:
         return ""
     lines = ["gantt", "    dateFormat x", "    axisFormat %Q ms"]
@@ -80,9 +80,8 @@ def timeline(journal: Sequence[Sequence[Any]]) -> str:
     return "\n".join(lines)
 
 
-def _take(
-    chart: _Chart, where: tuple[str, str], section: str, at_ms: int, kind: str, detail: Any
-) -> None:
+def _take(chart: _Chart, where: tuple[str, str], section: str, entry: tuple[int, str, Any]) -> None:
+    at_ms, kind, detail = entry
     name = _subject(detail)
     if kind in _SPANS:
         subject = "" if kind == "stage.start" else name

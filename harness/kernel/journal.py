@@ -62,18 +62,20 @@ class Journal:
     """An append-only record of one laboratory run.
 
     After `LIMIT_ENTRIES` entries nothing more is taken and `overflowed` is set, so a
-    program that floods cannot exhaust memory; clauses then judge it inconclusive.
+    program that floods cannot exhaust memory; clauses then judge it inconclusive. Once
+    `closed` is set nothing is taken either: what a teardown stirs up is not part of the run.
     """
 
-    __slots__ = ("entries", "overflowed")
+    __slots__ = ("closed", "entries", "overflowed")
 
     def __init__(self) -> None:
         self.entries: list[Entry] = []
         self.overflowed = False
+        self.closed = False
 
     def add(self, at_s: float, run: str, stage: str, kind: str, detail: Any = None) -> None:
-        if len(self.entries) >= LIMIT_ENTRIES:
-            self.overflowed = True
+        if self.closed or len(self.entries) >= LIMIT_ENTRIES:
+            self.overflowed = self.overflowed or not self.closed
             return
         # Plain tuple construction is half the price of Entry(...), and this is the hot path.
         self.entries.append(tuple.__new__(Entry, (at_s, run, stage, kind, detail)))

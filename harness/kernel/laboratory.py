@@ -30,7 +30,7 @@ from harness.kernel.program import Program
 from harness.kernel.record import Leak, RunRecord, Waiting
 from harness.kernel.substitutes import Substitutes
 from harness.kernel.tape import Tape
-from harness.kernel.witness import engine_location, where_text
+from harness.kernel.witness import engine_location, traceback_location, where_text
 
 __all__ = ["Laboratory", "digest"]
 
@@ -130,6 +130,7 @@ class _Trial:
         self.outcomes: dict[str, Outcome] = {}
         self.roots: dict[str, asyncio.Task[Outcome]] = {}
         self.complaints: list[tuple[str, str]] = []
+        self.left_at: dict[str, str] = {}
         self.remaining = len(plan.runs)
         self.harness_timers: list[asyncio.TimerHandle] = []
         self.points_over = 0
@@ -171,6 +172,7 @@ class _Trial:
         try:
             outcome = await self.lab.adapter.run(native, spec, self.plan)
         except BaseException as exc:
+            self.left_at[spec.id] = traceback_location(exc, self.lab.root)
             add(now(), spec.id, "", "run.end", type(exc).__name__)
             raise
         add(now(), spec.id, "", "run.end", "returned")
@@ -217,7 +219,9 @@ class _Trial:
             if not root.done():
                 continue
             if root.cancelled():
-                self.outcomes[run] = Outcome(run, "cancelled", raised=ErrorReport("CancelledError"))
+                location = self.left_at.get(run, "")
+                error = ErrorReport("CancelledError", location=location)
+                self.outcomes[run] = Outcome(run, "cancelled", raised=error)
             elif (exc := root.exception()) is not None:
                 raise HarnessFault(
                     f"adapter: run() let {type(exc).__name__} out: {str(exc)[:DETAIL_MAX]}"
@@ -277,6 +281,7 @@ class _Trial:
         leaks: tuple[Leak, ...] = (),
         waiting: tuple[Waiting, ...] = (),
     ) -> RunRecord:
+        self.journal.closed = True
         return RunRecord(
             lab="sim",
             seed=self.tape.seed,

@@ -8,6 +8,7 @@ names them.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -77,13 +78,17 @@ class Program:
 
     def descendants(self, name: str) -> frozenset[str]:
         """Return the names of all stages that depend on `name`, directly or not."""
+        children: dict[str, list[str]] = {}
+        for one in self.stages:
+            for need in one.needs:
+                children.setdefault(need, []).append(one.name)
         found: set[str] = set()
-        frontier = {name}
+        frontier = list(children.get(name, ()))
         while frontier:
-            frontier = {
-                s.name for s in self.stages if s.name not in found and frontier & set(s.needs)
-            }
-            found |= frontier
+            child = frontier.pop()
+            if child not in found:
+                found.add(child)
+                frontier += children.get(child, ())
         return frozenset(found)
 
     def faults(self) -> tuple[str, ...]:
@@ -92,14 +97,33 @@ class Program:
         if not self.stages:
             found.append("empty")
         names = self.names
-        found += [f"duplicate {n}" for n in dict.fromkeys(names) if names.count(n) > 1]
+        found += [f"duplicate {n}" for n, count in Counter(names).items() if count > 1]
         known = set(names)
         for stage in self.stages:
             found += [f"unknown {dep}" for dep in stage.needs if dep not in known]
-        on_cycle = [n for n in dict.fromkeys(names) if n in self.descendants(n)]
+        on_cycle = [n for n in self._unsorted() if n in self.descendants(n)]
         if on_cycle:
             found.append(f"cycle {' '.join(on_cycle)}")
         return tuple(found)
+
+    def _unsorted(self) -> list[str]:
+        """Return the stages that no topological order can place: those on or below a cycle."""
+        known = set(self.names)
+        left = {s.name: {n for n in s.needs if n in known} for s in self.stages}
+        children: dict[str, list[str]] = {}
+        for name, needs in left.items():
+            for need in needs:
+                children.setdefault(need, []).append(name)
+        ready = [name for name, needs in left.items() if not needs]
+        while ready:
+            done = ready.pop()
+            del left[done]
+            for child in children.get(done, ()):
+                if child in left:
+                    left[child].discard(done)
+                    if not left[child]:
+                        ready.append(child)
+        return list(left)
 
     def to_json(self) -> dict[str, Any]:
         return {

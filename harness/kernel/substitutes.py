@@ -4,19 +4,21 @@ Engines stamp wall clocks and draw ids. Under simulation a stage of twenty virtu
 seconds would be reported with a duration of nothing, and two runs of one seed would
 differ in their ids. So the names `time`, `datetime`, `uuid4` and their like in the
 globals of the engine's modules (and only there) are replaced by stand-ins that
-follow the virtual clock. They are put in once a process; which clock they follow is
-set for each run.
+follow the virtual clock. Where an engine imports one of these modules inside a function,
+the stand-in is what such an import finds, for the whole process. They are put in once
+a process; which clock they follow is set for each run.
 """
 
 from __future__ import annotations
 
 import datetime as real_datetime
+import dis
 import random
 import sys
 import time as real_time
 import types
 import uuid as real_uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 __all__ = ["EPOCH_S", "Substitutes"]
@@ -40,6 +42,7 @@ class Substitutes:
         self._clock: Callable[[], float] = lambda: 0.0
         self._random = random.Random(0)
         self._by_identity = self._table()
+        self._swapped: set[str] = set()
         self.replaced: list[str] = []
 
     def follow(self, clock: Callable[[], float], seed: int) -> None:
@@ -61,6 +64,10 @@ class Substitutes:
                 if stand_in is not None and stand_in is not value:
                     names[attribute] = stand_in
                     self.replaced.append(f"{name}.{attribute}")
+            for imported in _imported_inside(module) - self._swapped:
+                self._swapped.add(imported)
+                sys.modules[imported] = self._by_identity[id(sys.modules[imported])]
+                self.replaced.append(f"import {imported} in {name}")
 
     def _seconds(self) -> float:
         return EPOCH_S + self._clock()
@@ -137,3 +144,38 @@ class Substitutes:
 
         SimDatetime.__name__ = SimDatetime.__qualname__ = "datetime"
         return SimDatetime
+
+
+CLOCK_MODULES = frozenset({"time", "datetime", "uuid", "random"})
+
+
+def _imported_inside(module: types.ModuleType) -> set[str]:
+    """Return the clock modules that functions of a module import when they run."""
+    found: set[str] = set()
+    for code in _codes(vars(module).values(), module.__name__):
+        if CLOCK_MODULES.isdisjoint(code.co_names):
+            continue
+        for instruction in dis.get_instructions(code):
+            if instruction.opname == "IMPORT_NAME" and instruction.argval in CLOCK_MODULES:
+                found.add(instruction.argval)
+    return found
+
+
+def _codes(values: Iterable[Any], module: str) -> Iterator[types.CodeType]:
+    """Yield the code of every function and method defined in a module, inner ones included."""
+    for value in values:
+        if isinstance(value, type) and value.__module__ == module:
+            yield from _codes(vars(value).values(), module)
+            continue
+        function = getattr(value, "__func__", value)
+        if isinstance(value, property):
+            function = value.fget
+        if isinstance(function, types.FunctionType) and function.__module__ == module:
+            yield from _nested(function.__code__)
+
+
+def _nested(code: types.CodeType) -> Iterator[types.CodeType]:
+    yield code
+    for const in code.co_consts:
+        if isinstance(const, types.CodeType):
+            yield from _nested(const)

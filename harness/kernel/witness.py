@@ -34,7 +34,8 @@ def await_chain(coro: Any) -> Iterator[tuple[CodeType, int]]:
 
 
 def _short(code: CodeType, line: int, root: str) -> str:
-    name = os.path.relpath(code.co_filename, os.path.dirname(root)).replace(os.sep, "/")
+    above = os.path.dirname(root.rstrip(os.sep))
+    name = os.path.relpath(code.co_filename, above).replace(os.sep, "/")
     return f"{name}:{line} {code.co_qualname}"
 
 

@@ -83,8 +83,10 @@ class _Witness:
     violation: Violation
     record: RunRecord
     cancel_point: int | None
+    cancelled_s: float
     runs: int = 0
     nondeterministic: bool = False
+    timed: Plan | None = None
 
 
 class _Unit:
@@ -101,6 +103,7 @@ class _Unit:
             *self.judged.values(),
             *(c for c in others if c.needs <= lab.info.capabilities and self._touches(c)),
         ]
+        self.faults = scenario.program.faults()
         self.runs = 0
         self.violating = 0
         self.first_seed: int | None = None
@@ -190,7 +193,9 @@ class _Unit:
             )
 
     def _judge(self, record: RunRecord, point: int | None) -> bool:
-        reading = Reading(self.scenario.program, self.scenario.plan, record, self.lab.info)
+        reading = Reading(
+            self.scenario.program, self.scenario.plan, record, self.lab.info, self.faults
+        )
         broken = False
         for clause in self.clauses:
             tally = self.tallies.get(clause.id)
@@ -219,15 +224,18 @@ class _Unit:
     def _note(
         self, clause: Clause, judgement: Judgement, record: RunRecord, point: int | None
     ) -> None:
+        cancelled_s = _cancelled_s(record)
+        if point is None and (drawn := record.tape.get("points")):
+            point = 1 + drawn[0]
         for violation in judgement.violations:
-            where = violation.location.split(":", 1)[0] + violation.location.rpartition(" ")[2]
-            key = (clause.id, violation.shape, where)
+            key = _key(clause, violation)
             witness = self.witnesses.get(key)
-            if witness is None:
-                if point is None:
-                    drawn = record.tape.get("points")
-                    point = 1 + drawn[0] if drawn else None
-                witness = self.witnesses[key] = _Witness(clause, violation, record, point)
+            # A cancel in the midst of the work shows more than one before its begin.
+            if witness is None or (cancelled_s > 0 and not witness.cancelled_s):
+                runs = witness.runs if witness is not None else 0
+                witness = self.witnesses[key] = _Witness(
+                    clause, violation, record, point, cancelled_s, runs
+                )
             witness.runs += 1
 
     def confirm_replays(self) -> None:
@@ -243,6 +251,32 @@ class _Unit:
                 clean_points=self.clean_points,
             )
             witness.nondeterministic = digest(again) != digest(record)
+
+    def put_cancels_in_time(self) -> None:
+        """Where a cancel by time shows the same as one by a point of the loop, take the time:
+        a script can then say when, on any loop."""
+        for key, witness in self.witnesses.items():
+            if witness.cancel_point is None or not witness.cancelled_s:
+                continue
+            for later_s in (0.03, 0.01, 0.0):
+                at_s = round(witness.cancelled_s + later_s, 6)
+                plan = dataclasses.replace(
+                    self.scenario.plan,
+                    cancels=tuple(
+                        c
+                        if c.at_point is None
+                        else dataclasses.replace(c, at_point=None, at_s=at_s)
+                        for c in self.scenario.plan.cancels
+                    ),
+                )
+                record = self.lab.run(self.scenario.program, plan)
+                reading = Reading(
+                    self.scenario.program, plan, record, self.lab.info, self.faults
+                )
+                found = witness.clause.check(reading).violations
+                if any(_key(witness.clause, v) == key for v in found):
+                    witness.timed = plan
+                    break
 
     # What is sent back.
 
@@ -275,8 +309,8 @@ class _Unit:
 
     def witness_row(self, witness: _Witness) -> dict[str, Any]:
         violation, record = witness.violation, witness.record
-        plan = self.scenario.plan
-        if witness.cancel_point is not None:
+        plan = witness.timed or self.scenario.plan
+        if witness.cancel_point is not None and witness.timed is None:
             plan = dataclasses.replace(
                 plan, cancels=tuple(_at(c, witness.cancel_point) for c in plan.cancels)
             )
@@ -304,6 +338,16 @@ class _Unit:
             "judged": witness.clause.id in self.judged,
             "scripted": script is not None,
         }
+
+
+def _key(clause: Clause, violation: Violation) -> tuple[str, str, str]:
+    where = violation.location.split(":", 1)[0] + violation.location.rpartition(" ")[2]
+    return (clause.id, violation.shape, where)
+
+
+def _cancelled_s(record: RunRecord) -> float:
+    """Return when the caller's first cancel was sent, in seconds, or 0."""
+    return next((e.at_s for e in record.journal if e.kind == "cancel.sent"), 0.0)
 
 
 def _at(cancel: Cancel, point: int) -> Cancel:
@@ -336,6 +380,7 @@ def run_unit(
     try:
         unit.run(max(1, runs), seed, progress)
         unit.confirm_replays()
+        unit.put_cancels_in_time()
     except HarnessFault as exc:
         return _result("error", str(exc), runs=unit.runs)
     rows = {c.id: unit.clause_row(c) for c in unit.judged.values()}

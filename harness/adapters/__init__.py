@@ -1,0 +1,1 @@
+"""One adapter a file: each turns dagstorm's programs into one engine's own pipelines."""

@@ -1,0 +1,266 @@
+"""The adapter of the reference engine and of its deliberately broken variants."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from harness.kernel.adapter import Bodies, BuildRefused, EngineInfo
+from harness.kernel.errors import InputError
+from harness.kernel.outcome import ErrorReport, FailureReport, Outcome, StageReport
+from harness.kernel.plan import Plan, RunSpec
+from harness.kernel.port import StageBody, StagePort, Verdict
+from harness.kernel.program import Program
+from harness.kernel.witness import traceback_location
+
+if TYPE_CHECKING:
+    from harness.engine import Context, Event, Failure, Pipeline, RunResult, StageResult
+
+__all__ = ["Adapter", "context_names"]
+
+BROKEN = "broken:"
+
+CAPABILITIES = frozenset(
+    {
+        "stage_timeout",
+        "stage_timeout_each",
+        "tool_timeout",
+        "heartbeat",
+        "subpipeline",
+        "cancel_run",
+        "cancel_branch",
+        "skip",
+        "inputs",
+        "events",
+        "streaming",
+        "cleanup_registry",
+        "context",
+        "concurrent_runs",
+    }
+)
+STATUS = {"completed": "ok", "failed": "failed", "cancelled": "cancelled"}
+MESSAGE_MAX = 2_000
+CHAIN_MAX = 20
+
+
+class _Native(NamedTuple):
+    """A built pipeline with what is needed to build its subpipelines alike."""
+
+    pipeline: Pipeline
+    timeouts: dict[str, float]
+
+
+class Adapter:
+    """The reference engine (`reference`), or one of its broken variants (`broken:<name>`).
+
+    Raises:
+        InputError: if there is no such subject.
+    """
+
+    def __init__(self, subject: str = "reference") -> None:
+        self.subject = subject
+        self._pipeline_type = _pipeline_type(subject)
+
+    def info(self) -> EngineInfo:
+        import harness.engine
+
+        self._root = os.path.dirname(harness.engine.__file__) + os.sep
+        return EngineInfo(
+            name=self.subject,
+            version="",
+            capabilities=CAPABILITIES,
+            package="harness.engine",
+            facts={"context_direct": asyncio.run(self._context_direct())},
+        )
+
+    async def _context_direct(self) -> tuple[str, ...]:
+        """Return what a stage finds in its context when it is run by itself."""
+        seen: list[str] = []
+
+        async def look(context: Context) -> None:
+            seen.extend(context_names(context))
+
+        pipeline = self._pipeline_type("probe")
+        pipeline.stage("look", look)
+        await pipeline.run_stage("look")
+        return tuple(seen)
+
+    def build(self, program: Program, plan: Plan, bodies: Bodies) -> _Native:
+        from harness.engine import PipelineError
+
+        try:
+            pipeline = self._assemble(program, plan, bodies)
+            described = pipeline.describe()
+        except PipelineError as exc:
+            raise BuildRefused(str(exc)) from exc
+        shown = {s["name"]: s["timeout_s"] for s in described["stages"]}
+        return _Native(pipeline, {n: t for n, t in shown.items() if t is not None})
+
+    def _assemble(self, program: Program, plan: Plan, bodies: Bodies) -> Pipeline:
+        pipeline = self._pipeline_type(
+            program.name,
+            stage_timeout_s=plan.stage_timeout_s,
+            cleanup_grace_s=plan.cleanup_grace_s,
+            on_failure=plan.on_failure,
+        )
+        for stage in program.stages:
+            pipeline.stage(
+                stage.name,
+                self._stage_fn(bodies.body(stage.name), plan, bodies),
+                needs=stage.needs,
+                timeout_s=stage.timeout_s,
+                idle_timeout_s=stage.idle_timeout_s,
+            )
+        return pipeline
+
+    def _stage_fn(
+        self, body: StageBody, plan: Plan, bodies: Bodies
+    ) -> Callable[[Context], Awaitable[Any]]:
+        from harness.engine import CancelBranch, CancelRun, Skip, StageFailed
+
+        endings = {"skip": Skip, "cancel_run": CancelRun, "cancel_branch": CancelBranch}
+
+        async def stage(context: Context) -> Any:
+            verdict: Verdict = await body(self._port(context, plan, bodies))
+            if verdict.kind == "ok":
+                return verdict.value
+            if verdict.kind == "fail":
+                raise StageFailed(verdict.message)
+            return endings[verdict.kind](verdict.message)
+
+        return stage
+
+    def _port(self, context: Context, plan: Plan, bodies: Bodies) -> StagePort:
+        def read(stage: str, key: str) -> Any:
+            value = context.input(stage)
+            return value if key == "value" or value is None else value[key]
+
+        async def call(tool: str, fn: Callable[[], Awaitable[Any]], timeout_s: float | None) -> Any:
+            return await context.call(tool, fn, timeout_s=timeout_s)
+
+        async def subpipeline(program: Program) -> Outcome:
+            child = self._assemble(program, plan, bodies.child(program))
+            result = await context.subpipeline(child)
+            return self._outcome(result, None, {}, [])
+
+        services: dict[str, Any] = {}
+        if "thread" in StagePort.__dataclass_fields__:
+            services["thread"] = context.to_thread
+        return StagePort(
+            run=context.run_id,
+            read=read,
+            emit=context.emit,
+            chunk=context.chunk,
+            heartbeat=context.heartbeat,
+            cleanup=context.cleanup,
+            call=call,
+            subpipeline=subpipeline,
+            context=lambda: dict.fromkeys(context_names(context), True),
+            **services,
+        )
+
+    async def run(self, native: _Native, run: RunSpec, plan: Plan) -> Outcome:
+        from harness.engine import RunCancelled, RunFailed
+
+        events: list[Event] = []
+        raised: RunFailed | RunCancelled | None = None
+        try:
+            result = await native.pipeline.run(run_id=run.id, sink=events.append)
+        except (RunFailed, RunCancelled) as exc:
+            raised, result = exc, exc.result
+        return self._outcome(result, raised, native.timeouts, events)
+
+    def _outcome(
+        self,
+        result: RunResult,
+        raised: Exception | None,
+        timeouts: dict[str, float],
+        events: list[Event],
+    ) -> Outcome:
+        return Outcome(
+            run=result.run_id,
+            status=STATUS[result.status],
+            raised=None if raised is None else self._error(raised),
+            stages={name: _stage(one) for name, one in result.stages.items()},
+            failures=tuple(_failure(one) for one in result.failures),
+            reason=result.reason or None,
+            cancelled_by=result.cancelled_by,
+            cleanup_failures=tuple(
+                f"{one.name}: {type(one.error).__name__}: {one.error}"
+                for one in result.cleanup_failures
+            ),
+            # A stage of a subpipeline is reported as parent/stage; programs know it as stage.
+            still_running=tuple(
+                dict.fromkeys(
+                    name.rsplit("/", 1)[-1]
+                    for name in (*result.still_running, *result.threads_running)
+                )
+            ),
+            timeouts=timeouts,
+            events=tuple((event.type, event.data) for event in events),
+        )
+
+    def _error(self, exc: Exception) -> ErrorReport:
+        return ErrorReport(
+            type=type(exc).__name__,
+            message=str(exc)[:MESSAGE_MAX],
+            chain=_chain(exc),
+            location=traceback_location(exc, self._root),
+        )
+
+    def render(self, program: Program, plan: Plan, clause: str, check: str) -> str | None:
+        """Return None: no finding on this engine has needed a script yet."""
+        return None
+
+
+def _pipeline_type(subject: str) -> type[Pipeline]:
+    if subject == "reference":
+        from harness.engine import Pipeline as engine
+
+        return engine
+    from harness.engine.broken import CATALOGUE
+
+    name = subject.removeprefix(BROKEN)
+    if not subject.startswith(BROKEN) or name not in CATALOGUE:
+        raise InputError(
+            f"engine {subject!r}: expected reference or {BROKEN}<name>; "
+            "`dagstorm engines list` names them"
+        )
+    return CATALOGUE[name].engine
+
+
+def context_names(context: Context) -> list[str]:
+    """Return the public names that a context has to offer, in order."""
+    return [n for n in sorted(dir(context)) if not n.startswith("_") and hasattr(context, n)]
+
+
+def _stage(one: StageResult) -> StageReport:
+    return StageReport(
+        status=one.status,
+        value=one.output,
+        error=None if one.error is None else type(one.error).__name__,
+        partial=one.chunks if one.chunks else None,
+        complete=one.complete,
+        duration_s=one.duration_s,
+    )
+
+
+def _failure(one: Failure) -> FailureReport:
+    return FailureReport(
+        stage=one.stage,
+        kind="error" if one.timeout_s is None else "timeout",
+        message=one.message[:MESSAGE_MAX],
+        timeout_s=one.timeout_s,
+        error=type(one.error).__name__,
+    )
+
+
+def _chain(exc: BaseException) -> tuple[str, ...]:
+    names: list[str] = []
+    seen = exc.__cause__ or exc.__context__
+    while seen is not None and len(names) < CHAIN_MAX:
+        names.append(type(seen).__name__)
+        seen = seen.__cause__ or seen.__context__
+    return tuple(names)

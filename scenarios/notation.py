@@ -1,0 +1,160 @@
+"""Short names for steps and stages, so that a scenario reads as the program it is.
+
+Each function makes one checked step of the step language; nothing here adds meaning. A
+duration is given as one number, or as several to choose from: the first is the clear
+case, which the undisturbed run (seed 0) takes, the others are ties and near misses.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from harness.kernel.program import Program, Stage
+from harness.kernel.steps import Step, step
+
+__all__ = [
+    "acquire",
+    "beat",
+    "call",
+    "cancel_branch",
+    "cancel_run",
+    "chunk",
+    "cleanup",
+    "context",
+    "fail",
+    "generate",
+    "mutate",
+    "never",
+    "ok",
+    "parallel",
+    "program",
+    "raises",
+    "read",
+    "sleep",
+    "spawn",
+    "stage",
+    "subpipeline",
+    "swallow",
+    "thread",
+    "timeout",
+    "using",
+    "yields",
+]
+
+Seconds = float | tuple[float, ...]
+Block = tuple[Step, ...]
+
+
+def stage(
+    name: str,
+    *steps: Step,
+    needs: str = "",
+    timeout_s: float | None = None,
+    idle_timeout_s: float | None = None,
+) -> Stage:
+    """Declare a stage; `needs` names the stages it waits for, separated by spaces."""
+    return Stage(name, steps, tuple(needs.split()), timeout_s, idle_timeout_s)
+
+
+def program(name: str, *stages: Stage) -> Program:
+    return Program(stages, name)
+
+
+def sleep(*seconds: float) -> Step:
+    return step("sleep", seconds=seconds[0] if len(seconds) == 1 else seconds)
+
+
+def yields(times: int = 1) -> Step:
+    return step("yield", times=times)
+
+
+def acquire(
+    name: str, cleanup_s: Seconds = 0.0, *, sync: bool = False, fails: bool = False
+) -> Step:
+    kind = "sync" if sync else "async"
+    return step("acquire", name=name, cleanup=kind, cleanup_s=cleanup_s, fails=fails)
+
+
+def using(name: str, *steps: Step, cleanup_s: Seconds = 0.0, fails: bool = False) -> Step:
+    return step("using", name=name, steps=steps, cleanup_s=cleanup_s, fails=fails)
+
+
+def cleanup(name: str, cleanup_s: Seconds = 0.0, *, fails: bool = False) -> Step:
+    return step("cleanup", name=name, cleanup_s=cleanup_s, fails=fails)
+
+
+def generate(name: str, items: int, every_s: Seconds) -> Step:
+    return step("generate", name=name, items=items, every_s=every_s)
+
+
+def chunk(value: Any) -> Step:
+    return step("chunk", value=value)
+
+
+def read(name: str) -> Step:
+    return step("read", stage=name)
+
+
+def mutate(name: str) -> Step:
+    return step("mutate", stage=name)
+
+
+def call(tool: str, seconds: Seconds, **args: Any) -> Step:
+    return step("call", tool=tool, seconds=seconds, **args)
+
+
+def parallel(*branches: Block) -> Step:
+    return step("parallel", branches=branches)
+
+
+def spawn(name: str, *steps: Step) -> Step:
+    """Start a task of the stage's own, which the stage awaits at the end of its block."""
+    return step("spawn", name=name, steps=steps)
+
+
+def thread(seconds: Seconds) -> Step:
+    return step("thread", seconds=seconds)
+
+
+def beat() -> Step:
+    return step("heartbeat")
+
+
+def timeout(label: str, seconds: Seconds, *steps: Step, otherwise: Block = ()) -> Step:
+    return step("timeout", label=label, seconds=seconds, steps=steps, otherwise=otherwise)
+
+
+def subpipeline(child: Program, *, keep: bool = False) -> Step:
+    return step("subpipeline", program=child, keep=keep)
+
+
+def context() -> Step:
+    return step("context")
+
+
+def ok(value: Any = None) -> Step:
+    return step("ok", value=value)
+
+
+def fail(message: str) -> Step:
+    return step("fail", message=message)
+
+
+def raises(error: str, message: str) -> Step:
+    return step("raise", error=error, message=message)
+
+
+def cancel_run(reason: str) -> Step:
+    return step("cancel_run", reason=reason)
+
+
+def cancel_branch(reason: str) -> Step:
+    return step("cancel_branch", reason=reason)
+
+
+def swallow(times: int, *steps: Step) -> Step:
+    return step("swallow", times=times, steps=steps)
+
+
+def never() -> Step:
+    return step("never")

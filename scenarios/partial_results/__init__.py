@@ -1,0 +1,22 @@
+"""Partial results: what completed before a run ended early can still be reached."""
+
+from __future__ import annotations
+
+from harness.contract.scenario import Pack
+from scenarios.partial_results.mission import CONTRACT_003
+from scenarios.partial_results.outputs import OUTPUTS
+
+__all__ = ["PACK"]
+
+PACK = Pack(
+    id="partial_results",
+    title="Outputs of a run that ended early",
+    page=(
+        "A run fails, times out or is ended by one of its stages. Are the outputs of the stages "
+        "that had completed reachable through what the engine returns or raises, also of those "
+        "that completed in the very tick of the failure? Is every failure reported, with its "
+        "stage and its cause? And is a failed run's access the same as that of a cancelled one?"
+    ),
+    scenarios=OUTPUTS,
+    missions=(CONTRACT_003,),
+)
