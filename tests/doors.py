@@ -10,14 +10,22 @@ and so sees imports that no test happens to run.
 from __future__ import annotations
 
 import ast
+import re
 import sys
+import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 __all__ = ["ROOMS", "Import", "Room", "check_tree", "imports_of"]
 
-DEPENDENCIES = frozenset({"jinja2", "jsonschema", "pandas", "psutil"})
+_PROJECT = Path(__file__).resolve().parent.parent / "pyproject.toml"
+
+# Declared dependencies; each of ours is imported by the name that it is installed by.
+DEPENDENCIES = frozenset(
+    re.split(r"[^\w-]", one, maxsplit=1)[0].lower()
+    for one in tomllib.loads(_PROJECT.read_text(encoding="utf-8"))["project"]["dependencies"]
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +76,10 @@ PORCH = {"harness": Room(), "harness.__main__": Room(rooms=_names("harness.cli")
 
 @dataclass(frozen=True, slots=True)
 class Import:
-    """One import as it stands in the source: of what, in which line, inside a function or not."""
+    """One import as it stands in the source: of what, in which line, and whether it is lazy.
+
+    Lazy is what does not run when the module is loaded: inside a function, or for types only.
+    """
 
     target: str
     line: int
@@ -117,6 +128,16 @@ class _Reader(ast.NodeVisitor):
 
     def visit_AsyncFunctionDef(self, node: ast.AsyncFunctionDef) -> None:
         self._function(node)
+
+    def visit_If(self, node: ast.If) -> None:
+        test = node.test
+        name = test.attr if isinstance(test, ast.Attribute) else getattr(test, "id", "")
+        self._depth += name == "TYPE_CHECKING"
+        for one in node.body:
+            self.visit(one)
+        self._depth -= name == "TYPE_CHECKING"
+        for one in (node.test, *node.orelse):
+            self.visit(one)
 
     def visit_Lambda(self, node: ast.Lambda) -> None:
         self._function(node)

@@ -86,10 +86,24 @@ def test_an_adapter_imports_its_engine_only_inside_functions(tmp_path: Path) -> 
     ]
 
 
-def test_an_import_for_types_only_counts_as_any_other(tmp_path: Path) -> None:
+def test_a_shut_door_is_shut_for_types_too(tmp_path: Path) -> None:
     source = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import harness.lab\n"
     assert planted(tmp_path, harness__kernel__x=source) == [
         "harness/kernel/x.py:3: harness.kernel imports harness.lab: not through this door"
+    ]
+
+
+def test_an_adapter_may_name_its_engine_s_types(tmp_path: Path) -> None:
+    source = (
+        "from typing import TYPE_CHECKING\n"
+        "if TYPE_CHECKING:\n"
+        "    from harness.engine import Pipeline\n"
+        "else:\n"
+        "    from harness.engine import Pipeline\n"
+    )
+    assert planted(tmp_path, harness__adapters__x=source) == [
+        "harness/adapters/x.py:5: harness.adapters imports harness.engine.Pipeline: "
+        "only inside a function"
     ]
 
 
@@ -103,7 +117,7 @@ def test_relative_imports_are_followed(tmp_path: Path) -> None:
 
 def test_a_package_s_own_init_is_read_as_that_package(tmp_path: Path) -> None:
     source = "from .steps import step\nfrom ..cli import main\n"
-    assert planted(tmp_path, **{"harness__kernel____init__": ""}) == []
+    assert planted(tmp_path, harness__kernel____init__="") == []
     init = tmp_path / "harness" / "kernel" / "__init__.py"
     init.write_text(source, encoding="utf-8")
     assert check_tree(tmp_path)[-1:] == [
@@ -141,19 +155,33 @@ def test_names_that_merely_begin_alike_are_other_names() -> None:
     ]
 
 
-@pytest.mark.parametrize("room", ["kernel", "contract", "adapters", "engine"])
-def test_rooms_inside_an_engine_s_environment_load_without_site_packages(room: str) -> None:
-    """What the source says, seen again from the running side: -S leaves only the standard library."""
+@pytest.mark.parametrize(
+    "files",
+    [
+        "harness/kernel/*.py",
+        "harness/contract/*.py",
+        "harness/adapters/*.py",
+        "harness/engine/*.py",
+        "harness/lab/worker_main.py",
+        "mocks/*.py",
+        "scenarios/**/*.py",
+    ],
+)
+def test_what_an_engine_s_environment_loads_needs_no_site_packages(files: str) -> None:
+    """What the source says, seen again from the running side: -S leaves the standard library."""
     code = f"""
 import importlib, pathlib, sys
-sys.path.insert(0, {str(ROOT)!r})
-for path in sorted(pathlib.Path({str(ROOT)!r}, "harness", {room!r}).glob("*.py")):
+root = pathlib.Path({str(ROOT)!r})
+sys.path.insert(0, str(root))
+found = sorted(root.glob({files!r}))
+for path in found:
+    name = ".".join(path.relative_to(root).with_suffix("").parts)
     if path.stem != "__main__":
-        importlib.import_module(".".join(["harness", {room!r}, path.stem]).removesuffix(".__init__"))
+        importlib.import_module(name.removesuffix(".__init__"))
 strangers = {{name.split(".")[0] for name in sys.modules}} - sys.stdlib_module_names
-print(sorted(strangers - {{"__main__", "harness"}}))
+print(bool(found), sorted(strangers - {{"__main__", "harness", "mocks", "scenarios"}}))
 """
     done = subprocess.run(
-        [sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, check=False
+        [sys.executable, "-I", "-S", "-B", "-c", code], capture_output=True, text=True, check=False
     )
-    assert (done.stdout.strip(), done.stderr) == ("[]", "")
+    assert (done.stdout.strip(), done.stderr) == ("True []", "")

@@ -95,6 +95,8 @@ class Adapter:
             described = pipeline.describe()
         except PipelineError as exc:
             raise BuildRefused(str(exc)) from exc
+        except Exception as exc:  # a broken variant may fail where the reference refuses
+            raise BuildRefused(f"{type(exc).__name__}: {exc}") from exc
         shown = {s["name"]: s["timeout_s"] for s in described["stages"]}
         return _Native(pipeline, {n: t for n, t in shown.items() if t is not None})
 
@@ -170,6 +172,8 @@ class Adapter:
             result = await native.pipeline.run(run_id=run.id, sink=events.append)
         except (RunFailed, RunCancelled) as exc:
             raised, result = exc, exc.result
+        except Exception as exc:  # no error of the reference's: what a crash looks like
+            return Outcome(run.id, "failed", raised=self._error(exc), timeouts=native.timeouts)
         return self._outcome(result, raised, native.timeouts, events)
 
     def _outcome(

@@ -32,10 +32,11 @@ def reachable(results, error):
     \"\"\"What a user can get at: the results, or what the exception carries of them.\"\"\"
     for name in ("results", "outputs", "partial_results"):
         results = results if results is not None else getattr(error, name, None)
-    return {
-        name: one.data.get("value") if one.status.value == "ok" else f"{one.status}: {one.error}"
-        for name, one in (results or {}).items()
-    }
+    got = {}
+    for name, one in (results or {}).items():
+        how = one.status.value
+        got[name] = one.data.get("value") if how == "ok" else f"{how}: {one.error}"
+    return got
 """
 
 _REACH_LEGACY = """\

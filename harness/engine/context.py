@@ -80,9 +80,10 @@ class Context:
         return max(0.0, deadline - asyncio.get_running_loop().time())
 
     @property
-    def given_up_at_s(self) -> float | None:
-        """When the grace of this stage is over, if it has been told to stop, else None."""
-        return self._job.given_up_at_s
+    def grace_left_s(self) -> float | None:
+        """Seconds that this stage has left to end in, if it has been told to stop, else None."""
+        end_s = self._job.given_up_at_s
+        return None if end_s is None else max(0.0, end_s - asyncio.get_running_loop().time())
 
     def emit(self, type: str, data: Any = None) -> None:
         """Hand an event to the run's sink, if it has one. A sink that raises fails no stage."""

@@ -79,17 +79,22 @@ class Failure:
 
     @property
     def message(self) -> str:
-        """The stage, the error and its causes and contexts, in one line."""
-        parts: list[str] = []
-        error: BaseException | None = self.error
-        while error is not None and len(parts) < CHAIN_MAX:
-            text = f"{type(error).__name__}: {error}".removesuffix(": ")
-            if error is self.error and self.stage is not None and repr(self.stage) not in text:
-                text = f"stage {self.stage!r} failed: {text}"
-            parts.append(text)
-            hidden = error.__cause__ is None and error.__suppress_context__
-            error = error.__cause__ or (None if hidden else error.__context__)
-        return "; after ".join(parts)
+        """The stage, its error, and what led to that, in one line."""
+        told = _told(self.error, CHAIN_MAX)
+        if self.stage is None or repr(self.stage) in told:
+            return told
+        return f"stage {self.stage!r} failed: {told}"
+
+
+def _told(error: BaseException, deep: int) -> str:
+    """Describe an exception, its causes and contexts, and the members of a group."""
+    text = f"{type(error).__name__}: {error}".removesuffix(": ")
+    if isinstance(error, (StageTimeout, ToolTimeout)) or deep <= 0:
+        return text  # what it interrupted is no cause of it
+    if isinstance(error, BaseExceptionGroup):
+        text += f" [{'; '.join(_told(one, deep - 1) for one in error.exceptions)}]"
+    before = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    return text if before is None else f"{text}; after {_told(before, deep - 1)}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -250,10 +250,8 @@ class Run:
 
     def _grace_s(self) -> float:
         own = self.graph.settings.cleanup_grace_s
-        gone_s = None if self._parent is None else self._parent.given_up_at_s
-        if gone_s is None:
-            return own
-        return min(own, CHILD_GRACE * max(0.0, gone_s - self._loop.time()))
+        left = None if self._parent is None else self._parent.grace_left_s
+        return own if left is None else min(own, CHILD_GRACE * left)
 
     # What has ended.
 

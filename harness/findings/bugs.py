@@ -85,7 +85,7 @@ def _witnesses(campaign: Campaign, unit: Row) -> Iterator[Row]:
                 "clause": clause,
                 "shape": "",
                 "severity": declared.severity,
-                "expected": f"The engine must {declared.must}.",
+                "expected": f"As {clause} demands: {declared.must}.",
                 "actual": f"Violated in {row['violations']} of {row['exercised']} runs; "
                 "no witness of it was kept.",
                 "location": "",
@@ -115,7 +115,7 @@ def _finding(campaign: Campaign, mark: str, sights: list[_Sight]) -> Finding:
         severity=severity,
         priority=PRIORITIES[severity],
         title=_title(clause.title, clause.id, witness["shape"]),
-        description=f"{clause.id} says that the engine must {clause.must}. "
+        description=f"{clause.id} demands: {clause.must}. "
         f"Seen in {', '.join(scenarios)}: {witness['actual']}",
         clause=clause.id,
         shape=witness["shape"],

@@ -277,7 +277,7 @@ def _timelines(tests: Sequence[Row], units: Sequence[Row]) -> list[dict[str, Any
                     "clause": witness["clause"] if witness else "",
                     "expected": witness["expected"] if witness else "",
                     "actual": witness["actual"] if witness else "",
-                    "token": (witness or unit)["token"],
+                    "token": (witness or {}).get("token") or unit["token"],
                     "picture": timeline(witness["journal"]) if witness else "",
                     "proof": proof_rows(witness) if witness else [],
                 }
@@ -286,17 +286,20 @@ def _timelines(tests: Sequence[Row], units: Sequence[Row]) -> list[dict[str, Any
 
 
 def _recommendations(findings: Sequence[Finding]) -> dict[str, list[dict[str, Any]]]:
-    rows: dict[str, list[dict[str, Any]]] = {"P0": [], "P1": [], "P2": []}
+    """Return what to do by priority, findings with one remedy in one row, gravest first."""
+    rows: dict[str, dict[str, dict[str, Any]]] = {"P0": {}, "P1": {}, "P2": {}}
     for one in findings:
         if one.recommendation is None or one.priority is None:
             continue
-        rows[one.priority].append(
+        row = rows[one.priority].setdefault(
+            one.recommendation.summary,
             {
-                "finding": one.id,
+                "findings": [],
                 "recommendation": one.recommendation.summary,
                 "effort": one.recommendation.effort,
                 "impact": one.impact.statement,
                 "severity": one.severity,
-            }
+            },
         )
-    return rows
+        row["findings"].append(one.id)
+    return {priority: list(same.values()) for priority, same in rows.items()}

@@ -29,7 +29,7 @@ class _Lack:
     sentence: str = ""
     versions: dict[str, None] = field(default_factory=dict)
     units: list[Row] = field(default_factory=list)
-    clauses: dict[str, None] = field(default_factory=dict)
+    unjudged: dict[str, None] = field(default_factory=dict)
     missions: dict[str, None] = field(default_factory=dict)
 
 
@@ -46,7 +46,7 @@ def improvements(campaign: Campaign) -> list[Finding]:
             one.sentence = one.sentence or str(unit.get("missing", {}).get(name, ""))
             one.versions[unit["engine_version"]] = None
             one.units.append(unit)
-            one.clauses.update(dict.fromkeys(clauses))
+            one.unjudged.update(dict.fromkeys(clauses))
     for engine in campaign.engines:
         for mission in campaign.missions:
             for name in _asked(mission):
@@ -84,8 +84,13 @@ def _asked(mission: Row) -> list[str]:
 
 
 def _finding(campaign: Campaign, lack: _Lack) -> Finding:
-    clauses = sorted(lack.clauses, key=by_clause)
-    declared = [clause_of(campaign.clauses, c) for c in clauses]
+    unjudged = sorted(lack.unjudged, key=by_clause)
+    # Clauses that are about the capability itself; others were only judged along with it.
+    declared = [
+        one
+        for one in (clause_of(campaign.clauses, c) for c in unjudged)
+        if lack.name in one.needs or lack.name == one.id
+    ]
     scenarios = union([u["scenario"]] for u in lack.units)
     tests = union(u["tests"] for u in lack.units)
     words = lack.name.replace("_", " ")
@@ -100,10 +105,10 @@ def _finding(campaign: Campaign, lack: _Lack) -> Finding:
         description=" ".join(
             (
                 f"{(lack.sentence or UNSAID).rstrip('.')}.",
-                f"Not judged for lack of it: {', '.join(clauses)}." if clauses else "",
+                f"Not judged for lack of it: {', '.join(unjudged)}." if unjudged else "",
             )
         ).strip(),
-        clause=clauses[0] if clauses else "",
+        clause=declared[0].id if declared else "",
         shape=lack.name,
         engine=lack.engine,
         engine_versions=tuple(sorted(lack.versions, key=by_version)),
@@ -111,7 +116,7 @@ def _finding(campaign: Campaign, lack: _Lack) -> Finding:
         mission_tests=tests,
         missions=(*campaign.missions_of(scenarios), *sorted(asked)),
         scenarios=scenarios,
-        expected="; ".join(f"{c.id}: the engine must {c.must}" for c in declared)
+        expected="; ".join(f"{c.id} demands: {c.must}" for c in declared)
         or f"The engine offers {words}.",
         actual=lack.sentence or f"The adapter found no {words}.",
         evidence=Evidence(
@@ -123,8 +128,7 @@ def _finding(campaign: Campaign, lack: _Lack) -> Finding:
             + (f" Mission tests that could not be judged: {', '.join(tests)}." if tests else "")
         ),
         recommendation=Recommendation(
-            f"Offer {words}"
-            + (f", so that the engine can {declared[0].must}." if declared else "."),
+            " ".join((f"Offer {words}.", *(f"{c.id} demands: {c.must}." for c in declared))),
             max((c.effort for c in declared), key=EFFORTS.index, default="medium"),
             False,
         ),

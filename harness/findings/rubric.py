@@ -31,9 +31,9 @@ CRITERIA: tuple[tuple[str, str, str, str], ...] = (
     ("Documentation", "public names with a docstring", "fact", "public_api_documented"),
     ("Documentation", "how to reach partial outputs", "fact", "documented_partial_outputs"),
     ("Documentation", "typed for type checkers", "fact", "typed"),
-    ("Error Messages", "refused graphs name the stages", "clause", "GRAPH-1"),
-    ("Error Messages", "refused timeouts name the stage", "clause", "TIME-5"),
-    ("Error Messages", "a timeout names its stage and limit", "clause", "TIME-1"),
+    ("Error Messages", "ill-formed graphs are refused, naming the stages", "clause", "GRAPH-1"),
+    ("Error Messages", "unusable timeouts are refused, naming the stage", "clause", "TIME-5"),
+    ("Error Messages", "a timeout fires on time and names its stage and limit", "clause", "TIME-1"),
     ("Debugging", "every failure reported, with stage and cause chain", "clause", "PART-4"),
     ("Debugging", "a cancelled run is told from a failed one", "clause", "CANCEL-7"),
 )

@@ -110,7 +110,7 @@ def _faults(unit: Row, plan: Row) -> list[str]:
         found.append(f"{len(runs)} runs at once, of {len(tenants)} tenants")
     slow = [s for s in unit["program"].get("stages", ()) if _is_slow(s, plan)]
     if slow:
-        found.append(f"stages that outlive their timeout: {len(slow)}")
+        found.append(f"stages that may take as long as their timeout, or longer: {len(slow)}")
     return found
 
 

@@ -77,7 +77,7 @@ def limit_of(stage: Mapping[str, Any], plan: Mapping[str, Any]) -> Any:
 
 
 def outlives(stage: Mapping[str, Any], plan: Mapping[str, Any]) -> bool:
-    """Say whether the stage's own steps alone take as long as its timeout, or longer."""
+    """Say whether the stage's own steps may take as long as its timeout, or longer."""
     limit = limit_of(stage, plan)
     if not isinstance(limit, (int, float)):
         return False

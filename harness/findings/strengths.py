@@ -61,8 +61,7 @@ def _finding(campaign: Campaign, name: str, clause: str, units: list[Row]) -> Fi
         type=declared.type,
         severity="info",
         title=f"{clause} holds: {_short(declared.must)}",
-        description=f"The engine does what {clause} says that it must: {declared.must}. "
-        f"Held in: {', '.join(scenarios)}.",
+        description=f"{clause} demands: {declared.must}. It held in {', '.join(scenarios)}.",
         clause=clause,
         shape="holds",
         engine=name,
@@ -70,7 +69,7 @@ def _finding(campaign: Campaign, name: str, clause: str, units: list[Row]) -> Fi
         mission_tests=union(u["tests"] for u in units),
         missions=campaign.missions_of(scenarios),
         scenarios=scenarios,
-        expected=f"The engine must {declared.must}.",
+        expected=f"As {clause} demands: {declared.must}.",
         actual=f"Put to the test in {exercised} runs, violated in none of them.",
         evidence=Evidence(
             figures=figures,

@@ -17,6 +17,7 @@ MARKS = {
     "concern": "⚠️",
     "idea": "💡",
     "open": "⏸️",
+    "note": "📋",
 }
 
 
@@ -60,9 +61,9 @@ def key_findings(
                 _line("open", f"{test['test']}: {test['verdict']}, {test['reason'] or 'no reason'}")
             )
     if hypotheses:
-        lines.append(_line("open", f"Hypotheses: {_words(hypotheses)}"))
+        lines.append(_line("note", f"Hypotheses: {_words(hypotheses)}"))
     if claims:
-        lines.append(_line("open", f"Claims of the earlier report: {_words(claims)}"))
+        lines.append(_line("note", f"Claims of the earlier report: {_words(claims)}"))
     return lines
 
 

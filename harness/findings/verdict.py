@@ -14,14 +14,14 @@ from harness.findings.campaign import Row
 __all__ = ["RULES", "mission_verdict", "tally"]
 
 RULES: tuple[tuple[str, str], ...] = (
-    ("FAIL", "a critical bug was found, or more than half of the judged tests failed"),
-    (
-        "INCOMPLETE",
-        "a test was blocked, ended in an error or was not run, or fewer than half of the tests "
-        "could be judged",
-    ),
+    ("FAIL", "a critical bug was found"),
+    ("FAIL", "more than half of the judged tests failed"),
+    ("INCOMPLETE", "a test was blocked, ended in an error or was not run"),
+    ("INCOMPLETE", "fewer than half of the tests could be judged"),
     ("NEEDS_WORK", "a bug of high severity was found"),
-    ("PASS_WITH_CONCERNS", "a bug was found, a test failed, or a test could not be judged"),
+    ("PASS_WITH_CONCERNS", "a bug was found"),
+    ("PASS_WITH_CONCERNS", "a test failed"),
+    ("PASS_WITH_CONCERNS", "a test could not be judged"),
     ("PASS", "every test passed and no bug was found"),
 )
 
@@ -44,14 +44,18 @@ def mission_verdict(tests: Sequence[Row], severities: Sequence[str]) -> dict[str
     counts = tally(tests)
     judged = counts["pass"] + counts["fail"]
     stuck = counts["blocked"] + counts["error"] + counts[NOT_RUN]
-    applies = {
-        "FAIL": "critical" in severities or counts["fail"] * 2 > judged,
-        "INCOMPLETE": stuck > 0 or judged * 2 < len(tests) or not tests,
-        "NEEDS_WORK": "high" in severities,
-        "PASS_WITH_CONCERNS": bool(severities) or judged < len(tests) or counts["fail"] > 0,
-        "PASS": True,
-    }
-    verdict, rule = next((name, rule) for name, rule in RULES if applies[name])
+    applies = (
+        "critical" in severities,
+        counts["fail"] * 2 > judged,
+        stuck > 0,
+        judged * 2 < len(tests) or not tests,
+        "high" in severities,
+        bool(severities),
+        counts["fail"] > 0,
+        judged < len(tests),
+        True,
+    )
+    verdict, rule = next(r for r, holds in zip(RULES, applies, strict=True) if holds)
     figures = {"tests": len(tests), "judged": judged}
     figures |= {f"tests_{name.replace(' ', '_')}": n for name, n in counts.items() if n}
     for severity in ("critical", "high", "medium", "low"):

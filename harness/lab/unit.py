@@ -84,6 +84,7 @@ class _Witness:
     record: RunRecord
     cancel_point: int | None
     cancelled_s: float
+    first_seed: int
     runs: int = 0
     nondeterministic: bool = False
     timed: Plan | None = None
@@ -232,9 +233,9 @@ class _Unit:
             witness = self.witnesses.get(key)
             # A cancel in the midst of the work shows more than one before its begin.
             if witness is None or (cancelled_s > 0 and not witness.cancelled_s):
-                runs = witness.runs if witness is not None else 0
+                runs, first = (witness.runs, witness.first_seed) if witness else (0, record.seed)
                 witness = self.witnesses[key] = _Witness(
-                    clause, violation, record, point, cancelled_s, runs
+                    clause, violation, record, point, cancelled_s, first, runs
                 )
             witness.runs += 1
 
@@ -274,8 +275,9 @@ class _Unit:
                     self.scenario.program, plan, record, self.lab.info, self.faults
                 )
                 found = witness.clause.check(reading).violations
-                if any(_key(witness.clause, v) == key for v in found):
-                    witness.timed = plan
+                alike = [v for v in found if _key(witness.clause, v) == key]
+                if alike:
+                    witness.timed, witness.record, witness.violation = plan, record, alike[0]
                     break
 
     # What is sent back.
@@ -327,7 +329,8 @@ class _Unit:
             "figures": dict(violation.figures),
             "violations": witness.runs,
             "exercised": self.tallies[witness.clause.id].exercised,
-            "first_seed": record.seed,
+            "first_seed": witness.first_seed,
+            "seed": record.seed,
             "tape": record.tape,
             "plan": plan.to_json(),
             "journal": rows[:WITNESS_JOURNAL_MAX],

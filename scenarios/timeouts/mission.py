@@ -87,10 +87,7 @@ CLAIMS = (
     Claim(
         id="BUG-017",
         says="A stage cannot cancel its own branch only: its cancellation ends every branch.",
-        decides=(
-            ("capability", "cancel_branch"),
-            ("branch_cancel/one_branch", "CANCEL-2"),
-        ),
+        decides=(("capability", "cancel_branch"),),
         engine="stageflow",
         earlier="In a diamond, a cancelled branch took the other one down with it.",
         why=(
@@ -155,7 +152,7 @@ DAG_009 = Mission(
     ),
     state_of_the_art=(
         "asyncio.timeout() (Python 3.11) cancels the task that is inside its block and turns that "
-        "one CancelledError into a TimeoutError on the way out; its expired() tells whether it did.",
+        "one CancelledError into a TimeoutError on the way out; expired() tells whether it did.",
         "Since Python 3.12 asyncio.wait_for() is built on asyncio.timeout(); before, a "
         "cancellation that arrived as the awaited work finished could be lost "
         "(python/cpython#86296).",

@@ -42,7 +42,7 @@ HYPOTHESES = (
     ),
     Hypothesis(
         id="H3",
-        statement="What a tool had given before its timeout reaches the user as its stage's output.",
+        statement="What a tool gave before its timeout reaches the user as its stage's output.",
         decides=(
             ("tools/partial_result_tool", "GRAPH-3"),
             ("tools/streaming_tool_timeout", "GRAPH-3"),
@@ -63,7 +63,6 @@ CLAIMS = (
         decides=(
             ("tools/resource_cleanup", "CLEAN-1"),
             ("tools/resource_cleanup_one_stage", "CLEAN-1"),
-            ("timeouts/resource_cleanup", "CLEAN-1"),
         ),
         earlier="1 of 30 cleanups was counted.",
         why=(

@@ -233,3 +233,38 @@ def test_an_engine_that_did_not_import_has_a_chapter_that_says_so() -> None:
     assert (told["label"], told["verdict"]["verdict"]) == ("ghost", "INCOMPLETE")
     assert {row["answer"] for row in told["implementation"]} == {"not probed"}
     assert told["conclusion"][-1] == "Nothing was judged, so nothing can be said of this engine."
+
+
+def test_findings_with_one_remedy_share_a_recommendation() -> None:
+    remedies = {
+        priority: [(row["findings"], row["recommendation"]) for row in rows]
+        for priority, rows in chapter()["recommendations"].items()
+    }
+    assert remedies["P0"] == [
+        (["BUG-001"], "What to do about CLEAN-1."),
+        (["BUG-002"], "What to do about CLEAN-2."),
+    ]
+    assert (["IMP-001"], "Offer heartbeat. TIME-9 demands: follow heartbeats.") in remedies["P2"]
+    row = unit(
+        STAGEFLOW,
+        "timeouts/simple_timeout",
+        "fail",
+        clauses={"TIME-1": FAIL},
+        witnesses=[fixture.witness("TIME-1", shape, 3, 9) for shape in ("late", "not-ended")],
+    )
+    campaign = Campaign([row], [], CLAUSES, fixture.missions())
+    findings = build_findings([row], [], CLAUSES, missions=fixture.missions())
+    told = mission_reports(campaign, findings, fixture.scenarios())[0]["chapters"][0]
+    assert [r["findings"] for r in told["recommendations"]["P0"]] == [["BUG-001", "BUG-002"]]
+
+
+def test_a_witness_without_a_token_is_replayed_by_its_units() -> None:
+    rows = fixture.units()
+    for seen in rows[1]["witnesses"]:
+        del seen["token"]
+    campaign = Campaign(rows, fixture.engines(), CLAUSES, fixture.missions())
+    found = build_findings(rows, fixture.engines(), CLAUSES, missions=fixture.missions())
+    told = mission_reports(campaign, found, fixture.scenarios())[0]["chapters"][0]
+    assert told["timelines"][0]["token"] == "token-stageflow-resource_cleanup"
+    assert found[0].reproduction is not None
+    assert found[0].reproduction.token == "token-stageflow-resource_cleanup"

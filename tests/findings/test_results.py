@@ -110,7 +110,7 @@ def test_texts_are_bounded_and_can_be_encoded() -> None:
 
 
 def test_what_is_no_plain_data_is_refused() -> None:
-    with pytest.raises(TypeError, match="expected plain data, got [A-Za-z]*Path"):
+    with pytest.raises(TypeError, match=r"expected plain data, got \w*Path"):
         plain({"where": Path()})
 
 

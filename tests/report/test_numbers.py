@@ -52,7 +52,7 @@ def test_every_number_of_a_report_stands_in_the_data(folder: Path) -> None:
         "took 313\\.37 s",
         "0.6251",
         "## 31337",
-        "P3",
+        "P31337",
         "1/31337",
         "31337ms",
         "`31337`",
@@ -115,7 +115,7 @@ def own_numbers(env: jinja2.Environment, source: str) -> list[str]:
     found += [
         repr(node.value)
         for node in tree.find_all(nodes.Const)
-        if id(node) not in places and NUMBER.search(str(node.value))
+        if id(node) not in places and NUMBER.search(str(node.value).removesuffix(".md.j2"))
     ]
     return found
 

@@ -1,0 +1,368 @@
+"""A campaign: engines times scenarios, run by worker processes, kept unit by unit.
+
+What a unit comes to depends on the engine, the scenario and the campaign's seed alone,
+never on which worker ran it or what ran before: that is what makes a campaign resumable
+and its results the same on every machine. Each finished unit is appended to
+`units.jsonl` at once; a last line torn by a crash is ignored when it is read again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import platform
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from harness import __version__
+from harness.contract.clauses import CLAUSES
+from harness.contract.scenario import Scenario
+from harness.kernel.errors import DagstormError, InputError
+from harness.lab.engines import EngineRef, python_of
+from harness.lab.token import Token, encode, scenario_digest
+from harness.lab.worker import Worker, WorkerDied
+
+__all__ = ["PROFILES", "Campaign", "Engine", "read_units", "scenario_data"]
+
+# Runs of each scenario on each engine. What a profile does besides is for a later release.
+PROFILES: Mapping[str, int] = {
+    "smoke": 5,
+    "default": 30,
+    "daily": 60,
+    "weekly": 200,
+    "nightly": 300,
+    "monthly": 500,
+}
+STAGE_RUNS_MAX = 4_000
+UNITS_FILE = "units.jsonl"
+
+
+@dataclass(slots=True)
+class Engine:
+    """An engine in a campaign: what it is, where it runs, or why it cannot."""
+
+    ref: EngineRef
+    python: str = ""
+    info: dict[str, Any] = field(default_factory=dict)
+    fault: str = ""
+
+    @property
+    def key(self) -> tuple[str, str]:
+        return (self.ref.name, self.ref.version)
+
+    def description(self) -> dict[str, Any]:
+        """Return what reports say of the engine; no path of this machine is in it."""
+        blank = {"capabilities": [], "missing": {}, "facts": {}, "semantics": {}}
+        return {**blank, **self.info, "name": self.ref.name, "version": self.ref.version}
+
+
+def scenario_data(scenario: Scenario) -> dict[str, Any]:
+    """Return a scenario as the plain data that a worker takes."""
+    return {
+        "id": scenario.id,
+        "program": scenario.program.to_json(),
+        "plan": scenario.plan.to_json(),
+        "clauses": list(scenario.clauses),
+        "sweep": scenario.sweep,
+        "fires": list(scenario.fires),
+    }
+
+
+def read_units(folder: Path) -> list[dict[str, Any]]:
+    """Return the finished units of a run directory; a torn last line is left out."""
+    try:
+        lines = (folder / UNITS_FILE).read_text("utf-8").split("\n")
+    except OSError:
+        return []
+    units = []
+    for line in lines:
+        try:
+            units.append(json.loads(line))
+        except ValueError:
+            continue
+    return units
+
+
+class Campaign:
+    """Runs what is left of engines times scenarios.
+
+    Args:
+        engines: to run on; `prepare` must have been called.
+        scenarios: in the order in which results are listed.
+        runs: for each scenario, fewer where the pipeline is large.
+        report: called after each unit with (done, total, unit).
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        engines: Sequence[Engine],
+        scenarios: Sequence[Scenario],
+        *,
+        seed: int,
+        runs: int,
+        workers: int,
+        report: Callable[[int, int, Mapping[str, Any]], None],
+        budget_s: float | None = None,
+    ) -> None:
+        self.folder = folder
+        self.engines = engines
+        self.scenarios = scenarios
+        self.seed = seed
+        self.runs = runs
+        self.workers = workers
+        self.report = report
+        self.budget_s = budget_s
+        self.left_out = 0
+        self._stop = threading.Event()
+        self._lock = threading.Lock()
+        self._open: set[Worker] = set()
+        self.units = read_units(folder)
+
+    def prepare(self, say: Callable[[str], None]) -> None:
+        """Make environments and load adapters; an engine that cannot is given its fault."""
+        for engine in self.engines:
+            engine.python = python_of(engine.ref, say)
+            worker = Worker(engine.python, engine.ref.adapter, isolated=engine.ref.isolated)
+            try:
+                engine.info = worker.hello()["info"]
+            except InputError:
+                raise
+            except (DagstormError, WorkerDied) as exc:
+                engine.fault = str(exc)
+            finally:
+                worker.close()
+
+    def run(self) -> None:
+        """Run all units that are not done yet; on Ctrl-C stop, keep what there is, re-raise."""
+        done = {(u["engine"], u["engine_version"], u["scenario"]) for u in self.units}
+        jobs: queue.SimpleQueue[tuple[Engine, Scenario]] = queue.SimpleQueue()
+        total = 0
+        for engine in self.engines:
+            for scenario in self.scenarios:
+                total += 1
+                if (*engine.key, scenario.id) not in done:
+                    jobs.put((engine, scenario))
+        deadline = None if self.budget_s is None else time.monotonic() + self.budget_s
+        threads = [
+            threading.Thread(target=self._serve, args=(jobs, total, deadline), daemon=True)
+            for _ in range(max(1, min(self.workers, jobs.qsize())))
+        ]
+        for thread in threads:
+            thread.start()
+        try:
+            for thread in threads:
+                while thread.is_alive():
+                    thread.join(0.1)
+        except KeyboardInterrupt:
+            self._stop.set()
+            for worker in list(self._open):
+                worker.close()
+            for thread in threads:
+                thread.join(10)
+            raise
+        self.left_out = total - len(self.units)
+
+    def _serve(
+        self,
+        jobs: queue.SimpleQueue[tuple[Engine, Scenario]],
+        total: int,
+        deadline: float | None,
+    ) -> None:
+        worker: Worker | None = None
+        serves: Engine | None = None
+        while not self._stop.is_set():
+            if deadline is not None and time.monotonic() > deadline:
+                break
+            try:
+                engine, scenario = jobs.get_nowait()
+            except queue.Empty:
+                break
+            began = time.monotonic()
+            if engine is not serves and worker is not None:
+                self._end(worker)
+                worker = None
+            serves = engine
+            worker, result = self._one(engine, scenario, worker)
+            if self._stop.is_set():
+                break
+            unit = self._row(engine, scenario, result, time.monotonic() - began)
+            with self._lock:
+                self._keep(unit)
+                self.report(len(self.units), total, unit)
+        if worker is not None:
+            self._end(worker)
+
+    def _end(self, worker: Worker) -> None:
+        self._open.discard(worker)
+        worker.close()
+
+    def _one(
+        self, engine: Engine, scenario: Scenario, worker: Worker | None
+    ) -> tuple[Worker | None, dict[str, Any]]:
+        """Run one unit; a worker that dies is started again once."""
+        if engine.fault:
+            return worker, _without_runs("error", engine.fault)
+        request = {
+            "op": "unit",
+            "scenario": scenario_data(scenario),
+            "runs": self._runs_of(scenario),
+            "seed": self.seed,
+        }
+        died = ""
+        for _ in range(2):
+            try:
+                if worker is None:
+                    worker = Worker(engine.python, engine.ref.adapter, isolated=engine.ref.isolated)
+                    self._open.add(worker)
+                    worker.hello()
+                return worker, worker.ask(request)
+            except DagstormError as exc:
+                return worker, _without_runs("error", str(exc))
+            except WorkerDied as exc:
+                again, died = died, str(exc)
+                if worker is not None:
+                    self._end(worker)
+                worker = None
+                if again:
+                    return None, _died(scenario, died)
+        return None, _died(scenario, died)
+
+    def _runs_of(self, scenario: Scenario) -> int:
+        stages = len(scenario.program.stages)
+        return max(2, min(self.runs, STAGE_RUNS_MAX // max(1, stages * len(scenario.plan.runs))))
+
+    def _row(
+        self, engine: Engine, scenario: Scenario, result: dict[str, Any], took_s: float
+    ) -> dict[str, Any]:
+        data = scenario_data(scenario)
+        name, version = engine.key
+        digest = scenario_digest(data["program"], data["plan"])
+        witnesses = []
+        for witness in result.get("witnesses", ()):
+            cancels = witness.get("plan", {}).get("cancels")
+            same = cancels == data["plan"].get("cancels")
+            token = Token(
+                name,
+                version,
+                scenario.id,
+                witness.get("seed", 0),
+                digest,
+                {k: v for k, v in witness.get("tape", {}).items() if any(v)},
+                None if same else cancels,
+            )
+            witnesses.append({**witness, "token": encode(token)})
+        first = result["first_seed"]
+        return {
+            **result,
+            "witnesses": witnesses,
+            "pack": scenario.pack,
+            "scenario": scenario.id,
+            "title": scenario.title,
+            "purpose": scenario.purpose,
+            "category": scenario.category,
+            "tests": list(scenario.tests),
+            "clauses_judged": list(scenario.clauses),
+            "engine": name,
+            "engine_version": version,
+            "lab": "sim",
+            "seed": self.seed,
+            "token": encode(Token(name, version, scenario.id, first or 0, digest)),
+            "duration_s": round(took_s, 3),
+            "program": data["program"],
+            "plan": data["plan"],
+        }
+
+    def _keep(self, unit: dict[str, Any]) -> None:
+        self.units.append(unit)
+        line = json.dumps(unit, separators=(",", ":"), default=repr) + "\n"
+        with open(self.folder / UNITS_FILE, "a", encoding="utf-8") as file:
+            file.write(line)
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def _without_runs(verdict: str, reason: str) -> dict[str, Any]:
+    return {
+        "verdict": verdict,
+        "reason": reason,
+        "runs": 0,
+        "violations": 0,
+        "first_seed": None,
+        "virtual_s": 0.0,
+        "clauses": {},
+        "figures": {},
+        "witnesses": [],
+        "missing": {},
+        "samples": [],
+    }
+
+
+def _died(scenario: Scenario, how: str) -> dict[str, Any]:
+    """An engine that takes its process down, twice on the same scenario, has broken it."""
+    clause = scenario.clauses[0]
+    witness = {
+        "clause": clause,
+        "shape": "worker-died",
+        "severity": CLAUSES[clause].severity,
+        "stage": "",
+        "expected": "the engine leaves its process alive and answering",
+        "actual": how,
+        "location": "",
+        "figures": {},
+        "violations": 1,
+        "exercised": 1,
+        "first_seed": 0,
+        "seed": 0,
+        "tape": {},
+        "plan": scenario.plan.to_json(),
+        "journal": [],
+        "journal_cut": 0,
+        "at": [],
+        "digest": "",
+        "nondeterministic": False,
+        "judged": True,
+        "scripted": False,
+    }
+    row = {"verdict": "fail", "reason": how, "runs": 1, "exercised": 1, "violations": 1}
+    return {
+        **_without_runs("fail", how),
+        "runs": 1,
+        "violations": 1,
+        "first_seed": 0,
+        "clauses": {clause: {**row, "figures": {}}},
+        "witnesses": [witness],
+        "crashed": True,
+    }
+
+
+def platform_text() -> str:
+    """Return the platform without its host name."""
+    return f"{platform.system()} {platform.machine()}"
+
+
+def plain_missions(missions: Sequence[Any]) -> list[dict[str, Any]]:
+    return [dataclasses.asdict(m) for m in missions]
+
+
+def run_metadata(**fields: Any) -> dict[str, Any]:
+    """Return the fields of run.json that every run has."""
+    return {
+        "dagstorm_version": __version__,
+        "python_version": platform.python_version(),
+        "platform": platform_text(),
+        **fields,
+    }
+
+
+def seeds_line(units: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Yield a line for each failing unit that replays it."""
+    for unit in units:
+        if unit["verdict"] == "fail" and unit["witnesses"]:
+            yield f"dagstorm replay {unit['witnesses'][0]['token']}"

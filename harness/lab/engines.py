@@ -1,0 +1,108 @@
+"""Engines by name: which there are, and how each is brought into a worker."""
+
+from __future__ import annotations
+
+import difflib
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+from harness.kernel.errors import InputError
+from harness.lab.environments import Say, ensure, versions
+
+__all__ = ["ENGINES", "EngineRef", "known_engines", "parse_engine", "python_of"]
+
+ENTRY_POINTS = "dagstorm.engines"
+
+
+@dataclass(frozen=True, slots=True)
+class EngineRef:
+    """One engine in one version.
+
+    Attributes:
+        name: as the user says it.
+        version: "" where the engine is not a release of a distribution.
+        distribution: what is installed for it, or "" for nothing.
+        adapter: what a worker needs to load the adapter (see `worker_main`).
+        isolated: the worker sees no site-packages at all.
+    """
+
+    name: str
+    version: str
+    distribution: str
+    adapter: Mapping[str, Any]
+    isolated: bool = False
+
+    @property
+    def label(self) -> str:
+        return f"{self.name}@{self.version}" if self.version else self.name
+
+
+ENGINES: Mapping[str, tuple[str, str, str]] = {
+    "reference": ("", "harness.adapters.reference", "dagstorm's own engine, correct by design"),
+    "stageflow": ("stageflow-core", "harness.adapters.stageflow", "Stageflow's unified graph"),
+    "stageflow-legacy": ("stageflow-core", "harness.adapters.stageflow", "Stageflow's older graph"),
+}
+
+
+def known_engines(broken: Mapping[str, Any]) -> list[str]:
+    """Return every engine's name: built in, broken on purpose, and registered by others."""
+    return [
+        *ENGINES,
+        *(f"broken:{name}" for name in broken),
+        *(e.name for e in entry_points(group=ENTRY_POINTS)),
+    ]
+
+
+def parse_engine(text: str, broken: Mapping[str, Any]) -> EngineRef:
+    """Find the engine that `NAME[@VERSION]`, `broken:NAME` or `FILE.py:ATTR` names.
+
+    Args:
+        text: as the user gave it; without a version the newest release is taken.
+        broken: the catalogue of broken engines.
+
+    Raises:
+        InputError: if there is no such engine or version.
+        EnvironmentFault: if the newest release must be asked for and no index answers.
+    """
+    if ".py" in text and (text.endswith(".py") or ".py:" in text):
+        path, _, attribute = text.partition(".py")
+        file = Path(path + ".py")
+        if not file.is_file():
+            raise InputError(f"--engine {text}: no file {file}; give PATH/TO/FILE.py:CLASS")
+        adapter = {"file": str(file.resolve()), "attr": attribute.lstrip(":") or "Adapter"}
+        return EngineRef(f"{file.stem}", "", "", adapter)
+    name, at, version = text.partition("@")
+    if at and not version:
+        raise InputError(f"--engine {text}: name a version after the @, or leave the @ out")
+    if name.startswith("broken:") and name.removeprefix("broken:") in broken and not at:
+        adapter = {"module": "harness.adapters.reference", "subject": name}
+        return EngineRef(name, "", "", adapter, isolated=True)
+    if name in ENGINES:
+        distribution, module, _ = ENGINES[name]
+        adapter = {"module": module, "subject": name}
+        if not distribution:
+            if at:
+                raise InputError(f"--engine {text}: {name} has no versions; leave the @ out")
+            return EngineRef(name, "", "", adapter, isolated=True)
+        if not version:
+            version = versions(distribution)[-1]
+        return EngineRef(name, version, distribution, adapter)
+    for entry in entry_points(group=ENTRY_POINTS):
+        if entry.name == name and not at:
+            module, _, attribute = entry.value.partition(":")
+            return EngineRef(name, "", "", {"module": module, "attr": attribute or "Adapter"})
+    known = known_engines(broken)
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(known[:4])}, broken:NAME"
+    raise InputError(f"--engine {text}: no such engine; {hint} (dagstorm engines list)")
+
+
+def python_of(engine: EngineRef, say: Say) -> str:
+    """Return the interpreter to run an engine's worker with, its environment made if need be."""
+    if not engine.distribution:
+        return sys.executable
+    return str(ensure(engine.distribution, engine.version, say).python)

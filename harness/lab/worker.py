@@ -1,0 +1,189 @@
+"""A worker process as the controller sees it: started, asked, and killed if need be.
+
+Whatever an engine does to its process (hang, spin, exit, print, flood, grow), the
+controller's side ends in a reply or in a `WorkerDied` that says how it went.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import signal
+import subprocess
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import IO, Any
+
+from harness.kernel.errors import EnvironmentFault, HarnessFault, InputError
+
+__all__ = ["HELLO_LIMIT_S", "UNIT_LIMIT_S", "Worker", "WorkerDied"]
+
+HELLO_LIMIT_S = 60.0
+UNIT_LIMIT_S = 120.0
+LINE_MAX_BYTES = 64 * 1024 * 1024
+STDERR_KEPT = 64 * 1024
+QUEUE_MAX = 1_000
+
+ROOT = Path(__file__).resolve().parents[2]
+
+# Only dagstorm's own packages come from its folder: if it is installed, that folder is a
+# site-packages, and the engine must not see what else is in there.
+BOOTSTRAP = """
+import sys
+from importlib.util import spec_from_file_location as locate
+ROOT = {root!r}
+class Ours:
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        if name in ("harness", "scenarios", "mocks"):
+            folder = ROOT + "/" + name
+            return locate(name, folder + "/__init__.py", submodule_search_locations=[folder])
+sys.meta_path.insert(0, Ours)
+from harness.lab.worker_main import main
+main()
+"""
+
+
+class WorkerDied(Exception):
+    """The worker's process ended, hung or broke the protocol; the message says how."""
+
+
+class Worker:
+    """One worker process for one engine.
+
+    Args:
+        python: interpreter of the engine's environment.
+        adapter: what the worker loads the adapter by.
+        isolated: start without site-packages.
+    """
+
+    def __init__(self, python: str, adapter: Mapping[str, Any], *, isolated: bool = False) -> None:
+        environment = {
+            k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "VIRTUAL_ENV"))
+        }
+        # One hash seed everywhere: sets of texts then iterate alike in every process.
+        environment |= {"PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1", "TZ": "UTC"}
+        flags = ["-P", "-s", *(["-S"] if isolated else [])]
+        self._process = subprocess.Popen(
+            [python, *flags, "-c", BOOTSTRAP.format(root=str(ROOT))],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=environment,
+            start_new_session=True,
+        )
+        self._lines: queue.Queue[bytes | None] = queue.Queue(QUEUE_MAX)
+        self._errors: deque[bytes] = deque()
+        self._number = 0
+        self._adapter = dict(adapter)
+        assert self._process.stdout is not None and self._process.stderr is not None
+        self._threads = [
+            threading.Thread(target=self._read, args=(self._process.stdout,), daemon=True),
+            threading.Thread(target=self._drain, args=(self._process.stderr,), daemon=True),
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def hello(self) -> dict[str, Any]:
+        """Load the adapter; returns {"info": …, "python": …}. Raises as `ask`."""
+        return self.ask({"op": "hello", "adapter": self._adapter}, limit_s=HELLO_LIMIT_S)
+
+    def ask(
+        self,
+        request: Mapping[str, Any],
+        *,
+        limit_s: float = UNIT_LIMIT_S,
+        progress: Callable[[Mapping[str, Any]], None] | None = None,
+    ) -> dict[str, Any]:
+        """Send a request and wait for its reply.
+
+        Args:
+            limit_s: seconds without a word from the worker after which it counts as hung.
+
+        Raises:
+            WorkerDied: if it died, hung, or said something that is not the protocol.
+            InputError, EnvironmentFault, HarnessFault: as the worker says.
+        """
+        self._number += 1
+        line = json.dumps({**request, "id": self._number}) + "\n"
+        try:
+            assert self._process.stdin is not None
+            self._process.stdin.write(line.encode())
+            self._process.stdin.flush()
+        except (BrokenPipeError, ValueError, OSError) as exc:
+            raise WorkerDied(self._how()) from exc
+        while True:
+            try:
+                answer = self._lines.get(timeout=limit_s)
+            except queue.Empty:
+                self.close()
+                raise WorkerDied(f"worker hung: no word for {limit_s:g} s") from None
+            if answer is None:
+                raise WorkerDied(self._how())
+            try:
+                message = json.loads(answer)
+                number = message["id"]
+            except (ValueError, TypeError, KeyError) as exc:
+                self.close()
+                raise WorkerDied(f"worker broke the protocol: {answer[:80]!r}") from exc
+            if number != self._number:
+                continue
+            if "progress" in message:
+                if progress is not None:
+                    progress(message["progress"])
+                continue
+            if "error" in message:
+                self._raise(message["error"])
+            reply: dict[str, Any] = message["ok"]
+            return reply
+
+    @staticmethod
+    def _raise(error: Mapping[str, str]) -> None:
+        kinds = {"InputError": InputError, "EnvironmentFault": EnvironmentFault}
+        raise kinds.get(error["kind"], HarnessFault)(error["message"])
+
+    def _read(self, stream: IO[bytes]) -> None:
+        while True:
+            line = stream.readline(LINE_MAX_BYTES)
+            if not line:
+                break
+            self._lines.put(line)
+        self._lines.put(None)
+
+    def _drain(self, stream: IO[bytes]) -> None:
+        kept = 0
+        while chunk := stream.read1(8192) if hasattr(stream, "read1") else stream.read(8192):
+            self._errors.append(chunk)
+            kept += len(chunk)
+            while kept > STDERR_KEPT:
+                kept -= len(self._errors.popleft())
+
+    def _how(self) -> str:
+        """Say how the process ended."""
+        try:
+            code = self._process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            return "worker closed its output"
+        self._threads[1].join(timeout=1)
+        said = b"".join(self._errors).decode(errors="replace").strip().splitlines()
+        last = f": {said[-1][:200]}" if said else ""
+        if code < 0:
+            return f"worker died of signal {signal.Signals(-code).name}{last}"
+        return f"worker exited with code {code}{last}"
+
+    def close(self) -> None:
+        """End the process and all that it started."""
+        try:
+            os.killpg(self._process.pid, signal.SIGKILL)
+        except (ProcessLookupError, PermissionError):
+            pass
+        self._process.wait()
+        for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
+            if stream is not None:
+                try:
+                    stream.close()
+                except OSError:
+                    pass
