@@ -586,9 +586,7 @@ def _repro(options: argparse.Namespace) -> int:
     if options.show:
         print(file.read_text("utf-8"), end="")
         return 0
-    version = finding["reproduction"].get("environment", {}).get("engine_version", "")
-    label = f"{finding['engine']}@{version}" if version else finding["engine"]
-    ref = parse_engine(label, CATALOGUE)
+    ref = parse_engine(finding["reproduction"]["environment"]["engine"], CATALOGUE)
     try:
         done = subprocess.run(
             [python_of(ref, _to_stderr), str(file)], timeout=SCRIPT_LIMIT_S, check=False

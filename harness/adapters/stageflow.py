@@ -42,6 +42,9 @@ LIVE_MAX = 10_000
 MESSAGE_MAX = 2_000
 CHAIN_MAX = 20
 
+# What the engine's own default is for; another value takes a graph made by hand.
+CLEANUP_GRACE_S = Plan().cleanup_grace_s
+
 # The only place where Stageflow names a timeout's length is the text of its message.
 _TIMEOUT_TEXT = re.compile(r"timed out after (-?\d+(?:\.\d+)?)ms")
 _STATUS = {"ok": "completed", "skip": "skipped", "fail": "failed", "cancel": "cancelled"}
@@ -123,6 +126,8 @@ class Adapter:
     def info(self) -> EngineInfo:
         """Import Stageflow, probe it and say what it offers."""
         found = self._engine()
+        if self.legacy:
+            self.quiet()  # the probe runs the graph as well
         return EngineInfo(
             name=self.subject,
             version=found.version,
@@ -170,8 +175,8 @@ class Adapter:
             self.quiet()
         if self._last is None or self._last[0] is not program or self._last[1] is not bodies:
             self._last = (program, bodies, self._declare(program, bodies))
-        if any(step.op == "cleanup" for _stage, step in program.walk()):
-            self._listen()
+            if any(step.op == "cleanup" for _stage, step in program.walk()):
+                self._listen()
         return _Native(self._assemble(self._last[2], plan), bodies, plan)
 
     def _declare(self, program: Program, bodies: Bodies) -> Any:
@@ -198,20 +203,20 @@ class Adapter:
 
     def _assemble(self, declared: Any, plan: Plan) -> Any:
         engine = self._engine()
-        # Deprecation warnings are facts about a version, not events of a run.
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)
-            try:
-                if self.legacy:
+        try:
+            if self.legacy:
+                # That it is deprecated is a fact about a version, not an event of a run.
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore", DeprecationWarning)
                     return engine.StageGraph(declared)
-                graph = declared.build()
-                if plan.cleanup_grace_s != Plan().cleanup_grace_s:
-                    graph = engine.UnifiedStageGraph(
-                        graph.stage_specs, cleanup_timeout=plan.cleanup_grace_s
-                    )
-                return graph
-            except Exception as exc:
-                raise BuildRefused(f"{type(exc).__name__}: {exc}") from exc
+            graph = declared.build()
+            if plan.cleanup_grace_s != CLEANUP_GRACE_S:
+                graph = engine.UnifiedStageGraph(
+                    graph.stage_specs, cleanup_timeout=plan.cleanup_grace_s
+                )
+            return graph
+        except Exception as exc:
+            raise BuildRefused(f"{type(exc).__name__}: {exc}") from exc
 
     def _unified_stage(self, name: str, body: StageBody) -> type:
         output = self._engine().StageOutput

@@ -61,7 +61,7 @@ class Job:
         self.task = self._loop.create_task(main, name=self.name)
         self.task.add_done_callback(self._done)
 
-    def after(self, timer: str, delay_s: float, call: Callable[..., None], *args: Any) -> None:
+    def after(self, timer: str, delay_s: float, call: Callable[..., object], *args: Any) -> None:
         """Set a timer, replacing the one of that name; none outlives the job's stop or end."""
         previous = self._timers.get(timer)
         if previous is not None:

@@ -79,9 +79,7 @@ def _only_simulated(note: str) -> dict[str, Any]:
 
 def _of(bug: Mapping[str, Any], engine: Engine) -> bool:
     """Say whether a bug's clearest witness comes from this engine in this version."""
-    environment = bug["reproduction"].get("environment", {})
-    version = environment.get("engine_version", engine.ref.version)
-    return bool(bug["engine"] == engine.ref.name and version == engine.ref.version)
+    return bool(bug["reproduction"]["environment"].get("engine") == engine.ref.label)
 
 
 def _render(worker: Worker, bug: Mapping[str, Any]) -> str | None:

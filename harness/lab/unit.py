@@ -303,6 +303,7 @@ class _Unit:
         return {
             "verdict": verdict,
             "reason": reason,
+            "blocked_by": tally.blocked_by,
             "runs": self.runs,
             "exercised": tally.exercised,
             "violations": tally.violations,
