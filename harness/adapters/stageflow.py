@@ -357,13 +357,7 @@ class Adapter:
                 status=status,
                 value=_value(result.data),
                 error=result.error,
-                # A failed stage is stamped by clocks imported inside a function, which no
-                # simulation can replace; only a completed one's duration can be compared.
-                duration_s=(
-                    (result.ended_at - result.started_at).total_seconds()
-                    if result.status == "completed"
-                    else None
-                ),
+                duration_s=(result.ended_at - result.started_at).total_seconds(),
             )
         if ctx.canceled:
             return Outcome(

@@ -23,7 +23,11 @@ def _left(r: Reading, one: Ran, since: int, why: str, shape: str) -> Violation:
 
 
 def _outlived(r: Reading, run: str) -> list[Ran]:
-    """Return executions that were still running when the run was reported as over."""
+    """Return executions that were still running when the run was reported as over.
+
+    Those that the engine gave up on after the grace, or says are still running, are left
+    out; that it says so is CANCEL-4's and TIME-11's to judge.
+    """
     facts = r.runs[run]
     outcome = r.outcome(run)
     reported = outcome.still_running if outcome is not None else ()
@@ -31,14 +35,23 @@ def _outlived(r: Reading, run: str) -> list[Ran]:
         one
         for one in r.executions(run)
         if (one.end < 0 or one.end > facts.end)
-        and not (one.swallowed and one.stage in reported)
-        and not (one.stage in reported and r.record.journal.of("thread.begin", stage=one.stage))
+        and not _given_up(r, one, facts.end_s)
+        and not (one.stage in reported and r.of("thread.begin", run, one.stage))
     ]
+
+
+def _given_up(r: Reading, one: Ran, end_s: float) -> bool:
+    """Say whether the run waited for a cancelled stage for all of the grace."""
+    if not one.interrupts:
+        return False
+    asked_s = r.time_of(one.interrupts[0])
+    return end_s >= asked_s + r.plan.cleanup_grace_s - r.tolerance_s
 
 
 def _hung(r: Reading, run: str, why: str) -> Violation:
     first = r.record.waiting[0] if r.record.waiting else None
-    where = f"; {first.task} waits at {first.where[-1]}" if first and first.where else ""
+    place = first.where[-1].split(":")[0] if first and first.where else ""
+    where = f"; {first.task} waits in {place}" if first and place else ""
     return Violation(
         "hung",
         f"the run ends ({why})",
@@ -258,6 +271,8 @@ def check_cancel_4(r: Reading) -> Judgement:
         for one in ones:
             if 0 <= one.end < facts.end:
                 continue
+            if facts.cancels:
+                continue  # a CancelledError has no room for a report
             if outcome is None or one.stage not in outcome.still_running:
                 bad.append(
                     Violation(

@@ -112,7 +112,7 @@ def check_clean_2(r: Reading) -> Judgement:
             spent = r.time_of(held.cut) - _cleaning_since(r, held)
             if spent >= r.plan.cleanup_grace_s - CLOSE_S:
                 continue  # the stated grace was used up
-            if _own_scope_expired(r, held):
+            if _own_scope_expired(r, held) or _first_word(r, held):
                 continue
             bad.append(
                 Violation(
@@ -152,6 +152,17 @@ def _cleaning_since(r: Reading, held: Held) -> float:
     elif one is not None and one.interrupts:
         starts.append(r.time_of(one.interrupts[0]))
     return min(starts)
+
+
+def _first_word(r: Reading, held: Held) -> bool:
+    """Say whether the cancel that cut a stage's own cleanup was the first that it got.
+
+    No engine can know that a stage it cancels is in the midst of a `finally`.
+    """
+    one = _execution(r, held)
+    if held.registered or one is None:
+        return False
+    return not any(i < held.begun[0] for i in one.interrupts)
 
 
 def _own_scope_expired(r: Reading, held: Held) -> bool:

@@ -13,7 +13,9 @@ def check_graph_1(r: Reading) -> Judgement:
     faults = r.faults
     refusal = r.record.build_error
     if not faults:
-        if refusal is None or any((r.timeout_of(n) or 1) <= 0 for n in r.program.names):
+        if refusal is None or any(
+            (limit := r.timeout_of(n)) is not None and not limit > 0 for n in r.program.names
+        ):
             return untested()
         return violated(
             [Violation("well-formed-refused", "a well-formed pipeline is built", refusal[:200])]
@@ -164,7 +166,7 @@ def check_graph_3(r: Reading) -> Judgement:
         ):
             continue
         tested += 1
-        expected = {s.name: _value(r, s.name) for s in r.program.stages}
+        expected = {s.name: _value(r, run, s.name) for s in r.program.stages}
         for stage, value in expected.items():
             report = outcome.stages.get(stage)
             if report is None or report.status != "completed":
@@ -188,15 +190,10 @@ def check_graph_3(r: Reading) -> Judgement:
 _UNKNOWN = object()
 
 
-def _value(r: Reading, stage: str) -> object:
-    """Return the value a stage ends with if its steps alone determine it."""
-    steps = r.stage(stage).steps
-    if any(s.op in ("mutate", "timeout", "parallel", "spawn", "using", "swallow") for s in steps):
-        return _UNKNOWN
-    said = [s.args["value"] for s in steps if s.op == "ok"]
-    if not said:
-        return None
-    return _UNKNOWN if said[0] == "$items" else said[0]
+def _value(r: Reading, run: str, stage: str) -> object:
+    """Return what a stage returned, in its own words."""
+    said = r.of("returned", run, stage)
+    return said[-1].detail if said else _UNKNOWN
 
 
 def _differs(r: Reading, run: str, stage: str, shape: str, want: str, got: str) -> Violation:
@@ -214,7 +211,12 @@ LARGE = 200
 
 def check_graph_4(r: Reading) -> Judgement:
     stages = len(r.program.stages)
-    if not r.sound or r.faults or stages < LARGE:
+    ends = {"fail", "raise", "cancel_run", "cancel_branch", "skip"}
+    if not r.sound or r.faults or stages < LARGE or r.plan.cancels or r.plan.faults:
+        return untested()
+    if any(s.op in ends for _, s in r.program.walk()) or any(
+        r.by_timeout(o) or o.failed_by_itself for o in r.executions()
+    ):
         return untested()
     bad: list[Violation] = []
     for run in r.runs:

@@ -53,15 +53,15 @@ def _changed(r: Reading, run: str, ones: list[Ran]) -> list[Violation]:
     if outcome is None:
         return []
     for one in ones:
-        said = [s.args["value"] for s in r.stage(one.stage).steps if s.op == "ok"]
+        said = r.of("returned", run, one.stage)
         report = outcome.stages.get(one.stage)
-        if not said or said[0] == "$items" or report is None or report.status != "completed":
+        if not said or report is None or report.status != "completed":
             continue
-        if report.value != said[0]:
+        if report.value != said[-1].detail:
             return [
                 Violation(
                     "output-changed",
-                    f"the output of stage {one.stage} is {said[0]!r}",
+                    f"the output of stage {one.stage} is {said[-1].detail!r}",
                     f"it is {report.value!r}",
                     one.stage,
                     "",
@@ -211,7 +211,7 @@ def check_stream_1(r: Reading) -> Judgement:
     produced = 0
     for one in r.executions():
         outcome = r.outcome(one.run)
-        chunks = [e.detail for e in r.record.journal.of("chunk", run=one.run, stage=one.stage)]
+        chunks = [e.detail for e in r.of("chunk", one.run, one.stage)]
         if not chunks or one.how == "ok" or outcome is None or r.runs[one.run].cancels:
             continue
         produced += len(chunks)
@@ -239,7 +239,7 @@ def check_stream_2(r: Reading) -> Judgement:
     partial = 0
     for one in r.executions():
         outcome = r.outcome(one.run)
-        chunks = r.record.journal.of("chunk", run=one.run, stage=one.stage)
+        chunks = r.of("chunk", one.run, one.stage)
         if not chunks or one.how == "ok" or outcome is None or r.runs[one.run].cancels:
             continue
         partial += 1

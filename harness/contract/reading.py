@@ -21,7 +21,7 @@ __all__ = ["CLOSE_S", "Held", "Ran", "Reading", "RunFacts", "Scope"]
 CLOSE_S = 1e-6
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Ran:
     """One execution of one stage.
 
@@ -53,7 +53,7 @@ class Ran:
         return (self.how == "fail" or self.how.startswith("raise:")) and not self.interrupts
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Held:
     """One resource, from its acquisition (or the registration of its cleanup) on."""
 
@@ -68,7 +68,7 @@ class Held:
     failed: int = -1
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Scope:
     """One of a stage's own timeouts."""
 
@@ -84,7 +84,7 @@ class Scope:
     leaked: int = -1
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class RunFacts:
     """One run as its caller saw it: positions and times of its begin and end."""
 
@@ -113,6 +113,7 @@ class Reading:
         "_causes",
         "_due",
         "_executions",
+        "_kinds",
         "_stages",
         "entries",
         "faults",
@@ -147,6 +148,7 @@ class Reading:
         self.held: list[Held] = []
         self.scopes: list[Scope] = []
         self._executions: dict[str | None, list[Ran]] = {}
+        self._kinds: dict[str, dict[tuple[str, str], list[Entry]]] | None = None
         self._due: dict[str, list[tuple[float, Ran]]] = {}
         self._causes: dict[str, tuple[int, str]] = {}
         self._stages = {s.name: s for s in reversed(program.stages)}
@@ -249,6 +251,15 @@ class Reading:
             out.sort(key=lambda one: one.start)
             self._executions[run] = out
         return out
+
+    def of(self, kind: str, run: str, stage: str) -> list[Entry]:
+        """Return the entries of one kind, run and stage, in order."""
+        if self._kinds is None:
+            self._kinds = {}
+            for entry in self.entries:
+                by_stage = self._kinds.setdefault(entry.kind, {})
+                by_stage.setdefault((entry.run, entry.stage), []).append(entry)
+        return self._kinds.get(kind, {}).get((run, stage), [])
 
     def stage(self, name: str) -> Stage:
         """Return the program's (first) stage of that name."""

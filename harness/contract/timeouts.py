@@ -6,7 +6,7 @@ import math
 
 from harness.contract import scripts
 from harness.contract.clause import Clause, Judgement, Violation, holds, untested, violated
-from harness.contract.reading import CLOSE_S, Ran, Reading
+from harness.contract.reading import CLOSE_S, Ran, Reading, Scope
 
 __all__ = ["TIME"]
 
@@ -193,12 +193,13 @@ def check_time_3(r: Reading) -> Judgement:
     for run, facts in r.runs.items():
         ones = r.executions(run)
         gone = [one for one in ones if r.by_timeout(one)]
+        timed = {id(one) for one in gone}
         if not gone or facts.cancels or not facts.over:
             continue
         first = min(gone, key=lambda one: one.interrupts[0])
         since = first.interrupts[0]
         for one in ones:
-            if one is first or not r.overlaps(one, since) or one in gone:
+            if one is first or id(one) in timed or not r.overlaps(one, since):
                 continue
             siblings += 1
             bad += _sibling(r, one, first, since, policy)
@@ -269,11 +270,14 @@ def check_time_4(r: Reading) -> Judgement:
             expired += 1
             if scope.expired_s < due - CLOSE_S:
                 bad.append(_scope_bad(r, scope.stage, scope.label, "expired-early", scope.at))
+    scopes: dict[tuple[str, str], list[Scope]] = {}
+    for scope in r.scopes:
+        scopes.setdefault((scope.run, scope.stage), []).append(scope)
     for one in r.executions():
         outcome = r.outcome(one.run)
         if outcome is None or r.runs[one.run].cancels:
             continue
-        mine = [s for s in r.scopes if (s.run, s.stage) == (one.run, one.stage)]
+        mine = scopes.get((one.run, one.stage), [])
         inner = any(s.expired >= 0 for s in mine)
         limit = r.usable_timeout(one.stage)
         in_time = limit is None or one.end_s < one.start_s + limit - CLOSE_S
@@ -552,7 +556,7 @@ def check_time_9(r: Reading) -> Judgement:
         if idle is None or idle <= 0 or r.runs[one.run].cancels:
             continue
         beats = [one.start_s] + [
-            e.at_s for e in r.record.journal.of("heartbeat", run=one.run, stage=one.stage)
+            e.at_s for e in r.of("heartbeat", one.run, one.stage)
         ]
         end = r.time_of(one.interrupts[0]) if one.interrupts else one.end_s
         if not one.ended and not one.interrupts:
@@ -639,7 +643,7 @@ def check_time_11(r: Reading) -> Judgement:
     due_count = 0
     for one in r.executions():
         due = _due(r, one)
-        began = r.record.journal.of("thread.begin", run=one.run, stage=one.stage)
+        began = r.of("thread.begin", one.run, one.stage)
         if due is None or not began or r.runs[one.run].cancels:
             continue
         done_s = began[0].at_s + began[0].detail

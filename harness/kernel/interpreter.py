@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import copy
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -77,7 +78,7 @@ class World:
 class Execution:
     """One execution of one stage: where its steps read and note things."""
 
-    __slots__ = ("items", "port", "released", "run", "stage", "tasks", "world")
+    __slots__ = ("items", "own", "port", "released", "run", "stage", "tasks", "world")
 
     def __init__(self, world: World, stage: str, port: StagePort) -> None:
         self.world = world
@@ -87,8 +88,17 @@ class Execution:
         self.items: list[Any] = []
         self.released: set[str] = set()
         self.tasks: list[asyncio.Task[Any]] = []
+        self.own = False
+
+    def branch(self) -> Execution:
+        """Return an execution for a task of the stage's own: what cancels it is the stage."""
+        other = Execution(self.world, self.stage, self.port)
+        other.items, other.released, other.own = self.items, self.released, True
+        return other
 
     def note(self, kind: str, detail: Any = None) -> None:
+        if self.own and kind == "interrupt":
+            return
         world = self.world
         world.journal.add(world.now(), self.run, self.stage, kind, detail)
 
@@ -145,10 +155,17 @@ class ProgramBodies:
                 raise
             if verdict is None:
                 verdict = Verdict("ok")
+            if verdict.kind == "ok":
+                note("returned", _plain_copy(verdict.value))
             note("stage.end", verdict.kind)
             return verdict
 
         return stage_body
+
+
+def _plain_copy(value: Any) -> Any:
+    """Copy what could be changed afterwards; a copy of each number would cost for nothing."""
+    return copy.deepcopy(value) if isinstance(value, (dict, list)) else value
 
 
 def compile_block(steps: Sequence[Step]) -> Op:
@@ -425,11 +442,33 @@ def _parallel(one: Step) -> Op:
     branches = [compile_block(b) for b in one.args["branches"]]
 
     async def op(ex: Execution) -> Verdict | None:
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(own_task(ex, b)) for b in branches]
+        loop = asyncio.get_running_loop()
+        tasks = [loop.create_task(own_task(ex.branch(), b)) for b in branches]
+        await _join(ex, tasks, until=asyncio.FIRST_EXCEPTION)
         return next((v for v in (t.result() for t in tasks) if v is not None), None)
 
     return op
+
+
+async def _join(ex: Execution, tasks: list[asyncio.Task[Any]], *, until: str) -> None:
+    """Await tasks of the stage's own; a cancel, or a failure among them, ends them all first.
+
+    Further cancels meanwhile are kept until the tasks have ended, as a task group does.
+    """
+    cancelled: asyncio.CancelledError | None = None
+    pending = set(tasks)
+    while pending:
+        try:
+            _, pending = await asyncio.wait(pending, return_when=until)
+        except asyncio.CancelledError as exc:
+            ex.note("interrupt")
+            cancelled = exc
+        until = asyncio.ALL_COMPLETED
+        for task in tasks:
+            if not task.done():
+                task.cancel()
+    if cancelled is not None:
+        raise cancelled
 
 
 def _spawn(one: Step, rest: Op) -> Op:
@@ -438,19 +477,20 @@ def _spawn(one: Step, rest: Op) -> Op:
 
     async def op(ex: Execution) -> Verdict | None:
         ex.note("spawn", name)
-        task = asyncio.get_running_loop().create_task(own_task(ex, body))
+        task = asyncio.get_running_loop().create_task(own_task(ex.branch(), body))
         if not join:
             # Kept, as the asyncio documentation asks for: a loop holds tasks weakly only.
             ex.tasks.append(task)
             return await rest(ex)
         try:
             verdict = await rest(ex)
-            await task
-        finally:
-            if not task.done():
-                task.cancel()
-                await asyncio.wait([task])
-            ex.note("spawn.end", name)
+        except BaseException:
+            task.cancel()
+            await _join(ex, [task], until=asyncio.ALL_COMPLETED)
+            raise
+        await _join(ex, [task], until=asyncio.ALL_COMPLETED)
+        ex.note("spawn.end", name)
+        task.result()
         return verdict
 
     return op
@@ -516,6 +556,7 @@ def _subpipeline(one: Step) -> Op:
         try:
             outcome = await ex.port.subpipeline(program)
         except asyncio.CancelledError:
+            ex.note("interrupt")
             ex.note("sub.end", (program.name, "cancelled"))
             raise
         except BaseException as exc:

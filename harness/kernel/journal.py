@@ -13,6 +13,7 @@ run.begin, run.end        end: "returned", or the name of the exception that cam
 cancel.sent               (number of the cancel, what `Task.cancel()` returned)
 fault.fired               (tool, call number)
 stage.start, stage.end    end: ok, fail, skip, cancel_run, cancel_branch, cancelled, raise:<type>
+returned                  the value that an ok stage returns, just before its end
 acquire                   resource name
 release.begin/.end        resource name; `.end` only if the cleanup ran to its end
 release.cut               resource name; the cleanup was cancelled before its end

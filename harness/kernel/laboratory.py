@@ -258,7 +258,8 @@ class _Trial:
         left.clear()
         gc.collect()
         for agen in list(loop._asyncgens):  # type: ignore[attr-defined]
-            leaks.append(Leak("asyncgen", getattr(agen, "__qualname__", "async generator")))
+            if agen.ag_frame is not None and not agen.ag_running:
+                leaks.append(Leak("asyncgen", getattr(agen, "__qualname__", "async generator")))
         for message, exception in self.complaints:
             if "never retrieved" in message:
                 leaks.append(Leak("unretrieved", exception))

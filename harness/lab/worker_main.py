@@ -22,29 +22,34 @@ from harness.contract.clauses import CLAUSES
 from harness.contract.reading import Reading
 from harness.kernel.adapter import Adapter, EngineInfo
 from harness.kernel.errors import DagstormError, EnvironmentFault, InputError
+from harness.kernel.interpreter import ToolMock
 from harness.kernel.laboratory import Laboratory, digest
 from harness.kernel.plan import Plan
 from harness.kernel.program import Program
 from harness.lab.unit import ScenarioData, run_unit
-from mocks.tools import simulated_tool
 
 __all__ = ["main"]
 
 
-def main() -> None:
-    """Serve requests until standard input ends."""
+def main(tool: ToolMock) -> None:
+    """Serve requests until standard input ends.
+
+    Args:
+        tool: the simulated mock behind `call` steps; the starter of the worker brings it.
+    """
     channel = os.fdopen(os.dup(1), "w", encoding="utf-8", newline="\n")
     os.dup2(2, 1)
     sys.stdout = sys.stderr
-    served = _Served(channel)
+    served = _Served(channel, tool)
     for line in sys.stdin:
         if line.strip():
             served.answer(json.loads(line))
 
 
 class _Served:
-    def __init__(self, channel: IO[str]) -> None:
+    def __init__(self, channel: IO[str], tool: ToolMock) -> None:
         self.channel = channel
+        self.tool = tool
         self.lab: Laboratory | None = None
 
     def say(self, message: Mapping[str, Any]) -> None:
@@ -77,7 +82,7 @@ class _Served:
                 raise InputError(f"worker: unknown operation {other!r}")
 
     def _hello(self, adapter: Mapping[str, Any]) -> dict[str, Any]:
-        self.lab = Laboratory(_load(adapter), simulated_tool)
+        self.lab = Laboratory(_load(adapter), self.tool)
         self.lab.settle_process()
         return {"info": _info_json(self.lab.info), "python": platform.python_version()}
 
