@@ -18,7 +18,7 @@ from harness.kernel.witness import traceback_location
 if TYPE_CHECKING:
     from harness.engine import Context, Event, Failure, Pipeline, RunResult, StageResult
 
-__all__ = ["Adapter", "context_names"]
+__all__ = ["Adapter", "describe_context"]
 
 BROKEN = "broken:"
 
@@ -27,6 +27,7 @@ CAPABILITIES = frozenset(
         "stage_timeout",
         "stage_timeout_each",
         "tool_timeout",
+        "worker_thread",
         "heartbeat",
         "subpipeline",
         "cancel_run",
@@ -72,20 +73,20 @@ class Adapter:
             version="",
             capabilities=CAPABILITIES,
             package="harness.engine",
-            facts={"context_direct": asyncio.run(self._context_direct())},
+            facts={"context_attributes": {"run_stage": asyncio.run(self._context_direct())}},
         )
 
-    async def _context_direct(self) -> tuple[str, ...]:
+    async def _context_direct(self) -> dict[str, bool]:
         """Return what a stage finds in its context when it is run by itself."""
-        seen: list[str] = []
+        seen: dict[str, bool] = {}
 
         async def look(context: Context) -> None:
-            seen.extend(context_names(context))
+            seen.update(describe_context(context))
 
         pipeline = self._pipeline_type("probe")
         pipeline.stage("look", look)
         await pipeline.run_stage("look")
-        return tuple(seen)
+        return seen
 
     def build(self, program: Program, plan: Plan, bodies: Bodies) -> _Native:
         from harness.engine import PipelineError
@@ -147,9 +148,6 @@ class Adapter:
             result = await context.subpipeline(child)
             return self._outcome(result, None, {}, [])
 
-        services: dict[str, Any] = {}
-        if "thread" in StagePort.__dataclass_fields__:
-            services["thread"] = context.to_thread
         return StagePort(
             run=context.run_id,
             read=read,
@@ -159,8 +157,8 @@ class Adapter:
             cleanup=context.cleanup,
             call=call,
             subpipeline=subpipeline,
-            context=lambda: dict.fromkeys(context_names(context), True),
-            **services,
+            context=lambda: describe_context(context),
+            thread=context.to_thread,
         )
 
     async def run(self, native: _Native, run: RunSpec, plan: Plan) -> Outcome:
@@ -235,9 +233,20 @@ def _pipeline_type(subject: str) -> type[Pipeline]:
     return CATALOGUE[name].engine
 
 
-def context_names(context: Context) -> list[str]:
-    """Return the public names that a context has to offer, in order."""
-    return [n for n in sorted(dir(context)) if not n.startswith("_") and hasattr(context, n)]
+# What contexts of any engine are compared by -> how this one calls it.
+CONTEXT_PARTS = {
+    "timer": "remaining_s",
+    "data": "inputs",
+    "inputs": "input",
+    "cancellation": "grace_left_s",
+    "event_sink": "emit",
+    "has_run_id": "run_id",
+}
+
+
+def describe_context(context: Context) -> dict[str, bool]:
+    """Say in plain data what a stage's context offers."""
+    return {part: hasattr(context, name) for part, name in CONTEXT_PARTS.items()}
 
 
 def _stage(one: StageResult) -> StageReport:

@@ -302,17 +302,11 @@ def check_cancel_6(r: Reading) -> Judgement:
             if not facts.over:
                 bad.append(_hung(r, parent, "it runs a subpipeline"))
                 break
-            parents = [p for p in r.executions(parent) if p.start < child.start and p.interrupts]
-            cut = next(
-                (
-                    p.interrupts[0]
-                    for p in parents
-                    if p.interrupts[0] > child.start
-                    and (child.end < 0 or child.end > p.interrupts[0])
-                ),
-                facts.cancels[0][0] if facts.cancels else -1,
+            cut, cut_s = _cut(r, parent)
+            running = child.start_s < cut_s and (
+                not child.ended or child.end > cut or bool(child.interrupts)
             )
-            if cut >= 0 and (child.end < 0 or child.end > cut):
+            if cut >= 0 and running and not child.failed_by_itself:
                 cancelled += 1
                 if child.end < 0 or child.end > facts.end:
                     bad.append(
@@ -332,6 +326,16 @@ def check_cancel_6(r: Reading) -> Judgement:
     if not cancelled and not failed:
         return untested()
     return violated(bad, children_cancelled=cancelled, children_failed=failed)
+
+
+def _cut(r: Reading, parent: str) -> tuple[int, float]:
+    """Return (position, seconds) of what ended the parent run early, or (-1, 0)."""
+    at, kind = r.first_cause(parent)
+    found = [(at, r.time_of(at))] if kind else []
+    for due, one in r.timeouts_due(parent):
+        if one.interrupts:
+            found.append((one.interrupts[0], due))
+    return min(found, key=lambda c: c[1], default=(-1, 0.0))
 
 
 def _child_failure(r: Reading, parent: str, child: Ran) -> list[Violation]:

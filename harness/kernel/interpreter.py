@@ -507,7 +507,7 @@ def _thread(one: Step) -> Op:
 
         ex.note("thread.begin", seconds)
         try:
-            await asyncio.to_thread(ThreadJob(seconds, work))
+            await (ex.port.thread or asyncio.to_thread)(ThreadJob(seconds, work))
         except asyncio.CancelledError:
             ex.note("interrupt")
             raise

@@ -38,6 +38,8 @@ class StagePort:
         call: (tool name, async callable, timeout in seconds or None) -> awaitable result; the
             engine's own way to call a tool. Its timeout must surface as `TimeoutError`
             somewhere in the raised exception's chain.
+        thread: (callable) -> awaitable result; the engine's own way into a worker thread, or
+            None, and stages use `asyncio.to_thread` as they would without an engine.
         subpipeline: (program, bodies prefix) -> awaitable `Outcome` of the child run.
         context: () -> plain data on what the stage's context offers.
     """
@@ -49,6 +51,7 @@ class StagePort:
     heartbeat: Callable[[], Any] = _absent("heartbeat")
     cleanup: Callable[[str, Callable[[], Awaitable[None]]], None] = _absent("cleanup registry")
     call: Callable[[str, Callable[[], Awaitable[Any]], float | None], Awaitable[Any]] | None = None
+    thread: Callable[[Callable[[], Any]], Awaitable[Any]] | None = None
     subpipeline: Callable[[Program], Awaitable[Any]] = _absent("subpipeline")
     context: Callable[[], dict[str, Any]] = _absent("context")
 

@@ -237,9 +237,12 @@ class _Parts:
 
     def _helper(self, name: str) -> str:
         text = HELPERS[name]
-        if name == "stream" and "interrupt" in self.notes:
-            return text.replace("asyncio.sleep(", "sleep(stage, ")
-        return text
+        if "interrupt" not in self.notes:
+            return text.replace("{INTERRUPT}", "")
+        if name == "stream":
+            text = text.replace("asyncio.sleep(", "sleep(stage, ")
+        indent = {"join_all": " " * 12, "noted_child": " " * 8}.get(name, "")
+        return text.replace("{INTERRUPT}", f"note_interrupt(stage)\n{indent}")
 
     def _closure(self) -> set[str]:
         """Return the helpers needed, with those that they call themselves."""

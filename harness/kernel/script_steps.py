@@ -193,27 +193,21 @@ class StageWriter:
         if nested:
             work = self._name("work")
             self._function(work, rest)
+        self.helpers.add("join_all")
         self._line(f"{task} = {start}")
         self._line("try:")
-
-        def inside() -> None:
-            if nested:
-                self._line(f"output = await {work}()")
-            else:
-                self._block(body)
-            self._line(f"await {task}")
-
-        self._inner(inside)
-        self._line("finally:")
-
-        def ended() -> None:
-            self._line(f"if not {task}.done():")
-            self._line(f"    {task}.cancel()")
-            self._line(f"    await asyncio.wait([{task}])")
-            if "spawn.end" in self.notes:
-                self._note("spawn.end", literal(one.args["name"]))
-
-        self._inner(ended)
+        if nested:
+            self._line(f"    output = await {work}()")
+        else:
+            self._inner(lambda: self._block(body))
+        self._line("except BaseException:")
+        self._line(f"    {task}.cancel()")
+        self._line(f"    await join_all({self._me}, [{task}])")
+        self._line("    raise")
+        self._line(f"await join_all({self._me}, [{task}])")
+        if "spawn.end" in self.notes:
+            self._note("spawn.end", literal(one.args["name"]))
+        self._line(f"{task}.result()")
         if nested:
             self._return_if_given("output", _always_ends(rest))
         else:
@@ -351,15 +345,20 @@ class StageWriter:
             names.append(name)
         if not names:
             return
-        ends = [_can_end(branch) for branch in one.args["branches"]]
-        self._line("async with asyncio.TaskGroup() as group:")
-        for name, end in zip(names, ends, strict=True):
-            made = f'group.create_task({name}(), name="own {name}")'
-            self._line(f"    {name}_task = {made}" if end else f"    {made}")
-        for name, end in zip(names, ends, strict=True):
-            if end:
-                self._line(f"if {name}_task.result() is not None:")
-                self._line(f"    return {name}_task.result()")
+        self.helpers.add("join_all")
+        tasks = self._name("tasks")
+        self._line(f"{tasks} = [")
+        for name in names:
+            self._line(f'    asyncio.create_task({name}(), name="own {name}"),')
+        self._line("]")
+        self._line(f"await join_all({self._me}, {tasks}, until=asyncio.FIRST_EXCEPTION)")
+        self.helpers.add("results_of")
+        if not any(_can_end(branch) for branch in one.args["branches"]):
+            self._line(f"results_of({tasks})")
+            return
+        self._line(f"for output in results_of({tasks}):")
+        self._line("    if output is not None:")
+        self._line("        return output")
 
     def _op_thread(self, one: Step) -> None:
         self.helpers.add("block_thread")
@@ -372,7 +371,8 @@ class StageWriter:
         self._line("try:")
         self._line(f"    {waits}")
         self._line("except asyncio.CancelledError:")
-        self._line(f'    note({self._me}, "interrupt")')
+        self.helpers.add("note_interrupt")
+        self._line(f"    note_interrupt({self._me})")
         self._line("    raise")
 
     def _op_heartbeat(self, _one: Step) -> None:

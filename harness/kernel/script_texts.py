@@ -35,13 +35,37 @@ kept = []  # strong references: the loop itself holds its tasks weakly
 
 def note(stage, kind, detail=None):
     seen.append((time.monotonic() - began, stage, kind, detail))""",
+    "note_interrupt": """\
+def note_interrupt(stage):
+    if not asyncio.current_task().get_name().startswith("own "):  # those the stage itself ends
+        note(stage, "interrupt")""",
     "sleep": """\
 async def sleep(stage, seconds):
     try:
         await asyncio.sleep(seconds)
     except asyncio.CancelledError:
-        note(stage, "interrupt")
+        note_interrupt(stage)
         raise""",
+    "join_all": """\
+async def join_all(stage, tasks, until=asyncio.ALL_COMPLETED):
+    \"\"\"Await tasks of the stage's own; a cancel, or a failure among them, ends them all.\"\"\"
+    pending, cancelled = set(tasks), None
+    while pending:
+        try:
+            _, pending = await asyncio.wait(pending, return_when=until)
+        except asyncio.CancelledError as exc:
+            {INTERRUPT}cancelled = exc
+        until = asyncio.ALL_COMPLETED
+        for task in pending:
+            task.cancel()
+    if cancelled is not None:
+        raise cancelled""",
+    "results_of": """\
+def results_of(tasks):
+    for task in tasks:  # the failure that ended the others, not their cancellation
+        if not task.cancelled() and task.exception() is not None:
+            raise task.exception()
+    return [task.result() for task in tasks]""",
     "release": """\
 async def release(stage, name, seconds, fails=False):
     \"\"\"A cleanup that awaits, as closing a connection does.\"\"\"
@@ -130,7 +154,7 @@ def noted_child(stage, name, keep):
     try:
         yield
     except asyncio.CancelledError:
-        note(stage, "sub.end", (name, "cancelled"))
+        {INTERRUPT}note(stage, "sub.end", (name, "cancelled"))
         raise
     except BaseException as exc:
         note(stage, "sub.end", (name, f"raise:{type(exc).__name__}"))

@@ -228,8 +228,8 @@ class _Unit:
         cancelled_s = _cancelled_s(record)
         if point is None and (drawn := record.tape.get("points")):
             point = 1 + drawn[0]
-        for violation in judgement.violations:
-            key = _key(clause, violation)
+        by_key = {_key(clause, v): v for v in reversed(judgement.violations)}
+        for key, violation in by_key.items():
             witness = self.witnesses.get(key)
             # A cancel in the midst of the work shows more than one before its begin.
             if witness is None or (cancelled_s > 0 and not witness.cancelled_s):

@@ -53,7 +53,8 @@ def journal_of(prog: Program, plan: Plan) -> list[tuple[Any, ...]]:
     assert record.ended == "over", record.waiting
     rows = []
     for at, run, stage, kind, detail in record.journal:
-        if kind in ("run.begin", "run.end", "cancel.sent"):
+        # What a stage returned is in a script's `outputs`, and its runs' entries are not stages'.
+        if kind in ("run.begin", "run.end", "cancel.sent", "returned"):
             continue
         # A script tells a child's stages apart by the child's name, the journal by its run.
         label = "/".join([*run.split("/")[1:], stage])
@@ -202,7 +203,10 @@ def test_a_verdict_waits_for_the_task_that_the_stage_joins() -> None:
         step("ok", value=1),
     ]
     seen = assert_same(program(*steps))
-    assert [(at, kind) for at, _, kind, _ in seen][-2:] == [(3.0, "spawn.end"), (3.0, "stage.end")]
+    assert [(at, kind) for at, _, kind, _ in seen][-2:] == [
+        (3.0, "spawn.end"),
+        (3.0, "stage.end"),
+    ]
 
 
 def test_a_branch_can_end_the_stage() -> None:
