@@ -28,6 +28,7 @@ CAPABILITIES = frozenset(
         "stage_timeout_each",
         "tool_timeout",
         "worker_thread",
+        "continue_on_failure",
         "heartbeat",
         "subpipeline",
         "cancel_run",

@@ -517,6 +517,7 @@ CANCEL: tuple[Clause, ...] = (
         "Await cancelled stages with a bound and name those that did not stop.",
         effort="medium",
         availability_risk="high",
+        script=scripts.cancel_4,
     ),
     Clause(
         "CANCEL-5",
@@ -552,6 +553,7 @@ CANCEL: tuple[Clause, ...] = (
         "Await the child inside the parent stage's task.",
         needs=frozenset({"subpipeline"}),
         data_risk="medium",
+        script=scripts.left_running,
     ),
     Clause(
         "CANCEL-7",

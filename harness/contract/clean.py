@@ -307,6 +307,8 @@ def check_clean_5(r: Reading) -> Judgement:
             if not leak.stage and cancelled:
                 continue
             shape = "stage-left-running" if leak.stage else shape
+        elif leak.kind in ("asyncgen", "timer") and any(not o.ended for o in stages):
+            continue  # held by a stage that is still running, which is judged as such
         location = leak.location
         if shape == "stage-left-running":
             location = r.left_location(first, leak.stage)

@@ -12,6 +12,7 @@ from harness.kernel.plan import Plan
 from harness.kernel.program import Program
 
 __all__ = [
+    "cancel_4",
     "clean_1",
     "clean_2",
     "clean_4",
@@ -92,6 +93,25 @@ def time_5(program: Program, plan: Plan) -> str | None:
         'ran = [at for at, _, kind, how in seen if kind == "stage.end" and how == "ok"]',
         "if ran and ran[-1] > 0.02:",
         '    return f"the stage ran to its end, {ran[-1]:.2f} s, under this timeout"',
+        "return None",
+    )
+
+
+def cancel_4(program: Program, plan: Plan) -> str | None:
+    """The run ends within the grace although a stage swallows its cancellation."""
+    grace = plan.cleanup_grace_s
+    if grace > 10:
+        return None
+    return _source(
+        f"grace = {grace!r}  # seconds",
+        'asked = [at for at, _, kind, _ in seen if kind == "swallowed"]',
+        f"if asked and took > asked[0] + grace + {SLACK_S}:",
+        '    return f"the run ended {took - asked[0]:.2f} s after the cancellation: {error!r}"',
+        'started = [stage for _, stage, kind, _ in seen if kind == "stage.start"]',
+        'ended = [stage for _, stage, kind, _ in seen if kind == "stage.end"]',
+        "running = [stage for stage in started if stage not in ended]",
+        "if asked and any(stage not in str(error) for stage in running):",
+        '    return f"still running: {running}; the caller was told: {error!r}"',
         "return None",
     )
 

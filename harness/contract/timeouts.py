@@ -833,6 +833,7 @@ TIME: tuple[Clause, ...] = (
         "Run the child under the parent's deadline.",
         needs=frozenset({"subpipeline", "stage_timeout"}),
         availability_risk="medium",
+        script=scripts.left_running,
     ),
     Clause(
         "TIME-11",

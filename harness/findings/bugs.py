@@ -208,7 +208,8 @@ def measured_row(unit: Row, exercised: int, violations: int, source: Row) -> dic
 def _reproduction(campaign: Campaign, best: _Sight, script: str | None) -> Reproduction:
     unit, witness = best.unit, best.witness
     # A sweep's witness has a plan of its own, which says where its cancel landed.
-    program, plan = unit["program"], witness.get("plan") or unit["plan"]
+    program = witness.get("program") or unit["program"]
+    plan = witness.get("plan") or unit["plan"]
     return Reproduction(
         token=witness.get("token") or unit["token"],
         program=program,

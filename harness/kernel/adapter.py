@@ -23,6 +23,7 @@ CAPABILITIES: dict[str, str] = {
     "stage_timeout": "the engine enforces one timeout for all stages of a run",
     "stage_timeout_each": "each stage can declare its own timeout",
     "tool_timeout": "a tool call can declare its own timeout",
+    "continue_on_failure": "when a stage fails, stages that do not depend on it go on",
     "worker_thread": "a stage can run a blocking call in a thread that the engine keeps account of",
     "heartbeat": "a stage can report that it is alive and so outlive an idle timeout",
     "subpipeline": "a stage can run another pipeline as a child of its run",

@@ -48,7 +48,7 @@ class ToolMock(Protocol):
 class World:
     """What all stage bodies of one laboratory run share."""
 
-    __slots__ = ("calls", "fault_error", "journal", "now", "plan", "stage_tasks", "tape", "tool")
+    __slots__ = ("calls", "chosen", "journal", "now", "plan", "stage_tasks", "tape", "tool")
 
     def __init__(
         self, journal: Journal, tape: Tape, plan: Plan, now: Callable[[], float], tool: ToolMock
@@ -59,6 +59,7 @@ class World:
         self.now = now
         self.tool = tool
         self.calls: dict[tuple[str, str], int] = {}
+        self.chosen: dict[int, float] = {}
         self.stage_tasks: dict[Any, str] = {}
 
     def call_number(self, run: str, tool: str) -> int:
@@ -105,7 +106,9 @@ class Execution:
     def seconds(self, duration: float | tuple[float, ...]) -> float:
         """Return a duration, chosen by the tape where the step lists several."""
         if isinstance(duration, tuple):
-            return duration[self.world.tape.choose("durations", len(duration))]
+            chosen = duration[self.world.tape.choose("durations", len(duration))]
+            self.world.chosen[id(duration)] = chosen
+            return chosen
         return duration
 
 

@@ -135,6 +135,7 @@ class _Trial:
         self.harness_timers: list[asyncio.TimerHandle] = []
         self.points_over = 0
         self.over_s = 0.0
+        self.chosen: dict[int, float] = {}
 
     def run(self, cancel_point: int | None, clean_points: int) -> RunRecord:
         lab, loop, plan = self.lab, self.loop, self.plan
@@ -142,6 +143,7 @@ class _Trial:
         bodies = lab.bodies(self.program)
         world = World(self.journal, self.tape, plan, loop.time, lab.tool)
         bodies.enter(world)
+        self.chosen = world.chosen
         loop.set_exception_handler(self._complain)
         try:
             native = lab.adapter.build(self.program, plan, bodies)
@@ -296,6 +298,7 @@ class _Trial:
             points=self.points_over,
             tape=self.tape.recorded,
             took_s=self.over_s,
+            chosen=self.chosen,
         )
 
     def close(self) -> None:

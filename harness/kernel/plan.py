@@ -196,6 +196,8 @@ def required_capabilities(program: Program, plan: Plan) -> frozenset[str]:
     needs = set(needed_capabilities(program))
     if plan.stage_timeout_s is not None:
         needs.add("stage_timeout")
+    if plan.on_failure == "continue":
+        needs.add("continue_on_failure")
     if len(plan.runs) > 1:
         needs.add("concurrent_runs")
     return frozenset(needs)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from harness.kernel.errors import InputError
@@ -124,6 +124,29 @@ class Program:
                     if not left[child]:
                         ready.append(child)
         return list(left)
+
+    def with_durations(self, chosen: Mapping[int, float]) -> Program:
+        """Return the program with each list of durations replaced by the one chosen in a run
+        (`RunRecord.chosen`), the first where none was; so a script does what that run did."""
+
+        def settle(value: Any) -> Any:
+            if isinstance(value, Step):
+                fields = OPS[value.op].fields
+                args = {
+                    k: chosen.get(id(v), v[0])
+                    if fields[k].shape == "duration" and isinstance(v, tuple)
+                    else settle(v)
+                    for k, v in value.args.items()
+                }
+                return Step(value.op, args)
+            if isinstance(value, tuple):
+                return tuple(settle(v) for v in value)
+            if isinstance(value, Program):
+                return value.with_durations(chosen)
+            return value
+
+        stages = tuple(replace(s, steps=settle(s.steps)) for s in self.stages)
+        return Program(stages, self.name)
 
     def to_json(self) -> dict[str, Any]:
         return {

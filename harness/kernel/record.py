@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
-
 from harness.kernel.journal import Journal
 from harness.kernel.outcome import Outcome
 
@@ -53,7 +51,7 @@ class RunRecord:
         points: number of loop callbacks between the begin and the end of the runs.
         tape: choices by stream, enough to replay the run.
         took_s: seconds on the run's own clock.
-        index: run id -> positions of run.begin and run.end in the journal.
+        chosen: identity of a step's list of durations -> the one that was (last) chosen.
     """
 
     lab: str
@@ -68,4 +66,4 @@ class RunRecord:
     points: int = 0
     took_s: float = 0.0
     tape: Mapping[str, list[int]] = field(default_factory=dict)
-    notes: tuple[Any, ...] = ()
+    chosen: Mapping[int, float] = field(default_factory=dict)

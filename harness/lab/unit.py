@@ -318,7 +318,8 @@ class _Unit:
                 plan, cancels=tuple(_at(c, witness.cancel_point) for c in plan.cancels)
             )
         rows = record.journal.to_json()
-        script = witness.clause.script(self.scenario.program, plan)
+        program = self.scenario.program.with_durations(record.chosen)
+        script = witness.clause.script(program, plan)
         return {
             "clause": witness.clause.id,
             "shape": violation.shape,
@@ -333,6 +334,7 @@ class _Unit:
             "first_seed": witness.first_seed,
             "seed": record.seed,
             "tape": record.tape,
+            "program": program.to_json(),
             "plan": plan.to_json(),
             "journal": rows[:WITNESS_JOURNAL_MAX],
             "journal_cut": max(0, len(rows) - WITNESS_JOURNAL_MAX),

@@ -190,7 +190,7 @@ CLEANUPS = (
     ),
     defect(
         "cleanup-not-awaited",
-        "CLEAN-2 CLEAN-5",
+        "CLEAN-1 CLEAN-5",
         "Registered cleanups are started but not awaited.",
         run=NotAwaited,
     ),

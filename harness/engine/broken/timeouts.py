@@ -283,7 +283,7 @@ TIMEOUTS = (
     ),
     defect(
         "timeout-twice",
-        "TIME-6 CLEAN-2",
+        "CLEAN-2 TIME-6",
         "A timed-out stage is cancelled a second time while it cleans up.",
         run=FiresTwice,
     ),
