@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from harness.contract import scripts
-from harness.contract.clause import Clause, Judgement, Violation, untested, violated
+from harness.contract.clause import Clause, Judgement, Violation, holds, untested, violated
 from harness.contract.reading import CLOSE_S, Held, Ran, Reading
 
 __all__ = ["CLEAN"]
@@ -178,6 +178,8 @@ def _own_scope_expired(r: Reading, held: Held) -> bool:
 def check_clean_3(r: Reading) -> Judgement:
     if not r.sound:
         return untested()
+    if len(r.held) < 2:
+        return untested()
     bad: list[Violation] = []
     groups: dict[tuple[str, str, bool], list[Held]] = {}
     for held in r.held:
@@ -187,13 +189,12 @@ def check_clean_3(r: Reading) -> Judgement:
         key = (held.run, "" if held.registered else held.stage, held.registered)
         groups.setdefault(key, []).append(held)
     tested = 0
-    parallel = {s.name for s, one in r.program.walk() if one.op in ("parallel", "spawn")}
-    early = {s.name for s, one in r.program.walk() if one.op == "release"}
+    unordered = r.shape.stages_with("parallel", "spawn", "release")
     for (_, stage, registered), group in groups.items():
         if not registered:
             # One after another is not nested: only what was held at once has an order.
             group = [h for h in group if any(_nested(h, other) for other in group if other is not h)]
-        if len(group) < 2 or stage in parallel or stage in early:
+        if len(group) < 2 or stage in unordered:
             continue
         tested += 1
         acquired = [h.name for h in sorted(group, key=lambda h: h.at)]
@@ -280,6 +281,8 @@ def check_clean_5(r: Reading) -> Judgement:
     stages = [one for ones in r.ran.values() for one in ones]
     if not stages:
         return untested()
+    if not r.record.leaks:
+        return holds(runs_inspected=len(r.runs))
     explained = {
         one.stage
         for one in stages

@@ -10,7 +10,7 @@ __all__ = ["CTX", "GRAPH"]
 
 
 def check_graph_1(r: Reading) -> Judgement:
-    faults = r.faults
+    faults = r.shape.faults
     refusal = r.record.build_error
     if not faults:
         if refusal is None or any(
@@ -59,7 +59,7 @@ DONE = ("ok", "skip")
 
 
 def check_graph_2(r: Reading) -> Judgement:
-    if not r.sound or r.faults:
+    if not r.sound or r.shape.faults:
         return untested()
     bad: list[Violation] = []
     edges = together = 0
@@ -75,7 +75,7 @@ def check_graph_2(r: Reading) -> Judgement:
             for need in stage.needs:
                 edges += 1
                 before = by_name.get(need)
-                if before is None and need in _skippable(r):
+                if before is None and need in r.shape.skippable:
                     continue
                 if before is None or before.end < 0 or before.end > one.start:
                     bad.append(_order(one, need, "started-early", "had not ended"))
@@ -87,15 +87,6 @@ def check_graph_2(r: Reading) -> Judgement:
     if not edges and not together:
         return untested()
     return violated(bad, dependencies=edges, independent_pairs=together)
-
-
-def _skippable(r: Reading) -> set[str]:
-    return {s.name for s, one in r.program.walk() if one.op in ("skip", "cancel_branch")} | {
-        d
-        for s, one in r.program.walk()
-        if one.op in ("skip", "cancel_branch")
-        for d in r.program.descendants(s.name)
-    }
 
 
 def _order(one: Ran, need: str, shape: str, state: str) -> Violation:
@@ -152,7 +143,7 @@ def _concurrent(r: Reading, ones: list[Ran], bad: list[Violation]) -> int:
 
 def check_graph_3(r: Reading) -> Judgement:
     """The outcome of an undisturbed run is what the program alone determines."""
-    if not r.sound or r.faults or r.plan.faults:
+    if not r.sound or r.shape.faults or r.plan.faults:
         return untested()
     bad: list[Violation] = []
     tested = 0
@@ -161,9 +152,7 @@ def check_graph_3(r: Reading) -> Judgement:
         ones = r.executions(run)
         if outcome is None or facts.cancels or any(o.how not in DONE for o in ones):
             continue
-        if any(o.interrupts for o in ones) or any(
-            s.op in ("cancel_branch", "skip", "mutate") for _, s in r.program.walk()
-        ):
+        if any(o.interrupts for o in ones) or r.shape.ops & {"cancel_branch", "skip", "mutate"}:
             continue
         tested += 1
         expected = {s.name: _value(r, run, s.name) for s in r.program.stages}
@@ -175,7 +164,7 @@ def check_graph_3(r: Reading) -> Judgement:
                 bad.append(
                     _differs(r, run, stage, "wrong-output", f"{value!r}", f"{report.value!r}")
                 )
-        for e in r.record.journal.of("read", run=run):
+        for e in r.all_of("read", run):
             need, key, value = e.detail
             if key == "value" and expected.get(need, _UNKNOWN) is not _UNKNOWN:
                 if value != expected[need]:
@@ -212,9 +201,9 @@ LARGE = 200
 def check_graph_4(r: Reading) -> Judgement:
     stages = len(r.program.stages)
     ends = {"fail", "raise", "cancel_run", "cancel_branch", "skip"}
-    if not r.sound or r.faults or stages < LARGE or r.plan.cancels or r.plan.faults:
+    if not r.sound or r.shape.faults or stages < LARGE or r.plan.cancels or r.plan.faults:
         return untested()
-    if any(s.op in ends for _, s in r.program.walk()) or any(
+    if r.shape.ops & ends or any(
         r.by_timeout(o) or o.failed_by_itself for o in r.executions()
     ):
         return untested()
@@ -261,7 +250,7 @@ CONTEXT_PARTS = ("timer", "data", "inputs", "snapshot", "cancellation", "has_cor
 def check_ctx_1(r: Reading) -> Judgement:
     if not r.sound:
         return untested()
-    seen = r.record.journal.of("context")
+    seen = r.all_of("context")
     others = r.info.facts.get("context_attributes", {})
     if not seen or not others:
         return untested()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from harness.contract.shape import ProgramShape
 from harness.kernel.adapter import EngineInfo
 from harness.kernel.journal import Entry
 from harness.kernel.outcome import Outcome
@@ -19,6 +20,10 @@ __all__ = ["CLOSE_S", "Held", "Ran", "Reading", "RunFacts", "Scope"]
 
 # Two virtual instants this near are one: sums of decimal fractions differ in the last bits.
 CLOSE_S = 1e-6
+
+
+# Which operation alone makes entries of a kind; a program without it has none.
+NOTED_BY = {"read": {"read"}, "context": {"context"}}
 
 
 @dataclass(slots=True, eq=False)
@@ -105,7 +110,7 @@ class Reading:
 
     Attributes:
         ran: (run, stage) -> its executions; runs of subpipelines have ids of their own.
-        faults: what makes the program's graph ill-formed (`Program.faults`).
+        shape: what the program alone says.
         tolerance_s: how far from its due time a timer may have fired.
     """
 
@@ -116,7 +121,6 @@ class Reading:
         "_kinds",
         "_stages",
         "entries",
-        "faults",
         "held",
         "info",
         "plan",
@@ -125,6 +129,7 @@ class Reading:
         "record",
         "runs",
         "scopes",
+        "shape",
         "tolerance_s",
     )
 
@@ -134,9 +139,9 @@ class Reading:
         plan: Plan,
         record: RunRecord,
         info: EngineInfo,
-        faults: tuple[str, ...] | None = None,
+        shape: ProgramShape | None = None,
     ) -> None:
-        self.faults = program.faults() if faults is None else faults
+        self.shape = shape if shape is not None else ProgramShape(program)
         self.program = program
         self.plan = plan
         self.record = record
@@ -260,6 +265,12 @@ class Reading:
                 by_stage = self._kinds.setdefault(entry.kind, {})
                 by_stage.setdefault((entry.run, entry.stage), []).append(entry)
         return self._kinds.get(kind, {}).get((run, stage), [])
+
+    def all_of(self, kind: str, run: str | None = None) -> list[Entry]:
+        """Return the entries of one kind, of one run if given, in order."""
+        if self.shape.ops.isdisjoint(NOTED_BY.get(kind, self.shape.ops)):
+            return []
+        return [e for e in self.entries if e.kind == kind and (run is None or e.run == run)]
 
     def stage(self, name: str) -> Stage:
         """Return the program's (first) stage of that name."""

@@ -135,7 +135,7 @@ class SimLoop(asyncio.BaseEventLoop):
         self._late = tape.active("late")
         self._settling = 0
         self._threads = threading.active_count()
-        self._woken = threading.Event()
+        self._woken: threading.Event | None = None
         self.set_task_factory(_make_task)
 
     @property
@@ -252,13 +252,17 @@ class SimLoop(asyncio.BaseEventLoop):
 
     def _await_thread(self) -> bool:
         """Wait, in real time, for a live thread: time must not jump over it."""
-        if self._woken.wait(THREAD_PATIENCE_S):
+        if self._woken is None:
+            self._woken = threading.Event()
+        if self._ready or self._woken.wait(THREAD_PATIENCE_S):  # type: ignore[attr-defined]
             self._woken.clear()
             return bool(self._ready)  # type: ignore[attr-defined]
         return False
 
     def _write_to_self(self) -> None:
-        self._woken.set()
+        # Called from another thread by call_soon_threadsafe, after the callback is in place.
+        if self._woken is not None:
+            self._woken.set()
 
     def _process_events(self, _event_list: Any) -> None:
         return None

@@ -56,8 +56,9 @@ async def join_all(stage, tasks, until=asyncio.ALL_COMPLETED):
         except asyncio.CancelledError as exc:
             {INTERRUPT}cancelled = exc
         until = asyncio.ALL_COMPLETED
-        for task in pending:
-            task.cancel()
+        for task in tasks:
+            if task in pending:
+                task.cancel()
     if cancelled is not None:
         raise cancelled""",
     "results_of": """\

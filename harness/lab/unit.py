@@ -15,6 +15,7 @@ from typing import Any
 from harness.contract.clause import Clause, Judgement, Violation
 from harness.contract.clauses import CLAUSES
 from harness.contract.reading import Reading
+from harness.contract.shape import ProgramShape
 from harness.kernel.adapter import CAPABILITIES
 from harness.kernel.errors import HarnessFault, InputError
 from harness.kernel.laboratory import Laboratory, digest
@@ -94,6 +95,7 @@ class _Unit:
     def __init__(self, lab: Laboratory, scenario: ScenarioData) -> None:
         self.lab = lab
         self.scenario = scenario
+        self.shape = ProgramShape(scenario.program)
         self.tallies: dict[str, _Tally] = {}
         self.witnesses: dict[tuple[str, str, str], _Witness] = {}
         self.judged = {
@@ -104,7 +106,6 @@ class _Unit:
             *self.judged.values(),
             *(c for c in others if c.needs <= lab.info.capabilities and self._touches(c)),
         ]
-        self.faults = scenario.program.faults()
         self.runs = 0
         self.violating = 0
         self.first_seed: int | None = None
@@ -116,7 +117,7 @@ class _Unit:
     def _touches(self, clause: Clause) -> bool:
         """Say whether a clause can apply to the scenario at all, by what the program holds."""
         program, plan = self.scenario.program, self.scenario.plan
-        ops = {one.op for _, one in program.walk()}
+        ops = self.shape.ops
         timed = plan.stage_timeout_s is not None or any(
             s.timeout_s is not None or s.idle_timeout_s is not None for s in program.stages
         )
@@ -195,7 +196,7 @@ class _Unit:
 
     def _judge(self, record: RunRecord, point: int | None) -> bool:
         reading = Reading(
-            self.scenario.program, self.scenario.plan, record, self.lab.info, self.faults
+            self.scenario.program, self.scenario.plan, record, self.lab.info, self.shape
         )
         broken = False
         for clause in self.clauses:
@@ -272,7 +273,7 @@ class _Unit:
                 )
                 record = self.lab.run(self.scenario.program, plan)
                 reading = Reading(
-                    self.scenario.program, plan, record, self.lab.info, self.faults
+                    self.scenario.program, plan, record, self.lab.info, self.shape
                 )
                 found = witness.clause.check(reading).violations
                 alike = [v for v in found if _key(witness.clause, v) == key]
