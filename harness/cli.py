@@ -229,8 +229,8 @@ def _chosen(options: argparse.Namespace) -> list[Scenario]:
 
 def _mission_scenarios(mission: Mission) -> list[str]:
     found = dict.fromkeys([*mission.tests.values(), *mission.more_scenarios])
-    for decided in (*mission.hypotheses, *mission.claims):
-        found.update({s: None for s, _ in decided.decides if s not in ("probe", "capability")})
+    for pairs in [h.decides for h in mission.hypotheses] + [c.decides for c in mission.claims]:
+        found.update({s: None for s, _ in pairs if s not in ("probe", "capability")})
     return list(found)
 
 
@@ -566,7 +566,9 @@ def _replay(options: argparse.Namespace) -> int:
     if first["digest"] != second["digest"]:
         verdict = "nondeterministic"
     else:
-        verdict = "reproduced" if set(broken) & set(scenario.clauses) or broken else "not reproduced"
+        verdict = (
+            "reproduced" if set(broken) & set(scenario.clauses) or broken else "not reproduced"
+        )
     print(f"{verdict} (digest {first['digest']}, {second['digest']}) on {label}")
     return 0
 
@@ -621,9 +623,7 @@ def _engines(options: argparse.Namespace) -> int:
             print(f"{name:<18} registered by another package")
         print("\nbroken on purpose (--engine broken:NAME), and the clauses that each breaks:")
         caught = {
-            name: [
-                s.id for s in scenarios().values() if set(s.clauses[:1]) & set(defect.breaks)
-            ]
+            name: [s.id for s in scenarios().values() if set(s.clauses[:1]) & set(defect.breaks)]
             for name, defect in CATALOGUE.items()
         }
         for name, defect in CATALOGUE.items():

@@ -43,7 +43,9 @@ async def simulated_tool(ex: Execution, args: Mapping[str, Any], number: int) ->
         ex.note("release.end", name)
 
 
-async def _work(ex: Execution, args: Mapping[str, Any], number: int, error: str | None) -> Any:
+async def _work(
+    ex: Execution, args: Mapping[str, Any], number: int, error: str | None
+) -> list[Any]:
     seconds = ex.seconds(args["seconds"])
     count = args["chunks"]
     items: list[Any] = []

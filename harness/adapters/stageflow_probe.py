@@ -2,7 +2,8 @@
 
 Everything here is asked of the package itself: which names it has, which parameters its
 functions take, what its README and docstrings say, and what a stage's context holds
-when a stage is really run. No version number is compared.
+when a stage is really run. No version number is compared. Its length is the number of
+questions: they stand together so that one can see what a claim rests on.
 """
 
 from __future__ import annotations
@@ -18,6 +19,9 @@ import uuid
 import warnings
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
+
+from harness.adapters.stageflow_hello import hello_source, run_hello
+from harness.kernel.adapter import CAPABILITIES
 
 if TYPE_CHECKING:
     from harness.adapters.stageflow import Adapter
@@ -56,6 +60,8 @@ _MISSING = {
     "skip": "the older graph's results are started, completed or failed: a StageOutput.skip() "
     "comes back as completed",
     "cleanup_registry": "the older graph has no register_cleanup",
+    "worker_thread": "nothing on the stage context or the graph runs a call in a thread; stages "
+    "use asyncio.to_thread by themselves",
     "subpipeline": "no SubpipelineSpawner with a spawn() method",
     "inputs": "the stage context gives no access to other stages' outputs",
     "events": "the stage context has no try_emit_event",
@@ -200,10 +206,15 @@ class Probe:
             "retry": (takes_interceptors and hasattr(retry, "RetryInterceptor"))
             or "guard_retry_strategy" in _parameters(graph.__init__),
             "interceptors": takes_interceptors,
+            "worker_thread": _any(names, "thread", "executor"),
         }
         self.clear_spawner()
         self.clear_tracker()
-        missing = {name: _MISSING[name] for name, there in found.items() if not there}
+        missing = {
+            name: _MISSING[name] if name in found else "not looked for: no probe for it yet"
+            for name in CAPABILITIES
+            if not found.get(name)
+        }
         return frozenset(n for n, there in found.items() if there), missing
 
     # Facts
@@ -226,7 +237,7 @@ class Probe:
             "public_api_names": public[1],
             "typed": os.path.exists(os.path.join(folder, "py.typed")),
             "hello_lines": sum(1 for line in hello.splitlines() if line.strip()),
-            "hello_runs": _in_thread(lambda: _run_hello(hello)),
+            "hello_runs": _in_thread(lambda: run_hello(hello)),
             "context_attributes": _in_thread(lambda: asyncio.run(self._contexts())),
             "validates_graph": self._validates_graph(),
             "default_stage_timeout_s": (
@@ -386,84 +397,6 @@ def describe_context(ctx: Any) -> dict[str, Any]:
     }
 
 
-def hello_source(engine: Probe) -> str:
-    """Return the shortest complete program in this version's API (one stage, its result)."""
-    if engine.legacy:
-        fields = (
-            ""
-            if _takes_nothing(engine.PipelineContext)
-            else (
-                "pipeline_run_id=None, request_id=None, session_id=None,\n"
-                "        user_id=None, org_id=None, interaction_id=None,\n"
-            )
-        )
-        context = f"PipelineContext(\n        {fields}    )" if fields else "PipelineContext()"
-        return f"""\
-import asyncio
-from stageflow import PipelineContext, StageGraph, StageOutput, StageSpec
-
-class Hello:
-    async def execute(self, ctx):
-        return StageOutput.ok(value="hello")
-
-async def main():
-    graph = StageGraph([StageSpec(name="hello", runner=Hello)])
-    results = await graph.run({context})
-    return results["hello"].data["value"]
-
-asyncio.run(main())
-"""
-    stage = """\
-class Hello:
-    async def execute(self, ctx):
-        return StageOutput.ok(value="hello")
-"""
-    if hasattr(engine.Pipeline, "run"):
-        return f"""\
-import asyncio
-from stageflow import Pipeline, StageKind, StageOutput
-
-{stage}
-async def main():
-    pipeline = Pipeline().with_stage("hello", Hello, StageKind.TRANSFORM)
-    results = await pipeline.run()
-    return results["hello"].data["value"]
-
-asyncio.run(main())
-"""
-    return f"""\
-import asyncio
-from stageflow import Pipeline, PipelineTimer, StageContext, StageKind, StageOutput
-from stageflow.context import ContextSnapshot
-from stageflow.stages import StageInputs
-
-{stage}
-async def main():
-    graph = Pipeline().with_stage("hello", Hello, StageKind.TRANSFORM).build()
-    snapshot = ContextSnapshot()
-    ctx = StageContext(
-        snapshot=snapshot,
-        inputs=StageInputs(snapshot=snapshot),
-        stage_name="entry",
-        timer=PipelineTimer(),
-    )
-    results = await graph.run(ctx)
-    return results["hello"].data["value"]
-
-asyncio.run(main())
-"""
-
-
-def _run_hello(source: str) -> bool:
-    """Run a hello-world for real, so that the count of its lines is a count of working lines."""
-    names: dict[str, Any] = {}
-    body = source.replace("asyncio.run(main())", "said = asyncio.run(main())")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        exec(compile(body, "<hello>", "exec"), names)
-    return bool(names["said"] == "hello")
-
-
 def _in_thread(function: Callable[[], Any]) -> Any:
     """Call `function` in a thread of its own: this one may have a loop running already."""
     answers: list[Any] = []
@@ -489,12 +422,6 @@ def _any(names: Any, *words: str) -> bool:
 
 def _fields(cls: Any) -> frozenset[str]:
     return frozenset(getattr(cls, "__dataclass_fields__", ()))
-
-
-def _takes_nothing(cls: Any) -> bool:
-    return all(
-        p.default is not inspect.Parameter.empty for p in inspect.signature(cls).parameters.values()
-    )
 
 
 def _refuses(make: Callable[..., Any], edges: tuple[Any, ...]) -> bool:

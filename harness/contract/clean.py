@@ -65,8 +65,7 @@ def check_clean_1(r: Reading) -> Judgement:
         bad.append(
             Violation(
                 "registered-cleanup-not-run" if registered else "not-released",
-                f"{len(due)} resources are released by the time the run is over "
-                f"({_way(r, first)})",
+                f"{len(due)} resources are released by the time the run is over ({_way(r, first)})",
                 f"{done} were" + ("; others were released later" if later else ""),
                 first.stage,
                 r.left_location(first.run, first.stage),
@@ -148,7 +147,9 @@ def _cleaning_since(r: Reading, held: Held) -> float:
     starts = [r.time_of(held.begun[0])]
     one = _execution(r, held)
     if held.registered:
-        starts += [r.time_of(h.begun[0]) for h in r.held if h.registered and h.run == held.run and h.begun]
+        starts += [
+            r.time_of(h.begun[0]) for h in r.held if h.registered and h.run == held.run and h.begun
+        ]
     elif one is not None and one.interrupts:
         starts.append(r.time_of(one.interrupts[0]))
     return min(starts)
@@ -193,7 +194,9 @@ def check_clean_3(r: Reading) -> Judgement:
     for (_, stage, registered), group in groups.items():
         if not registered:
             # One after another is not nested: only what was held at once has an order.
-            group = [h for h in group if any(_nested(h, other) for other in group if other is not h)]
+            group = [
+                h for h in group if any(_nested(h, other) for other in group if other is not h)
+            ]
         if len(group) < 2 or stage in unordered:
             continue
         tested += 1
@@ -344,7 +347,10 @@ def check_clean_6(r: Reading) -> Judgement:
     together = sum(
         1
         for f in spans
-        if any(g is not f and g.begin < (f.end if f.over else 1 << 60) and f.begin < g.begin for g in spans)
+        if any(
+            g is not f and g.begin < (f.end if f.over else 1 << 60) and f.begin < g.begin
+            for g in spans
+        )
     )
     if not together:
         return untested()

@@ -69,19 +69,19 @@ def check_graph_2(r: Reading) -> Judgement:
         for one in ones:
             by_name.setdefault(one.stage, one)
         for stage in r.program.stages:
-            one = by_name.get(stage.name)
-            if one is None:
+            this = by_name.get(stage.name)
+            if this is None:
                 continue
             for need in stage.needs:
                 edges += 1
                 before = by_name.get(need)
                 if before is None and need in r.shape.skippable:
                     continue
-                if before is None or before.end < 0 or before.end > one.start:
-                    bad.append(_order(one, need, "started-early", "had not ended"))
+                if before is None or before.end < 0 or before.end > this.start:
+                    bad.append(_order(this, need, "started-early", "had not ended"))
                 elif before.how not in DONE:
                     bad.append(
-                        _order(one, need, "started-after-failed", f"had ended {before.how}")
+                        _order(this, need, "started-after-failed", f"had ended {before.how}")
                     )
         together += _concurrent(r, ones, bad)
     if not edges and not together:
@@ -159,20 +159,22 @@ def check_graph_3(r: Reading) -> Judgement:
         for stage, value in expected.items():
             report = outcome.stages.get(stage)
             if report is None or report.status != "completed":
-                bad.append(_differs(r, run, stage, "missing-output", f"{value!r}", "no output"))
+                bad.append(
+                    _differs(r, run, stage, "missing-output", want=f"{value!r}", got="no output")
+                )
             elif value is not _UNKNOWN and report.value != value:
                 bad.append(
-                    _differs(r, run, stage, "wrong-output", f"{value!r}", f"{report.value!r}")
+                    _differs(
+                        r, run, stage, "wrong-output", want=f"{value!r}", got=f"{report.value!r}"
+                    )
                 )
         for e in r.all_of("read", run):
             need, key, value = e.detail
-            if key == "value" and expected.get(need, _UNKNOWN) is not _UNKNOWN:
-                if value != expected[need]:
-                    bad.append(
-                        _differs(
-                            r, run, e.stage, "wrong-input", f"{expected[need]!r}", f"{value!r}"
-                        )
-                    )
+            want = expected.get(need, _UNKNOWN)
+            if key == "value" and want is not _UNKNOWN and value != want:
+                bad.append(
+                    _differs(r, run, e.stage, "wrong-input", want=f"{want!r}", got=f"{value!r}")
+                )
     return violated(bad[:5], undisturbed_runs=tested) if tested else untested()
 
 
@@ -185,7 +187,7 @@ def _value(r: Reading, run: str, stage: str) -> object:
     return said[-1].detail if said else _UNKNOWN
 
 
-def _differs(r: Reading, run: str, stage: str, shape: str, want: str, got: str) -> Violation:
+def _differs(r: Reading, run: str, stage: str, shape: str, *, want: str, got: str) -> Violation:
     return Violation(
         shape,
         f"stage {stage} has or reads {want[:80]}, whatever the order of declaration and schedule",
@@ -203,9 +205,7 @@ def check_graph_4(r: Reading) -> Judgement:
     ends = {"fail", "raise", "cancel_run", "cancel_branch", "skip"}
     if not r.sound or r.shape.faults or stages < LARGE or r.plan.cancels or r.plan.faults:
         return untested()
-    if r.shape.ops & ends or any(
-        r.by_timeout(o) or o.failed_by_itself for o in r.executions()
-    ):
+    if r.shape.ops & ends or any(r.by_timeout(o) or o.failed_by_itself for o in r.executions()):
         return untested()
     bad: list[Violation] = []
     for run in r.runs:

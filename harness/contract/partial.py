@@ -26,7 +26,9 @@ def _ender(r: Reading, run: str) -> tuple[str, Ran | None]:
 
 def _early(r: Reading, run: str, who: Ran) -> list[Ran]:
     return [
-        o for o in r.executions(run) if o.how == "ok" and o.end_s < who.end_s - CLOSE_S and o is not who
+        o
+        for o in r.executions(run)
+        if o.how == "ok" and o.end_s < who.end_s - CLOSE_S and o is not who
     ]
 
 

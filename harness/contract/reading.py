@@ -206,7 +206,7 @@ class Reading:
         else:
             held.failed = i
 
-    def _scope(
+    def _scope(  # noqa: PLR0917 (the parts of one journal entry)
         self,
         kind: str,
         i: int,
@@ -365,4 +365,3 @@ class Reading:
         if limit is None or not one.interrupts:
             return False
         return self.time_of(one.interrupts[0]) >= one.start_s + limit - CLOSE_S
-

@@ -226,7 +226,7 @@ def graph_1(program: Program, _plan: Plan) -> str | None:
     return _source(
         f"# The pipeline has this fault: {faults[0]}",
         'if seen or error is None or "build" not in getattr(error, "dagstorm_phase", "run"):',
-        '    ran = sorted({stage for _, stage, _, _ in seen})',
+        "    ran = sorted({stage for _, stage, _, _ in seen})",
         '    return f"the pipeline was built; stages that ran: {ran}; then: {error!r}"',
         "return None",
     )

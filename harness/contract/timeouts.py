@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 from harness.contract import scripts
 from harness.contract.clause import Clause, Judgement, Violation, holds, untested, violated
@@ -23,8 +24,7 @@ def _other_cause(r: Reading, one: Ran, before_s: float) -> bool:
     if kind and r.time_of(at) <= before_s and not (kind == "fail" and at == one.end):
         return True
     return any(
-        other is not one and due <= before_s - CLOSE_S
-        for due, other in r.timeouts_due(one.run)
+        other is not one and due <= before_s - CLOSE_S for due, other in r.timeouts_due(one.run)
     )
 
 
@@ -149,9 +149,9 @@ def check_time_2(r: Reading) -> Judgement:
             continue
         tested += 1
         report = outcome.stages.get(one.stage)
-        timed_out = any(
-            f.stage == one.stage and f.kind == "timeout" for f in outcome.failures
-        ) or (report is not None and report.status == "timed_out")
+        timed_out = any(f.stage == one.stage and f.kind == "timeout" for f in outcome.failures) or (
+            report is not None and report.status == "timed_out"
+        )
         completed = report is not None and report.status in ("completed", "skipped")
         spent = f"stage {one.stage} finished after {one.end_s - one.start_s:g} of {limit:g} s"
         if one.end_s < due - CLOSE_S:
@@ -430,7 +430,8 @@ def check_time_6(r: Reading) -> Judgement:
         one
         for one in due
         if not one.interrupts
-        or r.time_of(one.interrupts[0]) > one.start_s + (r.timeout_of(one.stage) or 0) + r.tolerance_s
+        or r.time_of(one.interrupts[0])
+        > one.start_s + (r.timeout_of(one.stage) or 0) + r.tolerance_s
     ]
     if late:
         bad.append(
@@ -555,15 +556,13 @@ def check_time_9(r: Reading) -> Judgement:
         idle = r.stage(one.stage).idle_timeout_s
         if idle is None or idle <= 0 or r.runs[one.run].cancels:
             continue
-        beats = [one.start_s] + [
-            e.at_s for e in r.of("heartbeat", one.run, one.stage)
-        ]
+        beats = [one.start_s] + [e.at_s for e in r.of("heartbeat", one.run, one.stage)]
         end = r.time_of(one.interrupts[0]) if one.interrupts else one.end_s
         if not one.ended and not one.interrupts:
             end = r.record.took_s
         marks = [*beats, end]
         gap_at = next(
-            (a for a, b in zip(marks, marks[1:], strict=False) if b - a > idle + r.tolerance_s),
+            (a for a, b in pairwise(marks) if b - a > idle + r.tolerance_s),
             None,
         )
         if one.interrupts:

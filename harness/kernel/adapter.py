@@ -78,11 +78,11 @@ class EngineInfo:
 class Bodies(Protocol):
     """Hands out the stage bodies of a program to an adapter."""
 
-    def body(self, stage: str) -> StageBody:
+    def body(self, stage: str, /) -> StageBody:
         """Return the body of a stage of the program being built."""
         ...
 
-    def child(self, program: Program) -> Bodies:
+    def child(self, program: Program, /) -> Bodies:
         """Return the bodies of a subpipeline's program."""
         ...
 

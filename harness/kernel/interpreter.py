@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from harness.kernel.journal import Journal
 from harness.kernel.loop import ThreadJob
 from harness.kernel.plan import Plan
-from harness.kernel.port import StagePort, Verdict
+from harness.kernel.port import StageBody, StagePort, Verdict
 from harness.kernel.program import Program, Stage
 from harness.kernel.steps import Step
 from harness.kernel.tape import Tape
@@ -137,7 +137,7 @@ class ProgramBodies:
             found._worlds = self._worlds
         return found
 
-    def body(self, stage: str) -> Callable[[StagePort], Awaitable[Verdict]]:
+    def body(self, stage: str) -> StageBody:
         """Return the async callable that an adapter puts inside its engine's stage."""
         block = self._blocks[stage]
         worlds = self._worlds
@@ -234,7 +234,7 @@ def _sleep(one: Step) -> Op:
 def _yield(one: Step) -> Op:
     times = one.args["times"]
 
-    async def op(_ex: Execution) -> None:
+    async def op(ex: Execution) -> None:
         try:
             for _ in range(times):
                 await asyncio.sleep(0)
@@ -448,7 +448,13 @@ def _parallel(one: Step) -> Op:
         loop = asyncio.get_running_loop()
         tasks = [loop.create_task(own_task(ex.branch(), b)) for b in branches]
         await _join(ex, tasks, until=asyncio.FIRST_EXCEPTION)
-        return next((v for v in (t.result() for t in tasks) if v is not None), None)
+        # A branch that failed ended the others: its exception is the one to be told.
+        failed = [t for t in tasks if not t.cancelled() and t.exception() is not None]
+        for task in failed[:1] or tasks:
+            verdict = task.result()
+            if verdict is not None:
+                return verdict
+        return None
 
     return op
 

@@ -258,9 +258,7 @@ class _Trial:
             live = [
                 h
                 for h in loop._scheduled  # type: ignore[attr-defined]
-                if not h._cancelled
-                and h not in self.harness_timers
-                and not loop.is_own_timer(h)
+                if not h._cancelled and h not in self.harness_timers and not loop.is_own_timer(h)
             ]
             leaks += [Leak("timer", _callback_name(h)) for h in live]
         self.nothing_left = not left
@@ -328,7 +326,7 @@ class _Trial:
                 # is reported in the next run that belongs to this one.
                 task._log_destroy_pending = False  # type: ignore[attr-defined]
                 with contextlib.suppress(RuntimeError, ValueError):
-                    task.get_coro().close()  # type: ignore[union-attr]
+                    task.get_coro().close()
         if loop._asyncgens:  # type: ignore[attr-defined]
             loop.resume()
             loop.steps_max = loop.points + TEARDOWN_STEPS

@@ -88,6 +88,8 @@ class SimLoop(asyncio.BaseEventLoop):
             which a cancel can be put by `inject_at`.
     """
 
+    # Inherited ones that the type checker's stubs do not know.
+    _timer_cancelled_count: int
     _refused: ClassVar[dict[str, str]] = {
         "create_connection": "sockets",
         "create_server": "sockets",
@@ -203,7 +205,7 @@ class SimLoop(asyncio.BaseEventLoop):
         scheduled = self._scheduled  # type: ignore[attr-defined]
         while scheduled and scheduled[0]._cancelled:
             heapq.heappop(scheduled)._scheduled = False
-            self._timer_cancelled_count -= 1  # type: ignore[attr-defined]
+            self._timer_cancelled_count -= 1
         if not scheduled:
             self._stall("deadlock")
             return False
@@ -223,13 +225,13 @@ class SimLoop(asyncio.BaseEventLoop):
             handle = heapq.heappop(scheduled)
             handle._scheduled = False
             if handle._cancelled:
-                self._timer_cancelled_count -= 1  # type: ignore[attr-defined]
+                self._timer_cancelled_count -= 1
             else:
                 due.append(handle)
         if self._ties and len(due) > 1:
             due = self._permute(due)
         self._ready.extend(due)  # type: ignore[attr-defined]
-        if len(scheduled) > 100 and self._timer_cancelled_count * 2 > len(scheduled):  # type: ignore[attr-defined]
+        if len(scheduled) > 100 and self._timer_cancelled_count * 2 > len(scheduled):
             kept = [h for h in scheduled if not h._cancelled]
             for handle in scheduled:
                 if handle._cancelled:

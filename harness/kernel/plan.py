@@ -90,10 +90,15 @@ class Plan:
                 out[name] = value
         if self.options:
             out["options"] = dict(self.options)
-        for name, cls in (("runs", RunSpec), ("cancels", Cancel), ("faults", Fault)):
+        records: tuple[tuple[str, Any], ...] = (
+            ("runs", RunSpec),
+            ("cancels", Cancel),
+            ("faults", Fault),
+        )
+        for name, cls in records:
             items = getattr(self, name)
             if items != getattr(default, name):
-                blank = cls(tool="") if cls is Fault else cls()
+                blank: Any = Fault(tool="") if cls is Fault else cls()
                 out[name] = [
                     {
                         k: getattr(item, k)
@@ -119,8 +124,7 @@ class Plan:
         unknown = set(data) - {"version"} - set(cls.__slots__)
         if unknown:
             raise InputError(
-                f"{where}: unknown field {sorted(unknown)[0]!r}; "
-                f"known: {', '.join(cls.__slots__)}"
+                f"{where}: unknown field {sorted(unknown)[0]!r}; known: {', '.join(cls.__slots__)}"
             )
         args: dict[str, Any] = {k: v for k, v in data.items() if k != "version"}
         for name, kind in (("runs", RunSpec), ("cancels", Cancel), ("faults", Fault)):

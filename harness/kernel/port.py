@@ -8,7 +8,7 @@ checked program ever meets.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NoReturn, Protocol
 
 from harness.kernel.errors import NotOffered
@@ -45,15 +45,17 @@ class StagePort:
     """
 
     run: str
-    read: Callable[[str, str], Any] = _absent("inputs")
-    emit: Callable[[str, Any], Any] = _absent("events")
-    chunk: Callable[[Any], Any] = _absent("streaming")
-    heartbeat: Callable[[], Any] = _absent("heartbeat")
-    cleanup: Callable[[str, Callable[[], Awaitable[None]]], None] = _absent("cleanup registry")
+    read: Callable[[str, str], Any] = field(default=_absent("inputs"))
+    emit: Callable[[str, Any], Any] = field(default=_absent("events"))
+    chunk: Callable[[Any], Any] = field(default=_absent("streaming"))
+    heartbeat: Callable[[], Any] = field(default=_absent("heartbeat"))
+    cleanup: Callable[[str, Callable[[], Awaitable[None]]], None] = field(
+        default=_absent("cleanup registry")
+    )
     call: Callable[[str, Callable[[], Awaitable[Any]], float | None], Awaitable[Any]] | None = None
     thread: Callable[[Callable[[], Any]], Awaitable[Any]] | None = None
-    subpipeline: Callable[[Program], Awaitable[Any]] = _absent("subpipeline")
-    context: Callable[[], dict[str, Any]] = _absent("context")
+    subpipeline: Callable[[Program], Awaitable[Any]] = field(default=_absent("subpipeline"))
+    context: Callable[[], dict[str, Any]] = field(default=_absent("context"))
 
 
 @dataclass(frozen=True, slots=True)

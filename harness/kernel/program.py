@@ -218,7 +218,7 @@ def _stage(data: object, *, where: str) -> Stage:
 def needed_capabilities(program: Program) -> frozenset[str]:
     """Return the engine capabilities that the program's own steps and stages need."""
     needs: set[str] = set()
-    for stage, one in program.walk():
+    for _, one in program.walk():
         capability = OPS[one.op].needs
         if capability is not None:
             needs.add(capability)

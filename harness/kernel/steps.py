@@ -83,7 +83,7 @@ OPS: dict[str, OpSpec] = {
         needs="cleanup_registry",
     ),
     "generate": OpSpec(
-        "iterate an async generator of `items` items, one each `every_s`; the stage keeps the items",
+        "iterate an async generator of `items` items, one each `every_s`, kept by the stage",
         {"name": _f("name"), "items": _f("count"), "every_s": _f("duration", 0)},
     ),
     "chunk": OpSpec(
@@ -105,7 +105,7 @@ OPS: dict[str, OpSpec] = {
         needs="inputs",
     ),
     "call": OpSpec(
-        "call a mock tool that takes `seconds`, gives `chunks` items on the way that the stage keeps, "
+        "call a mock tool that takes `seconds`, gives the stage `chunks` items on the way, "
         "holds a resource with a cleanup of `cleanup_s`, and fails if told to; "
         "`timeout_s` is the engine's own timeout for this call",
         {
@@ -170,9 +170,7 @@ OPS: dict[str, OpSpec] = {
         needs="cancel_branch",
         ends=True,
     ),
-    "skip": OpSpec(
-        "finish as skipped", {"reason": _f("text", "skipped")}, needs="skip", ends=True
-    ),
+    "skip": OpSpec("finish as skipped", {"reason": _f("text", "skipped")}, needs="skip", ends=True),
     "swallow": OpSpec(
         "run the block and swallow up to `times` cancellations, each time running it again",
         {"times": _f("count", 1), "steps": _f("block")},

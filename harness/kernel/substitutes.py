@@ -29,6 +29,17 @@ EPOCH_S = 1_767_225_600.0
 _utc = real_datetime.UTC
 
 
+class _Source:
+    """What all stand-ins of this process follow; one run at a time sets it."""
+
+    clock: Callable[[], float] = staticmethod(lambda: 0.0)
+    random = random.Random(0)
+
+
+def _seconds() -> float:
+    return EPOCH_S + _Source.clock()
+
+
 class Substitutes:
     """Replaces clocks and id sources in the modules of one package.
 
@@ -39,16 +50,12 @@ class Substitutes:
     def __init__(self, package: str) -> None:
         self._package = package
         self._modules_seen = 0
-        self._clock: Callable[[], float] = lambda: 0.0
-        self._random = random.Random(0)
-        self._by_identity = self._table()
-        self._swapped: set[str] = set()
         self.replaced: list[str] = []
 
     def follow(self, clock: Callable[[], float], seed: int) -> None:
         """Follow `clock` (seconds from 0) and draw ids from `seed` from now on."""
-        self._clock = clock
-        self._random.seed(seed)
+        _Source.clock = clock
+        _Source.random.seed(seed)
         if len(sys.modules) != self._modules_seen:
             self._replace()
 
@@ -60,91 +67,88 @@ class Substitutes:
                 continue
             names = vars(module)
             for attribute, value in list(names.items()):
-                stand_in = self._by_identity.get(id(value))
-                if stand_in is not None and stand_in is not value:
+                stand_in = _STAND_INS.get(id(value))
+                if stand_in is not None:
                     names[attribute] = stand_in
                     self.replaced.append(f"{name}.{attribute}")
-            for imported in _imported_inside(module) - self._swapped:
-                self._swapped.add(imported)
-                sys.modules[imported] = self._by_identity[id(sys.modules[imported])]
-                self.replaced.append(f"import {imported} in {name}")
+            for imported in _imported_inside(module):
+                stand_in = _STAND_INS.get(id(sys.modules.get(imported)))
+                if stand_in is not None:
+                    sys.modules[imported] = stand_in
+                    self.replaced.append(f"import {imported} in {name}")
 
-    def _seconds(self) -> float:
-        return EPOCH_S + self._clock()
 
-    def _table(self) -> dict[int, Any]:
-        """Map the identity of each real clock and id source to its stand-in."""
-        clock_functions: dict[str, Callable[..., Any]] = {
-            "time": self._seconds,
-            "time_ns": lambda: int(self._seconds() * 1e9),
-            "monotonic": lambda: self._clock(),
-            "monotonic_ns": lambda: int(self._clock() * 1e9),
-            "perf_counter": lambda: self._clock(),
-            "perf_counter_ns": lambda: int(self._clock() * 1e9),
-        }
-        time_module = types.ModuleType("time")
-        vars(time_module).update(vars(real_time))
-        vars(time_module).update(clock_functions)
-        stand_in_datetime = self._datetime_class()
-        datetime_module = types.ModuleType("datetime")
-        vars(datetime_module).update(vars(real_datetime))
-        vars(datetime_module)["datetime"] = stand_in_datetime
+def _datetime_class() -> type:
+    class SimDatetimeMeta(type):
+        def __instancecheck__(cls, instance: object) -> bool:
+            return isinstance(instance, real_datetime.datetime)
 
-        def uuid4() -> real_uuid.UUID:
-            return real_uuid.UUID(int=self._random.getrandbits(128), version=4)
+        def __subclasscheck__(cls, sub: type) -> bool:
+            return issubclass(sub, real_datetime.datetime)
 
-        uuid_module = types.ModuleType("uuid")
-        vars(uuid_module).update(vars(real_uuid))
-        vars(uuid_module)["uuid4"] = uuid4
-        random_module = types.ModuleType("random")
-        vars(random_module).update(vars(random))
-        table: dict[int, Any] = {
-            id(real_time): time_module,
-            id(real_datetime): datetime_module,
-            id(real_datetime.datetime): stand_in_datetime,
-            id(real_uuid): uuid_module,
-            id(real_uuid.uuid4): uuid4,
-            id(random): random_module,
-        }
-        for name, function in clock_functions.items():
-            table[id(getattr(real_time, name))] = function
-        for name in ("random", "uniform", "randint", "choice", "shuffle", "sample", "gauss"):
-            method = getattr(self._random, name)
-            vars(random_module)[name] = method
-            table[id(getattr(random, name))] = method
-        return table
+    class SimDatetime(real_datetime.datetime, metaclass=SimDatetimeMeta):
+        """`datetime.datetime` whose now is the virtual one."""
 
-    def _datetime_class(self) -> type:
-        seconds = self._seconds
+        def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+            return real_datetime.datetime(*args, **kwargs)  # noqa: DTZ001 (the caller's zone)
 
-        class SimDatetimeMeta(type):
-            def __instancecheck__(cls, instance: object) -> bool:
-                return isinstance(instance, real_datetime.datetime)
+        @classmethod
+        def now(cls, tz: real_datetime.tzinfo | None = None) -> Any:
+            return real_datetime.datetime.fromtimestamp(_seconds(), tz)
 
-            def __subclasscheck__(cls, sub: type) -> bool:
-                return issubclass(sub, real_datetime.datetime)
+        @classmethod
+        def utcnow(cls) -> Any:
+            return real_datetime.datetime.fromtimestamp(_seconds(), _utc).replace(tzinfo=None)
 
-        class SimDatetime(real_datetime.datetime, metaclass=SimDatetimeMeta):
-            """`datetime.datetime` whose now is the virtual one."""
+        @classmethod
+        def today(cls) -> Any:
+            return real_datetime.datetime.fromtimestamp(_seconds())  # noqa: DTZ006 (as today())
 
-            def __new__(cls, *args: Any, **kwargs: Any) -> Any:
-                return real_datetime.datetime(*args, **kwargs)
+    SimDatetime.__name__ = SimDatetime.__qualname__ = "datetime"
+    return SimDatetime
 
-            @classmethod
-            def now(cls, tz: real_datetime.tzinfo | None = None) -> Any:
-                return real_datetime.datetime.fromtimestamp(seconds(), tz)
 
-            @classmethod
-            def utcnow(cls) -> Any:
-                return real_datetime.datetime.fromtimestamp(seconds(), _utc).replace(tzinfo=None)
+def _uuid4() -> real_uuid.UUID:
+    return real_uuid.UUID(int=_Source.random.getrandbits(128), version=4)
 
-            @classmethod
-            def today(cls) -> Any:
-                return real_datetime.datetime.fromtimestamp(seconds())
 
-        SimDatetime.__name__ = SimDatetime.__qualname__ = "datetime"
-        return SimDatetime
+def _module(real: types.ModuleType, **names: Any) -> types.ModuleType:
+    """Return a module like `real`, with some names replaced."""
+    stand_in = types.ModuleType(real.__name__)
+    vars(stand_in).update(vars(real))
+    vars(stand_in).update(names)
+    return stand_in
 
+
+def _stand_ins() -> dict[int, Any]:
+    """Map the identity of each real clock and id source to its stand-in."""
+    clocks: dict[str, Callable[..., Any]] = {
+        "time": _seconds,
+        "time_ns": lambda: int(_seconds() * 1e9),
+        "monotonic": lambda: _Source.clock(),  # noqa: PLW0108 (the clock changes)
+        "monotonic_ns": lambda: int(_Source.clock() * 1e9),
+        "perf_counter": lambda: _Source.clock(),  # noqa: PLW0108 (the clock changes)
+        "perf_counter_ns": lambda: int(_Source.clock() * 1e9),
+    }
+    draws = {
+        name: getattr(_Source.random, name)
+        for name in ("random", "uniform", "randint", "choice", "shuffle", "sample", "gauss")
+    }
+    sim_datetime = _datetime_class()
+    table: dict[int, Any] = {
+        id(real_time): _module(real_time, **clocks),
+        id(real_datetime): _module(real_datetime, datetime=sim_datetime),
+        id(real_datetime.datetime): sim_datetime,
+        id(real_uuid): _module(real_uuid, uuid4=_uuid4),
+        id(real_uuid.uuid4): _uuid4,
+        id(random): _module(random, **draws),
+    }
+    table |= {id(getattr(real_time, name)): function for name, function in clocks.items()}
+    table |= {id(getattr(random, name)): method for name, method in draws.items()}
+    return table
+
+
+_STAND_INS = _stand_ins()
 
 CLOCK_MODULES = frozenset({"time", "datetime", "uuid", "random"})
 

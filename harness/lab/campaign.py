@@ -58,7 +58,7 @@ class Engine:
 
     def description(self) -> dict[str, Any]:
         """Return what reports say of the engine; no path of this machine is in it."""
-        blank = {"capabilities": [], "missing": {}, "facts": {}, "semantics": {}}
+        blank: dict[str, Any] = {"capabilities": [], "missing": {}, "facts": {}, "semantics": {}}
         return {**blank, **self.info, "name": self.ref.name, "version": self.ref.version}
 
 

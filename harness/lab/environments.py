@@ -64,7 +64,9 @@ def installed(distribution: str) -> list[str]:
     """Return the versions that can be used without an index, oldest first."""
     minor = f"-py{sys.version_info[0]}.{sys.version_info[1]}"
     root = cache_folder() / "engines"
-    names = [p.name for p in root.glob(f"{distribution}-*{minor}") if (p / "dagstorm.json").exists()]
+    names = [
+        p.name for p in root.glob(f"{distribution}-*{minor}") if (p / "dagstorm.json").exists()
+    ]
     found = [n.removeprefix(f"{distribution}-").removesuffix(minor) for n in names]
     return sorted(found, key=_order)
 
@@ -127,7 +129,8 @@ def _make(place: Path, distribution: str, version: str) -> Environment:
         )
         python = building / "bin" / "python"
         date = _release_date(distribution, version)
-        limits, why = {}, "the index does not say when the release was made"
+        limits: dict[str, str] = {}
+        why = "the index does not say when the release was made"
         if date is not None:
             limits, why = _as_of(python, distribution, version, date)
         failure = _pip(python, [f"{distribution}=={version}"], limits)
@@ -211,9 +214,7 @@ def _frozen(python: Path) -> list[str]:
     return sorted(done.stdout.split())
 
 
-def _as_of(
-    python: Path, distribution: str, version: str, date: str
-) -> tuple[dict[str, str], str]:
+def _as_of(python: Path, distribution: str, version: str, date: str) -> tuple[dict[str, str], str]:
     """Find upper bounds for all dependencies: the newest release of each up to `date`.
 
     Resolves, bounds what was resolved, and resolves again until nothing changes; an older
@@ -281,9 +282,7 @@ def _describe(name: str) -> Mapping[str, Any] | None:
 
 def _release_date(distribution: str, version: str) -> str | None:
     described = _describe(distribution) or {}
-    stamps = [
-        f.get("upload_time_iso_8601") for f in described.get("releases", {}).get(version, ())
-    ]
+    stamps = [f.get("upload_time_iso_8601") for f in described.get("releases", {}).get(version, ())]
     return max((s for s in stamps if s), default=None)
 
 
@@ -324,8 +323,10 @@ def versions(distribution: str) -> list[str]:
     if described is not None and described.get("releases"):
         return sorted((v for v, files in described["releases"].items() if files), key=_order)
     done = subprocess.run(
-        [sys.executable, "-m", "pip", "--disable-pip-version-check", "--retries", "1"]
-        + ["--timeout", "10", "index", "versions", distribution],
+        [
+            *(sys.executable, "-m", "pip", "--disable-pip-version-check"),
+            *("--retries", "1", "--timeout", "10", "index", "versions", distribution),
+        ],
         capture_output=True,
         text=True,
         timeout=INSTALL_LIMIT_S,

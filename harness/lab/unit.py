@@ -272,9 +272,7 @@ class _Unit:
                     ),
                 )
                 record = self.lab.run(self.scenario.program, plan)
-                reading = Reading(
-                    self.scenario.program, plan, record, self.lab.info, self.shape
-                )
+                reading = Reading(self.scenario.program, plan, record, self.lab.info, self.shape)
                 found = witness.clause.check(reading).violations
                 alike = [v for v in found if _key(witness.clause, v) == key]
                 if alike:

@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Any
 
 from harness.engine.broken.defect import defect
-from harness.engine.errors import PipelineError
+from harness.engine.errors import EngineError, PipelineError
 from harness.engine.graph import StageFn
 from harness.engine.job import Job
 from harness.engine.pipeline import Pipeline
@@ -106,9 +106,13 @@ class WakesEveryStage(Run):
 
 class Recursive(Run):
     def _begin(self) -> None:
+        try:
+            for name in self.graph.stages:
+                self._depth_below(name, {})
+        except RecursionError:
+            # Raised anew from here: how deep the stack was filled differs from run to run.
+            raise EngineError("maximum recursion depth exceeded") from None
         super()._begin()
-        for name in self.graph.stages:
-            self._depth_below(name, {})
 
     def _depth_below(self, name: str, known: dict[str, int]) -> int:
         """Count the longest chain below a stage, by recursion."""

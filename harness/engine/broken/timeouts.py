@@ -62,12 +62,15 @@ class NamesNoTimeout(Run):
 
 
 class TieCountsTwice(Run):
-    def _judge_returned(self, job: Job, value: Any) -> StageResult:
-        limit = self.graph.stages[job.name].timeout_s
-        took = (job.ended_s or 0) - (job.started_s or 0)
-        if limit is not None and took >= limit:
-            self._fail(Failure(job.name, StageTimeout(job.name, limit)))
-        return super()._judge_returned(job, value)
+    def _expire(self, job: Job, error: StageTimeout) -> None:
+        """Report the timeout at once, and tell the stage a turn later."""
+        if not job.closed and job.stopped is None:
+            self._fail(Failure(job.name, error))
+            self._loop.call_soon(self._expire_late, job, error)
+
+    def _expire_late(self, job: Job, error: StageTimeout) -> None:
+        job.stop(Stop("timed_out", str(error), error), self._grace_s())
+        self._loop.call_soon(self._notify)
 
 
 class TimedOutAfterwards(Run):
