@@ -239,6 +239,11 @@ class Probe:
             "hello_lines": sum(1 for line in hello.splitlines() if line.strip()),
             "hello_runs": _in_thread(lambda: run_hello(hello)),
             "context_attributes": _in_thread(lambda: asyncio.run(self._contexts())),
+            "pipeline_context_has_timer": hasattr(self.PipelineContext, "timer"),
+            "contexts_offer_alike": all(
+                hasattr(self.PipelineContext, part) == hasattr(self.StageContext, part)
+                for part in ("timer", "data", "inputs")
+            ),
             "validates_graph": self._validates_graph(),
             "default_stage_timeout_s": (
                 default_ms / 1000 if default_ms and self.intercepted else None

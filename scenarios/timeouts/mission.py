@@ -76,12 +76,13 @@ CLAIMS = (
     Claim(
         id="BUG-016",
         says="The context that a run is started with has no timer, though stages expect one.",
-        decides=(("probe", "pipeline_context_has_timer"),),
+        decides=(("probe", "pipeline_context_has_timer"), ("context/entry_points", "CTX-1")),
         engine="stageflow",
         earlier="Nine of ten tests stopped at an AttributeError on `timer`.",
         why=(
-            "What a run is started with and what a stage is handed are two objects in this "
-            "engine; the claim is about the first, and stages are given the second."
+            "PipelineContext has no timer. What a stage of this graph is handed is a "
+            "StageContext, which has one, on each entry point that was compared; stages of the "
+            "older graph (the subject stageflow-legacy) are handed the PipelineContext."
         ),
     ),
     Claim(
@@ -98,10 +99,13 @@ CLAIMS = (
     Claim(
         id="DX-022",
         says="A stage's context differs with the entry point that runs it, and so confuses.",
-        decides=(("context/entry_points", "CTX-1"),),
+        decides=(("probe", "contexts_offer_alike"), ("context/entry_points", "CTX-1")),
         engine="stageflow",
         earlier="One context had `data` and no `timer`, the other `timer` and no `data`.",
-        why="In this version the entry points that were compared hand a stage the same context.",
+        why=(
+            "The two context types do differ. Which one a stage gets depends on the graph class, "
+            "not on how a stage of this graph is run: here its entry points agree."
+        ),
     ),
     Claim(
         id="IMP-033",
