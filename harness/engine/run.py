@@ -337,7 +337,7 @@ class Run:
                     if not self._waits[name]:
                         self._ready.append(name)
                 else:
-                    reason = f"it needs stage {one.name!r}, which is {one.status}"
+                    reason = f"it needs stage {one.name!r} ({one.status})"
                     reports.append(self._skip(name, reason))
 
     def _lets_pass(self, report: StageResult) -> bool:

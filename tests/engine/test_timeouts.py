@@ -130,7 +130,7 @@ def test_with_continue_the_siblings_of_a_timed_out_stage_go_on() -> None:
         "sibling": "completed",
         "below": "skipped",
     }
-    assert result.stages["below"].reason == "it needs stage 'slow', which is timed_out"
+    assert result.stages["below"].reason == "it needs stage 'slow' (timed_out)"
 
 
 def test_zero_ends_a_stage_at_its_first_wait() -> None:
