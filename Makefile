@@ -80,7 +80,11 @@ report: $(VENV)/.ready  ## render the newest run again, from its data alone (RUN
 
 .PHONY: test
 test: $(VENV)/.ready  ## the project's own tests
-	$(VENV)/bin/python -m pytest $(PYTEST_ARGS)
+	$(VENV)/bin/python -m pytest -n auto $(PYTEST_ARGS)
+
+.PHONY: selftest
+selftest: $(VENV)/.ready  ## is every broken engine caught, and the reference never accused?
+	$(VENV)/bin/python tests/selftest/detect.py $(ARGS)
 
 .PHONY: test-all
 test-all:  ## the tests on each Python 3.11-3.14 that runs on this machine

@@ -26,6 +26,7 @@ from typing import Any, NoReturn
 from harness import __version__, findings, report
 from harness.contract.clauses import CLAUSES
 from harness.contract.scenario import Mission, Scenario
+from harness.engine import __file__ as engine_file
 from harness.engine.broken import CATALOGUE
 from harness.kernel.adapter import CAPABILITIES
 from harness.kernel.errors import DagstormError, EnvironmentFault, InputError
@@ -621,14 +622,13 @@ def _engines(options: argparse.Namespace) -> int:
             print(f"{name:<18} {says}" + (f" (installed: {ready})" if ready else ""))
         for name in known_engines({})[len(ENGINES) :]:
             print(f"{name:<18} registered by another package")
-        print("\nbroken on purpose (--engine broken:NAME), and the clauses that each breaks:")
-        caught = {
-            name: [s.id for s in scenarios().values() if set(s.clauses[:1]) & set(defect.breaks)]
-            for name, defect in CATALOGUE.items()
-        }
+        print("\nbroken on purpose (--engine broken:NAME), and what caught each:")
+        record = Path(engine_file).parent / "broken" / "caught.json"
+        caught = json.loads(record.read_text("utf-8")) if record.is_file() else {}
         for name, defect in CATALOGUE.items():
-            by = ", ".join(caught[name]) or "no scenario of this release"
-            print(f"broken:{name:<28} {', '.join(defect.breaks):<22} {defect.says} Put to: {by}")
+            by = caught.get(name)
+            how = f"{by['clause']} in {by['scenario']}" if by else "not caught yet"
+            print(f"broken:{name:<28} {defect.says} Caught by {how}.")
         return 0
     if not options.engine:
         raise InputError(f"engines {options.action}: name an engine")

@@ -193,13 +193,14 @@ def check_time_3(r: Reading) -> Judgement:
     for run, facts in r.runs.items():
         ones = r.executions(run)
         gone = [one for one in ones if r.by_timeout(one)]
-        timed = {id(one) for one in gone}
+        timed = {id(one): r.time_of(one.interrupts[0]) for one in gone}
         if not gone or facts.cancels or not facts.over:
             continue
         first = min(gone, key=lambda one: one.interrupts[0])
         since = first.interrupts[0]
         for one in ones:
-            if one is first or id(one) in timed or not r.overlaps(one, since):
+            together = timed.get(id(one), math.inf) <= r.time_of(since) + r.tolerance_s
+            if one is first or together or not r.overlaps(one, since):
                 continue
             siblings += 1
             bad += _sibling(r, one, first, since, policy)
@@ -229,13 +230,15 @@ def _sibling(r: Reading, one: Ran, first: Ran, since: int, policy: str) -> list[
             )
         ]
     fate = [i for i in one.interrupts if i > since]
-    natural = one.end_s > r.time_of(since) + r.tolerance_s and not fate
-    if policy == "cancel" and natural:
+    # An engine may wait for the timed-out stage's own cleanup before it cancels the others.
+    bound_s = max(r.time_of(since), first.end_s) + r.tolerance_s
+    spared = one.end_s > bound_s and not (fate and r.time_of(fate[0]) <= bound_s)
+    if policy == "cancel" and spared:
         return [
             Violation(
                 "sibling-not-cancelled",
                 f"stage {one.stage} is cancelled {timed} (declared policy)",
-                "it ran on to its own end",
+                "it ran on",
                 one.stage,
                 "",
                 {},

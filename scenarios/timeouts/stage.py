@@ -114,6 +114,17 @@ STAGE: tuple[Scenario, ...] = (
         tests=("DAG-009/concurrent_timeouts",),
     ),
     Scenario(
+        id="timeouts/concurrent_timeouts_continue",
+        title="Twenty timeouts at once, none of which ends the others",
+        program=program(
+            "concurrent_timeouts_continue",
+            *(stage(f"worker{i:02}", sleep(2.0), ok(i)) for i in range(20)),
+        ),
+        plan=Plan(stage_timeout_s=0.5, on_failure="continue"),
+        clauses=("TIME-6", "TIME-1"),
+        purpose="Where a failure cancels nobody, each of twenty timeouts must fire by itself.",
+    ),
+    Scenario(
         id="timeouts/thousand_timeouts",
         title="A thousand timeouts at once",
         program=program(

@@ -147,14 +147,22 @@ def test_zero_ends_a_stage_at_its_first_wait() -> None:
     assert record.lines == ["first"]
 
 
-BAD_SECONDS = [-1, -0.001, float("nan"), float("inf"), -float("inf"), True, "1", Decimal(1), 10**400]
+BAD_SECONDS = [
+    -1,
+    -0.001,
+    float("nan"),
+    float("inf"),
+    -float("inf"),
+    True,
+    "1",
+    Decimal(1),
+    10**400,
+]
 
 
 @pytest.mark.parametrize("bad", BAD_SECONDS, ids=repr)
 @pytest.mark.parametrize("option", ["timeout_s", "idle_timeout_s"])
-def test_a_number_that_is_no_timeout_is_refused_with_the_stages_name(
-    option: str, bad: Any
-) -> None:
+def test_a_number_that_is_no_timeout_is_refused_with_the_stages_name(option: str, bad: Any) -> None:
     with pytest.raises(PipelineError, match=rf"^stage 'fetch': {option}: expected a number"):
         Pipeline("p").stage("fetch", sleeper(1), **{option: bad})
 
@@ -283,9 +291,7 @@ def test_heartbeats_keep_a_stage_alive_and_silence_ends_it() -> None:
     pipeline.stage("worker", stage, idle_timeout_s=1)
     result = failed(pipeline)
     assert result.stages["worker"].duration_s == pytest.approx(5.5)
-    assert result.failures[0].message == (
-        "StageTimeout: stage 'worker' gave no heartbeat for 1 s"
-    )
+    assert result.failures[0].message == ("StageTimeout: stage 'worker' gave no heartbeat for 1 s")
 
 
 def test_the_run_has_a_timeout_too() -> None:
