@@ -85,7 +85,9 @@ def main() -> int:
         runs += unit["runs"]
         if unit["verdict"] != "pass" or unit["witnesses"]:
             alarms.append(f"{scenario}: {unit['verdict']} {unit['reason']}")
-    print(f"false alarms: {len(alarms)} over {runs} runs of the reference engine, seed {options.seed}")
+    print(
+        f"false alarms: {len(alarms)} over {runs} runs of the reference engine, seed {options.seed}"
+    )
     for alarm in alarms:
         print(f"  {alarm}")
     return 1 if missed or alarms else 0
