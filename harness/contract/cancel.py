@@ -320,12 +320,30 @@ def check_cancel_6(r: Reading) -> Judgement:
                             (cut, child.start, facts.end),
                         )
                     )
+                elif facts.cancels and _ran_on(r, child, cut_s):
+                    bad.append(
+                        Violation(
+                            "child-not-cancelled",
+                            f"stage {stage} of the subpipeline is cancelled with its parent run",
+                            "it ran on to its own end",
+                            stage,
+                            "",
+                            {},
+                            (cut, child.end),
+                        )
+                    )
             elif child.failed_by_itself:
                 failed += 1
                 bad += _child_failure(r, parent, child)
     if not cancelled and not failed:
         return untested()
     return violated(bad, children_cancelled=cancelled, children_failed=failed)
+
+
+def _ran_on(r: Reading, child: Ran, cut_s: float) -> bool:
+    """Say whether a child ended well, untouched, though its parent had been cut at `cut_s`."""
+    untouched = child.how == "ok" and not child.interrupts and not child.swallowed
+    return untouched and child.end_s > cut_s + r.tolerance_s
 
 
 def _cut(r: Reading, parent: str) -> tuple[int, float]:
@@ -548,6 +566,7 @@ CANCEL: tuple[Clause, ...] = (
         {
             "": "Cancellation or failure does not cross a subpipeline's border",
             "child-left-running": "A subpipeline runs on after its parent run is over",
+            "child-not-cancelled": "A subpipeline is not cancelled with its parent run",
         },
         "Child runs outlive, or hide the failure of, what depends on them.",
         "Await the child inside the parent stage's task.",

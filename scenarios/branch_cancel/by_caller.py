@@ -190,7 +190,7 @@ BY_CALLER: tuple[Scenario, ...] = (
             stage("fetch", acquire("socket", 30.0), sleep(2.0), ok("page")),
         ),
         plan=Plan(cancels=(Cancel(at_s=0.3),), cleanup_grace_s=1.0),
-        clauses=("CLEAN-2",),
+        clauses=("CLEAN-2", "CANCEL-3", "CLEAN-1"),
         purpose="The caller cancels a stage whose `finally` takes 30 s, with a grace of 1 s.",
         fires=("cancel.sent",),
     ),

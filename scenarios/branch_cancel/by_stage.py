@@ -72,7 +72,7 @@ BY_STAGE: tuple[Scenario, ...] = (
             stage("d", sleep(0.1), ok("d"), needs="c"),
         ),
         plan=Plan(),
-        clauses=("CANCEL-2", "CLEAN-5"),
+        clauses=("CANCEL-2", "GRAPH-2", "CLEAN-5"),
         purpose="What depends on a cancelled stage is skipped; the other branch completes.",
     ),
     Scenario(
@@ -86,7 +86,7 @@ BY_STAGE: tuple[Scenario, ...] = (
             stage("merge", ok("merged"), needs="summary links"),
         ),
         plan=Plan(),
-        clauses=("CANCEL-2", "CLEAN-1", "CLEAN-5"),
+        clauses=("CANCEL-2", "GRAPH-2", "CLEAN-1", "CLEAN-5"),
         purpose="A stage that joins a cancelled branch with a live one is skipped, once.",
     ),
     Scenario(

@@ -72,7 +72,7 @@ REGISTRY: tuple[Scenario, ...] = (
             stage("load", cleanup("cursor", 0.1), sleep(0.2), ok("rows"), needs="open"),
         ),
         plan=Plan(cancels=(Cancel(at_point=-1),)),
-        clauses=("CLEAN-1", "CLEAN-3", "CLEAN-2", "CLEAN-5"),
+        clauses=("CLEAN-1", "CLEAN-3", "CLEAN-2", "CANCEL-3", "CLEAN-5"),
         purpose="The caller cancels before, in and after the run of registered cleanups.",
         category="chaos",
         sweep="cancel_points",

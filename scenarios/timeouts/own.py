@@ -172,7 +172,7 @@ OWN: tuple[Scenario, ...] = (
             stage("store", sleep(0.1), ok("stored"), needs="parse"),
         ),
         plan=Plan(),
-        clauses=("TIME-4", "GRAPH-2"),
+        clauses=("TIME-4", "GRAPH-2", "CLEAN-5"),
         purpose="A stage gives up on its worker thread; the run goes on without it.",
         fires=("thread.begin", "scope.expired"),
     ),

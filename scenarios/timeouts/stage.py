@@ -10,6 +10,7 @@ from scenarios.notation import (
     generate,
     never,
     ok,
+    parallel,
     program,
     sleep,
     stage,
@@ -118,11 +119,16 @@ STAGE: tuple[Scenario, ...] = (
         title="Twenty timeouts at once, none of which ends the others",
         program=program(
             "concurrent_timeouts_continue",
-            *(stage(f"worker{i:02}", sleep(2.0), ok(i)) for i in range(20)),
+            # The work is in a task of the stage's own, so that the stage sees every cancel.
+            *(
+                stage(f"worker{i:02}", parallel((acquire("socket", 0.1), sleep(2.0))), ok(i))
+                for i in range(20)
+            ),
         ),
         plan=Plan(stage_timeout_s=0.5, on_failure="continue"),
-        clauses=("TIME-6", "TIME-1"),
-        purpose="Where a failure cancels nobody, each of twenty timeouts must fire by itself.",
+        clauses=("TIME-6", "TIME-1", "CLEAN-1", "CLEAN-2", "CLEAN-5"),
+        purpose="Where a failure cancels nobody, each of twenty timeouts must fire by itself, "
+        "and only once.",
     ),
     Scenario(
         id="timeouts/thousand_timeouts",

@@ -142,6 +142,11 @@ class ClearedByOthers(Pipeline):
         return run
 
 
+class GraceHalved(Run):
+    def _grace_s(self) -> float:
+        return super()._grace_s() / 2
+
+
 class NotRegistered(Run):
     def add_cleanup(self, name: str, stage: str, fn: Callable[[], Awaitable[Any]]) -> None:
         """Keep cleanups by name, so that a second one of that name replaces the first."""
@@ -187,6 +192,12 @@ CLEANUPS = (
         "CLEAN-2",
         "A second cancel of the caller interrupts stages in their `finally`.",
         run=StagesCancelledAgain,
+    ),
+    defect(
+        "grace-halved",
+        "CLEAN-2",
+        "Cleanups are given half of the grace that was stated.",
+        run=GraceHalved,
     ),
     defect(
         "cleanup-not-awaited",
