@@ -39,7 +39,7 @@ PROFILES: Mapping[str, int] = {
     "nightly": 300,
     "monthly": 500,
 }
-STAGE_RUNS_MAX = 4_000
+STAGE_RUNS_MAX = 3_000
 UNITS_FILE = "units.jsonl"
 
 
