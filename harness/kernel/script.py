@@ -21,7 +21,7 @@ from harness.kernel.script_texts import ENDING, HEAD, HELPERS, MAIN, RECORDED
 
 __all__ = ["Dialect", "Unrenderable", "literal", "render", "render_stage"]
 
-RUN_LIMIT_S = 20
+RUN_LIMIT_S = 10
 WATCHDOG_S = 28
 
 # Notes that only some checks look at; left out of scripts whose check does not name them.
