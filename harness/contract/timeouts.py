@@ -375,6 +375,7 @@ def check_time_5(r: Reading) -> Judgement:
             )
         return holds(odd_timeouts=len(odd))
     bad: list[Violation] = []
+    seen = False
     for stage, limit in odd.items():
         if _is_bad(limit):
             bad.append(
@@ -389,6 +390,7 @@ def check_time_5(r: Reading) -> Judgement:
         for one in r.executions():
             if one.stage != stage or _other_cause(r, one, one.start_s):
                 continue
+            seen = True
             ran = (one.end_s if one.ended else r.record.took_s) - one.start_s
             cut = bool(one.interrupts) and (
                 r.time_of(one.interrupts[0]) <= one.start_s + r.tolerance_s
@@ -405,6 +407,8 @@ def check_time_5(r: Reading) -> Judgement:
                         (one.start, one.end),
                     )
                 )
+    if not bad and not seen:
+        return untested()
     return violated(bad, odd_timeouts=len(odd))
 
 

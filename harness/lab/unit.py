@@ -213,6 +213,8 @@ class _Unit:
             if judgement.verdict == "blocked":
                 tally.blocked_by = judgement.blocked_by
                 continue
+            if judgement.verdict == "holds" and record.ended != "over":
+                continue  # what a run that never ends leaves intact is no proof of anything
             tally.exercised += 1
             for name, value in judgement.figures.items():
                 tally.figures[name] = tally.figures.get(name, 0) + value

@@ -1,0 +1,297 @@
+"""Steps, programs and plans are plain data: they survive JSON, and what is wrong is named."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+
+from harness.kernel.errors import InputError
+from harness.kernel.plan import Cancel, Fault, Plan, RunSpec, required_capabilities
+from harness.kernel.program import LIMIT_STAGES, Program, Stage
+from harness.kernel.steps import LIMIT_STEPS, OPS, Step, parse_step, step, walk
+from tests.kernel.programs import plans, programs, steps
+
+
+def through_json(data: Any) -> Any:
+    return json.loads(json.dumps(data, allow_nan=False))
+
+
+# Round trips.
+
+
+@settings(max_examples=80)
+@given(steps())
+def test_a_step_survives_json(one: Step) -> None:
+    assert parse_step(through_json(one.to_json()), where="here") == one
+
+
+@settings(max_examples=40)
+@given(programs())
+def test_a_program_survives_json(program: Program) -> None:
+    assert Program.from_json(through_json(program.to_json())) == program
+
+
+@settings(max_examples=80)
+@given(plans())
+def test_a_plan_survives_json(plan: Plan) -> None:
+    assert Plan.from_json(through_json(plan.to_json())) == plan
+
+
+@settings(max_examples=30)
+@given(programs(), plans())
+def test_asking_for_capabilities_and_faults_never_fails(program: Program, plan: Plan) -> None:
+    needs = required_capabilities(program, plan)
+    asked = {OPS[one.op].needs for _, one in program.walk()} - {None}
+    assert asked <= needs
+    assert ("stage_timeout" in needs) == (plan.stage_timeout_s is not None)
+    assert ("concurrent_runs" in needs) == (len(plan.runs) > 1)
+    assert bool(program.stages) == ("empty" not in program.faults())
+
+
+def test_defaults_are_left_out_of_json_and_filled_in_again() -> None:
+    one = step("acquire", name="lock")
+    assert one.to_json() == {"op": "acquire", "name": "lock"}
+    assert one.args == {"name": "lock", "cleanup": "async", "cleanup_s": 0, "fails": False}
+    assert Plan().to_json() == {"version": 1}
+    assert Plan(cancels=(Cancel(at_s=1.0),)).to_json()["cancels"] == [{"at_s": 1.0}]
+
+
+# Messages. Each is one line that names the place, what was expected and what came.
+
+LONG = "x" * 101
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (3, "here: a step is an object with 'op', not int"),
+        (
+            {"op": "yield", "times": -1},
+            "here.times: expected a whole number from 0 to 10000, got -1",
+        ),
+        ({"op": "sleep", "seconds": []}, "here.seconds: a list of durations must not be empty"),
+        (
+            {"op": "sleep", "seconds": [1, 86_401]},
+            "here.seconds: expected seconds from 0 to 86400, got 86401",
+        ),
+        ({"op": "sleep", "seconds": "1"}, "here.seconds: expected seconds as a number, got '1'"),
+        (
+            {"op": "acquire", "name": LONG},
+            f"here.name: expected a name of 1 to 100 characters, got {LONG!r}",
+        ),
+        (
+            {"op": "acquire", "name": "a", "fails": 1},
+            "here.fails: expected true or false, got 1",
+        ),
+        (
+            {"op": "acquire", "name": "a", "cleanup": "slow"},
+            "here.cleanup: expected one of async, sync, got 'slow'",
+        ),
+        ({"op": "fail", "message": 5}, "here.message: expected a text of at most 10000 characters"),
+        ({"op": "ok", "value": {1}}, "here.value: expected plain JSON data, got set"),
+        (
+            {"op": "ok", "value": {"a": [object]}},
+            "here.value: expected plain JSON data, got type",
+        ),
+        (
+            {"op": "swallow", "steps": "sleep"},
+            "here.steps: expected a list of steps, not str",
+        ),
+        (
+            {"op": "parallel", "branches": [[{"op": "slep"}]]},
+            "here.branches[0][0]: unknown step 'slep'; known: " + ", ".join(sorted(OPS)),
+        ),
+        (
+            {"op": "subpipeline", "program": {"stages": [{}]}},
+            "here.program.stages[0].name: expected 1 to 100 characters, got None",
+        ),
+        ({"op": "heartbeat", "x": 1}, "here: step 'heartbeat' has no argument 'x'; it has: none"),
+    ],
+)
+def test_what_is_wrong_with_a_step_is_said_whole(data: Any, says: str) -> None:
+    with pytest.raises(InputError) as caught:
+        parse_step(data, where="here")
+    assert str(caught.value) == says
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        ([], "program: expected an object with 'stages'"),
+        ({"stages": [], "x": 1}, "program: unknown field 'x'"),
+        ({"stages": [], "version": 2}, "program: version 2 is not 1"),
+        ({}, "program.stages: expected a list of stages"),
+        ({"stages": [], "name": 1}, "program.name: expected a text, got 1"),
+        ({"stages": [1]}, "program.stages[0]: expected an object with 'name' and 'steps'"),
+        ({"stages": [{"name": "a", "x": 1}]}, "program.stages[0]: unknown field 'x'"),
+        (
+            {"stages": [{"name": ""}]},
+            "program.stages[0].name: expected 1 to 100 characters, got ''",
+        ),
+        (
+            {"stages": [{"name": "a", "needs": "b"}]},
+            "program.stages[0].needs: expected a list of stage names, got 'b'",
+        ),
+        (
+            {"stages": [{"name": "a", "timeout_s": True}]},
+            "program.stages[0].timeout_s: expected seconds as a number, got True",
+        ),
+        (
+            {"stages": [{"name": "a", "steps": [{"op": "sleep"}]}]},
+            "program.stages[0].steps[0]: step 'sleep' needs 'seconds'",
+        ),
+        (
+            {"stages": [{"name": "a"}] * (LIMIT_STAGES + 1)},
+            f"program.stages: at most {LIMIT_STAGES}, got {LIMIT_STAGES + 1}",
+        ),
+        (
+            {"stages": [{"name": "a", "steps": [{"op": "yield"}] * (LIMIT_STEPS + 1)}]},
+            f"program: at most {LIMIT_STEPS} steps, got {LIMIT_STEPS + 1}",
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_program_is_said_whole(data: Any, says: str) -> None:
+    with pytest.raises(InputError) as caught:
+        Program.from_json(data)
+    assert str(caught.value) == says
+
+
+KNOWN = (
+    "runs, stage_timeout_s, cleanup_grace_s, on_failure, cancels, faults, horizon_s, steps_max, "
+    "options"
+)
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (None, "plan: expected an object"),
+        ({"version": 9}, "plan: version 9 is not 1"),
+        ({"timeout": 1}, f"plan: unknown field 'timeout'; known: {KNOWN}"),
+        ({"runs": []}, "plan.runs: expected 1 to 1000 runs, got 0"),
+        ({"runs": {}}, "plan.runs: expected a list"),
+        ({"runs": [1]}, "plan.runs[0]: expected an object"),
+        ({"runs": [{"name": "a"}]}, "plan.runs[0]: unknown field 'name'"),
+        ({"runs": [{}, {}]}, "plan.runs: run ids must differ, got ['r0', 'r0']"),
+        (
+            {"runs": [{"start_s": -1}]},
+            "plan.runs[0].start_s: expected a number from 0 to 1e+06, got -1",
+        ),
+        ({"cancels": [{}]}, "plan.cancels[0]: give either at_s or at_point"),
+        (
+            {"cancels": [{"at_s": 1, "at_point": 1}]},
+            "plan.cancels[0]: give either at_s or at_point",
+        ),
+        ({"cancels": [{"at_s": 1, "run": "r9"}]}, "plan.cancels[0].run: no run 'r9' in the plan"),
+        (
+            {"cancels": [{"at_s": 1, "target": "stage"}]},
+            "plan.cancels[0].target: expected 'run', got 'stage'",
+        ),
+        (
+            {"cancels": [{"at_s": 1, "times": 0}]},
+            "plan.cancels[0].times: expected a number from 1 to 100, got 0",
+        ),
+        (
+            {"faults": [{"tool": "web", "nth": 0}]},
+            "plan.faults[0].nth: expected a number from 1 to 1e+06, got 0",
+        ),
+        (
+            {"faults": [{"tool": "web", "error": "Oops"}]},
+            "plan.faults[0].error: expected one of ValueError, RuntimeError, KeyError, OSError, "
+            "TimeoutError, CancelledError",
+        ),
+        ({"on_failure": "stop"}, "plan.on_failure: expected cancel or continue, got 'stop'"),
+        ({"options": []}, "plan.options: expected an object, got []"),
+        (
+            {"stage_timeout_s": "1"},
+            "plan.stage_timeout_s: expected seconds as a number, got '1'",
+        ),
+        (
+            {"horizon_s": float("nan")},
+            "plan.horizon_s: expected a number from 0 to 1e+07, got nan",
+        ),
+        ({"steps_max": 0}, "plan.steps_max: expected a number from 1 to 1e+08, got 0"),
+    ],
+)
+def test_what_is_wrong_with_a_plan_is_said_whole(data: Any, says: str) -> None:
+    with pytest.raises(InputError) as caught:
+        Plan.from_json(data)
+    assert str(caught.value) == says
+
+
+def test_a_fault_without_its_tool_is_refused_by_name() -> None:
+    with pytest.raises(InputError, match=r"^plan.faults\[0\]: .*'tool'$"):
+        Plan.from_json({"faults": [{}]})
+
+
+def test_numbers_that_no_engine_should_take_are_let_through_to_it() -> None:
+    program = Program.from_json({"stages": [{"name": "a", "timeout_s": -1}]})
+    assert program.stages == (Stage("a", timeout_s=-1),)
+    assert Plan.from_json({"stage_timeout_s": -0.5}).stage_timeout_s == -0.5
+
+
+# What a program says of itself.
+
+
+def test_nested_steps_are_walked_in_order_and_subpipelines_are_not_entered() -> None:
+    child = Program((Stage("c", (step("never"),)),), "child")
+    block = (
+        step("using", name="u", steps=[step("sleep", seconds=1)]),
+        step("parallel", branches=[[step("yield")], [step("heartbeat")]]),
+        step("subpipeline", program=child),
+        step("timeout", label="t", seconds=1, steps=[step("context")], otherwise=[step("skip")]),
+    )
+    assert [one.op for one in walk(block)] == [
+        *("using", "sleep", "parallel", "yield", "heartbeat", "subpipeline"),
+        *("timeout", "context", "skip"),
+    ]
+    program = Program((Stage("s", block),))
+    assert required_capabilities(program, Plan()) == {"heartbeat", "subpipeline", "context", "skip"}
+
+
+def test_what_makes_a_graph_ill_formed_is_named() -> None:
+    def faults(**needs: str) -> tuple[str, ...]:
+        return Program(tuple(Stage(n, needs=tuple(d.split())) for n, d in needs.items())).faults()
+
+    assert Program(()).faults() == ("empty",)
+    assert faults(a="", b="a", c="a b") == ()
+    assert faults(a="x") == ("unknown x",)
+    assert faults(a="a") == ("cycle a",)
+    # What is merely below a cycle is not on it.
+    assert faults(a="c", b="a", c="b", d="c") == ("cycle a b c",)
+    assert Program((Stage("a"), Stage("a"))).faults() == ("duplicate a",)
+
+
+def test_descendants_are_all_that_depend_on_a_stage() -> None:
+    program = Program((Stage("a"), Stage("b", needs=("a",)), Stage("c", needs=("b",)), Stage("d")))
+    assert program.descendants("a") == {"b", "c"}
+    assert program.descendants("c") == frozenset()
+
+
+def test_chosen_durations_take_the_place_of_their_lists() -> None:
+    program = Program(
+        (
+            Stage("a", (step("sleep", seconds=(1.0, 2.0)),)),
+            Stage("b", (step("sleep", seconds=[3, 4]),)),
+        )
+    )
+    (listed,) = program.stages[0].steps
+    settled = program.with_durations({id(listed.args["seconds"]): 2.0})
+    assert [s.steps[0].args["seconds"] for s in settled.stages] == [2.0, 3.0]
+
+
+def test_needed_capabilities_follow_from_stages_and_plan() -> None:
+    program = Program((Stage("a", timeout_s=1.0), Stage("b", idle_timeout_s=1.0)))
+    plan = Plan(
+        runs=(RunSpec("x"), RunSpec("y")),
+        stage_timeout_s=1.0,
+        on_failure="continue",
+        faults=(Fault("web"),),
+    )
+    assert required_capabilities(program, plan) == {
+        *("stage_timeout", "stage_timeout_each", "heartbeat"),
+        *("continue_on_failure", "concurrent_runs"),
+    }
