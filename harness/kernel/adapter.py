@@ -8,12 +8,13 @@ the kernel and, lazily, its engine; nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from harness.kernel.around import LayerBody, SinkMock
 from harness.kernel.outcome import Outcome
-from harness.kernel.plan import Plan, RunSpec
+from harness.kernel.plan import Layer, Plan, RunSpec
 from harness.kernel.port import StageBody
 from harness.kernel.program import Program
 
@@ -36,6 +37,18 @@ CAPABILITIES: dict[str, str] = {
     "cleanup_registry": "a stage can register a cleanup that the engine runs at the end",
     "context": "a stage is given a context object",
     "concurrent_runs": "one pipeline object can run several times at once",
+    "run_inputs": "a run can be given inputs that its stages read",
+    "event_queue": "a bounded queue stands between stages and a slow event sink, with an account",
+    "stream_consumer": "a stage's partial results can be consumed while the run goes on",
+    "identity": "a stage can learn for whom it works: run, tenant and correlation id",
+    "log_records": "log records of stages carry the ids of their run",
+    "trace_context": "runs and stages are spans of a W3C trace",
+    "tenancy": "a run belongs to a tenant, and the engine holds it to that",
+    "tenant_store": "events and outputs are kept in a store that tells tenants apart",
+    "guard": "a layer can deny a stage its run",
+    "circuit_breaker": "calls of a stage that keeps failing are cut off for a while",
+    "rate_limit": "a layer limits how often a stage may run",
+    "idempotency": "a stage that ran under a key is not run again under it",
     "checkpoint": "a failed run can be redriven from its last checkpoint",
     "compensation": "a stage can declare a compensation that runs when the run fails",
     "retry": "a failed stage can be retried by the engine",
@@ -84,6 +97,20 @@ class Bodies(Protocol):
 
     def child(self, program: Program, /) -> Bodies:
         """Return the bodies of a subpipeline's program."""
+        ...
+
+    def sink(self) -> SinkMock:
+        """Return the event sink that the plan describes, to be put behind the engine's own."""
+        ...
+
+    def layer(self, layer: Layer, /) -> LayerBody:
+        """Return the body of a layer of the plan, to be put around stages."""
+        ...
+
+    async def consume(self, run: str, source: AsyncIterator[Any], /) -> None:
+        """Consume a stage's partial results as the plan's `consumer` says, and stop when it
+        does. It closes nothing: how a consumer stops is the engine's own API, so the adapter
+        does that as soon as this returns."""
         ...
 
 

@@ -13,11 +13,14 @@ import copy
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any, Protocol
 
+from harness.kernel.around import LayerBody, SinkMock, consume
 from harness.kernel.journal import Journal
 from harness.kernel.loop import ThreadJob
-from harness.kernel.plan import Plan
+from harness.kernel.plan import Layer, Plan
 from harness.kernel.port import StageBody, StagePort, Verdict
 from harness.kernel.program import Program, Stage
+from harness.kernel.services import COMPILERS as SERVICES
+from harness.kernel.services import filled, note_identity
 from harness.kernel.steps import Step
 from harness.kernel.tape import Tape
 
@@ -48,7 +51,18 @@ class ToolMock(Protocol):
 class World:
     """What all stage bodies of one laboratory run share."""
 
-    __slots__ = ("calls", "chosen", "journal", "now", "plan", "stage_tasks", "tape", "tool")
+    __slots__ = (
+        "calls",
+        "chosen",
+        "executions",
+        "journal",
+        "now",
+        "origins",
+        "plan",
+        "stage_tasks",
+        "tape",
+        "tool",
+    )
 
     def __init__(
         self, journal: Journal, tape: Tape, plan: Plan, now: Callable[[], float], tool: ToolMock
@@ -61,6 +75,15 @@ class World:
         self.calls: dict[tuple[str, str], int] = {}
         self.chosen: dict[int, float] = {}
         self.stage_tasks: dict[Any, str] = {}
+        self.executions: dict[tuple[str, str], int] = {}
+        self.origins = {run.id: run.redrives for run in plan.runs if run.redrives}
+
+    def execution_number(self, run: str, stage: str) -> int:
+        """Count the executions of a stage, over retries and redrives together."""
+        while run in self.origins:
+            run = self.origins[run]
+        number = self.executions[run, stage] = self.executions.get((run, stage), 0) + 1
+        return number
 
     def call_number(self, run: str, tool: str) -> int:
         number = self.calls[run, tool] = self.calls.get((run, tool), 0) + 1
@@ -79,7 +102,7 @@ class World:
 class Execution:
     """One execution of one stage: where its steps read and note things."""
 
-    __slots__ = ("items", "own", "port", "released", "run", "stage", "tasks", "world")
+    __slots__ = ("items", "marker", "own", "port", "released", "run", "stage", "tasks", "world")
 
     def __init__(self, world: World, stage: str, port: StagePort) -> None:
         self.world = world
@@ -90,11 +113,13 @@ class Execution:
         self.released: set[str] = set()
         self.tasks: list[asyncio.Task[Any]] = []
         self.own = False
+        self.marker: str | None = None
 
     def branch(self) -> Execution:
         """Return an execution for a task of the stage's own: what cancels it is the stage."""
         other = Execution(self.world, self.stage, self.port)
         other.items, other.released, other.own = self.items, self.released, True
+        other.marker = self.marker
         return other
 
     def note(self, kind: str, detail: Any = None) -> None:
@@ -136,6 +161,18 @@ class ProgramBodies:
             found = self._children[id(program)] = ProgramBodies(program)
             found._worlds = self._worlds
         return found
+
+    def sink(self) -> SinkMock:
+        """Return the event sink of the plan; one for all runs, as the adapter's caller sees it."""
+        return SinkMock(lambda: self._worlds[0])
+
+    def layer(self, layer: Layer) -> LayerBody:
+        """Return the body of a layer of the plan."""
+        return LayerBody(lambda: self._worlds[0], layer)
+
+    async def consume(self, run: str, source: AsyncIterator[Any]) -> None:
+        """Consume a stream as the plan's `consumer` says; see `Bodies.consume`."""
+        await consume(self._worlds[0], run, source)
 
     def body(self, stage: str) -> StageBody:
         """Return the async callable that an adapter puts inside its engine's stage."""
@@ -309,11 +346,14 @@ def _using(one: Step) -> Op:
 
 def _cleanup(one: Step) -> Op:
     name, fails, duration = one.args["name"], one.args["fails"], one.args["cleanup_s"]
+    identify = one.args["identify"]
 
     async def op(ex: Execution) -> None:
         seconds = ex.seconds(duration)
 
         async def release() -> None:
+            if identify:
+                note_identity(ex, "cleanup")
             await _clean(ex, name, seconds, fails)
 
         ex.note("register", name)
@@ -351,22 +391,15 @@ def _chunk(one: Step) -> Op:
     value = one.args["value"]
 
     async def op(ex: Execution) -> None:
-        ex.note("chunk", value)
-        handed = ex.port.chunk(value)
-        if handed is not None and hasattr(handed, "__await__"):
-            await handed
-
-    return op
-
-
-def _emit(one: Step) -> Op:
-    type_, data = one.args["type"], one.args["data"]
-
-    async def op(ex: Execution) -> None:
-        ex.note("emit", type_)
-        sent = ex.port.emit(type_, data)
-        if sent is not None and hasattr(sent, "__await__"):
-            await sent
+        handed = filled(value, ex.marker)
+        ex.note("chunk", handed)
+        taken = ex.port.chunk(handed)
+        if hasattr(taken, "__await__"):
+            try:
+                await taken
+            except asyncio.CancelledError:
+                ex.note("interrupt")
+                raise
 
     return op
 
@@ -506,12 +539,14 @@ def _spawn(one: Step, rest: Op) -> Op:
 
 
 def _thread(one: Step) -> Op:
-    duration = one.args["seconds"]
+    duration, identify = one.args["seconds"], one.args["identify"]
 
     async def op(ex: Execution) -> None:
         seconds = ex.seconds(duration)
 
         def work() -> None:
+            if identify:
+                note_identity(ex, "thread")
             ex.note("thread.end", seconds)
 
         ex.note("thread.begin", seconds)
@@ -591,7 +626,9 @@ def _ok(one: Step) -> Op:
     value = one.args["value"]
 
     async def op(ex: Execution) -> Verdict:
-        return Verdict("ok", list(ex.items) if value == "$items" else value)
+        if value == "$items":
+            return Verdict("ok", list(ex.items))
+        return Verdict("ok", value if ex.marker is None else filled(value, ex.marker))
 
     return op
 
@@ -600,8 +637,10 @@ def _ending(kind: str, key: str) -> Callable[[Step], Op]:
     def compiler(one: Step) -> Op:
         verdict = Verdict(kind, None, one.args[key])
 
-        async def op(_ex: Execution) -> Verdict:
-            return verdict
+        async def op(ex: Execution) -> Verdict:
+            if ex.marker is None:
+                return verdict
+            return Verdict(kind, None, filled(verdict.message, ex.marker))
 
         return op
 
@@ -614,7 +653,7 @@ def _raise(one: Step) -> Op:
     async def op(ex: Execution) -> None:
         if error is asyncio.CancelledError:
             ex.note("self_cancel")
-        raise error(message)
+        raise error(filled(message, ex.marker))
 
     return op
 
@@ -655,7 +694,6 @@ _COMPILERS: dict[str, Callable[[Step], Op]] = {
     "cleanup": _cleanup,
     "generate": _generate,
     "chunk": _chunk,
-    "emit": _emit,
     "read": _read,
     "mutate": _mutate,
     "call": _call,
@@ -673,6 +711,7 @@ _COMPILERS: dict[str, Callable[[Step], Op]] = {
     "skip": _ending("skip", "reason"),
     "swallow": _swallow,
     "never": _never,
+    **SERVICES,
 }
 
 

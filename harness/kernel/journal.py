@@ -35,6 +35,24 @@ self_cancel               the stage is about to raise CancelledError by itself
 swallowed                 number of cancellations swallowed so far in this block
 sub.begin, sub.end        child program's name; end: (name, how)
 context                   what the context offered, as plain data
+input                     (key, value) of the run's own input, as the engine handed it over
+identity                  (place, ids) for whom the code works by the engine's word
+log                       the message of a log record
+offer.begin, offer.end    (producer, number); end: (producer, number, answer): "taken", "refused"
+                          or raise:<type>
+account                   (offered, delivered, dropped, pending, queue_max) by the engine's word
+deliver.begin, .end       (producer, number) of an event that reached the sink; `.end` only if the
+deliver.fail              sink took it; `.fail` if it raised. The stage is "" and the run is the
+                          one of the sink: "" for a sink that all runs share
+consume, consume.stop     the value of a partial result; how many had been consumed
+layer.enter, .exit        name of the layer; exit: (name, "ok" or raise:<type>)
+layer.raise, layer.deny   name of the layer that is about to fail, or to deny
+store                     (key, value)
+trespass                  (how, tenant, refused, values seen, rows changed)
+compensate                name of a compensation that the stage declared
+undo.begin, .end          name of a compensation; `.end` only if it ran to its end
+undo.cut, undo.fail       it was cancelled before its end; it raised, as the program told it to
+flaky                     (number of the execution, whether it raises)
 mutated                   (stage, key, whether the change was possible)
 ========================  =====================================================================
 """

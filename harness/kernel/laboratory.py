@@ -176,6 +176,8 @@ class _Trial:
         add, now = self.journal.add, self.loop.time
         if spec.start_s:
             await asyncio.sleep(spec.start_s)
+        if spec.redrives:
+            await asyncio.wait([self.roots[spec.redrives]])
         add(now(), spec.id, "", "run.begin")
         try:
             outcome = await self.lab.adapter.run(native, spec, self.plan)

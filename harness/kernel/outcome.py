@@ -10,7 +10,16 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-__all__ = ["ErrorReport", "FailureReport", "Outcome", "StageReport"]
+__all__ = [
+    "ErrorReport",
+    "EventReport",
+    "FailureReport",
+    "LogReport",
+    "Outcome",
+    "SinkReport",
+    "SpanReport",
+    "StageReport",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +69,7 @@ class StageReport:
         partial: chunks produced before the stage ended early, if reachable, else None.
         complete: False if the engine marks the output as partial.
         duration_s: seconds the engine says the stage took, or None.
+        attempts: how often the engine says that it ran the stage, or None.
     """
 
     status: str
@@ -68,6 +78,52 @@ class StageReport:
     partial: tuple[Any, ...] | None = None
     complete: bool = True
     duration_s: float | None = None
+    attempts: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SinkReport:
+    """The engine's account of events: offered = delivered + dropped + pending, at every moment.
+
+    Attributes:
+        dropped: lost for whatever reason, a sink that raised included.
+        pending: accepted, neither delivered nor dropped yet; spilled ones included.
+        queue_max: the most that may be pending in memory, or None if the engine names none.
+    """
+
+    offered: int
+    delivered: int
+    dropped: int
+    pending: int
+    queue_max: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EventReport:
+    """One event as it reached the user's sink; `ids` as `StagePort.identity` names them."""
+
+    type: str
+    data: Any
+    ids: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class LogReport:
+    """One log record that a stage wrote, as a handler of the user's gets it."""
+
+    message: str
+    ids: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class SpanReport:
+    """One span of a trace; `kind` is "run" or "stage"; ids as lower-case hexadecimal text."""
+
+    name: str
+    kind: str
+    trace: str
+    span: str
+    parent: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +142,14 @@ class Outcome:
         still_running: stages that the engine itself reports as not stopped.
         timeouts: stage -> timeout in seconds, as the pipeline's description shows them.
         events: (type, data) of the engine's own events that reached its sink.
+        event_reports: the stages' own events with the ids that they carry.
+        sink: the engine's account of the run's events when the run was over.
+        logs: records that stages wrote.
+        spans: of the run, its stages and subpipelines, as exported.
+        error_ids: ids that the run's exception carries, by `StagePort.identity`'s names.
+        reused: stages that a redrive took over without running them again.
+        compensated: names of compensations that were run, in the order reported.
+        compensation_failures: names or messages of compensations reported as failed.
     """
 
     run: str
@@ -99,6 +163,14 @@ class Outcome:
     still_running: tuple[str, ...] = ()
     timeouts: Mapping[str, float] | None = None
     events: tuple[tuple[str, Any], ...] = ()
+    event_reports: tuple[EventReport, ...] = ()
+    sink: SinkReport | None = None
+    logs: tuple[LogReport, ...] = ()
+    spans: tuple[SpanReport, ...] = ()
+    error_ids: Mapping[str, str] = field(default_factory=dict)
+    reused: tuple[str, ...] = ()
+    compensated: tuple[str, ...] = ()
+    compensation_failures: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return the outcome as plain data (dataclasses as objects, tuples as lists)."""

@@ -7,26 +7,62 @@ the caller cancels, which faults are injected. Plain, versioned data, like the p
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field, fields
 from typing import Any
 
 from harness.kernel.errors import InputError
 from harness.kernel.program import Program, needed_capabilities
 from harness.kernel.steps import ERRORS
 
-__all__ = ["PLAN_VERSION", "Cancel", "Fault", "Plan", "RunSpec", "required_capabilities"]
+__all__ = [
+    "LAYER_KINDS",
+    "PLAN_VERSION",
+    "Cancel",
+    "Consumer",
+    "Fault",
+    "Layer",
+    "Plan",
+    "RunSpec",
+    "Sink",
+    "required_capabilities",
+]
 
 PLAN_VERSION = 1
 LIMIT_RUNS = 1_000
+POLICIES = ("", "block", "drop_newest", "drop_oldest", "spill")
+
+# Kind of layer -> the engine capability that it needs.
+LAYER_KINDS = {
+    "observe": "interceptors",
+    "raise": "interceptors",
+    "deny": "guard",
+    "circuit_breaker": "circuit_breaker",
+    "rate_limit": "rate_limit",
+    "idempotency": "idempotency",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class RunSpec:
-    """One run of the program: its id, its tenant, and when it starts (seconds)."""
+    """One run of the program.
+
+    Attributes:
+        tenant: whom it is for.
+        start_s: when it starts, in seconds; a redrive starts when what it redrives is over, if
+            that is later.
+        inputs: what it is given; `input` steps read it.
+        correlation: the correlation id that its caller gives, or "" for none.
+        traceparent: the caller's W3C trace context, or "" for none.
+        redrives: id of the run that it goes on with from its last checkpoint, or "".
+    """
 
     id: str = "r0"
     tenant: str = "t0"
     start_s: float = 0.0
+    inputs: Mapping[str, Any] = field(default_factory=dict)
+    correlation: str = ""
+    traceparent: str = ""
+    redrives: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +96,70 @@ class Fault:
 
 
 @dataclass(frozen=True, slots=True)
+class Sink:
+    """The event sink that all runs share, behind the engine's own queue, and what is asked of
+    that queue.
+
+    Attributes:
+        delivery_s: how long the sink takes for each event.
+        error: what it raises, or None; `error_every` says at each how many-th event.
+        hangs_at: the number (from 1) of the event at which it hangs for ever, or None.
+        queue_max: the queue's capacity to be asked of the engine, or None for its default.
+        policy: what the engine is to do when the queue is full, or "" for its default.
+        drain_s: how long the engine may take to drain the queue at the run's end.
+    """
+
+    delivery_s: float = 0.0
+    error: str | None = None
+    error_every: int = 1
+    hangs_at: int | None = None
+    queue_max: int | None = None
+    policy: str = ""
+    drain_s: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Consumer:
+    """Who consumes a stage's partial results while the run goes on.
+
+    Attributes:
+        stage: whose.
+        every_s: how long the consumer takes for each.
+        stop_after: how many it takes before it stops consuming, or None for all.
+        buffer_max: how many may wait for it, to be asked of the engine.
+    """
+
+    stage: str
+    every_s: float = 0.0
+    stop_after: int | None = None
+    buffer_max: int = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """A layer (middleware, interceptor) around stages, in order of declaration: outermost first.
+
+    Attributes:
+        kind: "observe" (a layer of the user's that looks on), "raise" (one that fails), "deny"
+            (a guard of the user's that denies), or one of the engine's own: "circuit_breaker",
+            "rate_limit", "idempotency".
+        stages: those around which it is put; none named means all.
+        phase: of "raise": "before" or "after" the stage.
+        error: of "raise": what is raised.
+        runs: of "raise" and "deny": the runs for which it does so; none named means all.
+        options: of the engine's own: threshold, reset_s, limit, window_s, key.
+    """
+
+    kind: str
+    name: str
+    stages: tuple[str, ...] = ()
+    phase: str = "before"
+    error: str = "RuntimeError"
+    runs: tuple[str, ...] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """The circumstances of one scenario.
 
@@ -68,6 +168,9 @@ class Plan:
         cleanup_grace_s: how long cleanups may take in all before an engine may give up on them.
         on_failure: the declared policy for siblings of a stage that fails or times out:
             "cancel" (they are cancelled and awaited) or "continue".
+        sink: the event sink, or None for one that takes everything at once.
+        consumer: of a stage's partial results, or None.
+        layers: around stages.
         options: engine settings that only some adapters know; an unknown one is ignored.
     """
 
@@ -79,6 +182,9 @@ class Plan:
     faults: tuple[Fault, ...] = ()
     horizon_s: float = 3_600.0
     steps_max: int = 200_000
+    sink: Sink | None = None
+    consumer: Consumer | None = None
+    layers: tuple[Layer, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
@@ -90,23 +196,14 @@ class Plan:
                 out[name] = value
         if self.options:
             out["options"] = dict(self.options)
-        records: tuple[tuple[str, Any], ...] = (
-            ("runs", RunSpec),
-            ("cancels", Cancel),
-            ("faults", Fault),
-        )
-        for name, cls in records:
+        for name in ("sink", "consumer"):
+            one = getattr(self, name)
+            if one is not None:
+                out[name] = _without_defaults(one)
+        for name in ("runs", "cancels", "faults", "layers"):
             items = getattr(self, name)
             if items != getattr(default, name):
-                blank: Any = Fault(tool="") if cls is Fault else cls()
-                out[name] = [
-                    {
-                        k: getattr(item, k)
-                        for k in cls.__slots__
-                        if k == "tool" or getattr(item, k) != getattr(blank, k)
-                    }
-                    for item in items
-                ]
+                out[name] = [_without_defaults(item) for item in items]
         return out
 
     @classmethod
@@ -127,12 +224,29 @@ class Plan:
                 f"{where}: unknown field {sorted(unknown)[0]!r}; known: {', '.join(cls.__slots__)}"
             )
         args: dict[str, Any] = {k: v for k, v in data.items() if k != "version"}
-        for name, kind in (("runs", RunSpec), ("cancels", Cancel), ("faults", Fault)):
+        for name, kind in _RECORDS.items():
             if name in args:
                 args[name] = _records(kind, args[name], where=f"{where}.{name}")
+        for name, kind in (("sink", Sink), ("consumer", Consumer)):
+            if args.get(name) is not None:
+                (args[name],) = _records(kind, [args[name]], where=f"{where}.{name}")
         plan = cls(**args)
         _check(plan, where)
         return plan
+
+
+_RECORDS: dict[str, type] = {"runs": RunSpec, "cancels": Cancel, "faults": Fault, "layers": Layer}
+
+
+def _without_defaults(one: Any) -> dict[str, Any]:
+    """Return a record's fields as plain data, those that have their default's value left out."""
+    out: dict[str, Any] = {}
+    for known in fields(one):
+        value = getattr(one, known.name)
+        default = known.default if known.default_factory is MISSING else known.default_factory()
+        if value != default:
+            out[known.name] = list(value) if isinstance(value, tuple) else value
+    return out
 
 
 def _records(kind: type, items: object, *, where: str) -> tuple[Any, ...]:
@@ -145,6 +259,7 @@ def _records(kind: type, items: object, *, where: str) -> tuple[Any, ...]:
         unknown = set(item) - set(kind.__slots__)  # type: ignore[attr-defined]
         if unknown:
             raise InputError(f"{where}[{i}]: unknown field {sorted(unknown)[0]!r}")
+        item = {k: tuple(v) if isinstance(v, list) else v for k, v in item.items()}
         try:
             out.append(kind(**item))
         except TypeError as exc:
@@ -193,6 +308,43 @@ def _check(plan: Plan, where: str) -> None:
         if fault.error not in ERRORS:
             raise InputError(f"{where}.faults[{i}].error: expected one of {', '.join(ERRORS)}")
         _number(fault.nth, 1, 1e6, f"{where}.faults[{i}].nth")
+    _check_surroundings(plan, ids, where)
+
+
+def _check_surroundings(plan: Plan, ids: list[str], where: str) -> None:
+    for i, run in enumerate(plan.runs):
+        at = f"{where}.runs[{i}]"
+        if run.redrives and run.redrives not in ids[:i]:
+            raise InputError(f"{at}.redrives: no earlier run {run.redrives!r} in the plan")
+        if not isinstance(run.inputs, Mapping):
+            raise InputError(f"{at}.inputs: expected an object, got {run.inputs!r}")
+    sink, consumer = plan.sink, plan.consumer
+    if sink is not None:
+        _number(sink.delivery_s, 0, 1e6, f"{where}.sink.delivery_s")
+        _number(sink.drain_s, 0, 1e6, f"{where}.sink.drain_s")
+        _number(sink.error_every, 1, 1e6, f"{where}.sink.error_every")
+        for name in ("hangs_at", "queue_max"):
+            if getattr(sink, name) is not None:
+                _number(getattr(sink, name), 1, 1e6, f"{where}.sink.{name}")
+        if sink.error is not None and sink.error not in ERRORS:
+            raise InputError(f"{where}.sink.error: expected one of {', '.join(ERRORS)}")
+        if sink.policy not in POLICIES:
+            known = ", ".join(p for p in POLICIES if p)
+            raise InputError(f"{where}.sink.policy: expected {known}, got {sink.policy!r}")
+    if consumer is not None:
+        _number(consumer.every_s, 0, 1e6, f"{where}.consumer.every_s")
+        _number(consumer.buffer_max, 1, 1e6, f"{where}.consumer.buffer_max")
+        if consumer.stop_after is not None:
+            _number(consumer.stop_after, 0, 1e6, f"{where}.consumer.stop_after")
+    for i, layer in enumerate(plan.layers):
+        at = f"{where}.layers[{i}]"
+        if layer.kind not in LAYER_KINDS:
+            known = ", ".join(LAYER_KINDS)
+            raise InputError(f"{at}.kind: expected one of {known}, got {layer.kind!r}")
+        if layer.phase not in ("before", "after"):
+            raise InputError(f"{at}.phase: expected before or after, got {layer.phase!r}")
+        if layer.error not in ERRORS:
+            raise InputError(f"{at}.error: expected one of {', '.join(ERRORS)}")
 
 
 def required_capabilities(program: Program, plan: Plan) -> frozenset[str]:
@@ -204,4 +356,17 @@ def required_capabilities(program: Program, plan: Plan) -> frozenset[str]:
         needs.add("continue_on_failure")
     if len(plan.runs) > 1:
         needs.add("concurrent_runs")
+    if plan.sink is not None:
+        needs.add("events")
+        if plan.sink.queue_max is not None or plan.sink.policy:
+            needs.add("event_queue")
+    if plan.consumer is not None:
+        needs.add("stream_consumer")
+    if any(run.inputs for run in plan.runs):
+        needs.add("run_inputs")
+    if any(run.redrives for run in plan.runs):
+        needs.add("checkpoint")
+    if any(run.traceparent for run in plan.runs):
+        needs.add("trace_context")
+    needs |= {LAYER_KINDS[layer.kind] for layer in plan.layers}
     return frozenset(needs)

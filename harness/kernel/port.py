@@ -7,11 +7,12 @@ checked program ever meets.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NoReturn, Protocol
 
 from harness.kernel.errors import NotOffered
+from harness.kernel.outcome import SinkReport
 from harness.kernel.program import Program
 
 __all__ = ["StageBody", "StagePort", "Verdict"]
@@ -31,7 +32,19 @@ class StagePort:
     Attributes:
         run: id of the run that this execution belongs to, from the engine's own context.
         read: (stage, key) -> value of that stage's output under that key.
-        emit: (type, data) -> None; emits an event through the engine.
+        emit: (type, data) -> what the engine's own call returns, or an awaitable of it; emits an
+            event through the engine. A call that returns False says that it was not taken.
+        account: () -> the engine's account of the run's events at this moment, as a
+            `SinkReport`, or None where it keeps none.
+        input: (key) -> value of the run's own input, from what the engine hands the stage.
+        identity: () -> {"run", "tenant", "correlation", "trace", "span", "parent"} -> text, as
+            far as the engine tells code at the place where it is called: in the stage, in a
+            task that it started, in a worker thread, in a cleanup.
+        log: (message) -> None; writes a log record as the engine has its users do it.
+        store: (key, value) -> None; writes into the engine's store.
+        trespass: (how, tenant) -> (refused, values seen, rows changed): an attempt at another
+            tenant's rows, in the stage's own session with the engine's store.
+        compensation: (name, async callback) -> None; declares what undoes this stage.
         chunk: (value) -> None or awaitable; hands on a partial result.
         heartbeat: () -> None; the stage is alive.
         cleanup: (name, async callback) -> None; registers with the engine's cleanup registry.
@@ -47,6 +60,15 @@ class StagePort:
     run: str
     read: Callable[[str, str], Any] = field(default=_absent("inputs"))
     emit: Callable[[str, Any], Any] = field(default=_absent("events"))
+    account: Callable[[], SinkReport | None] | None = None
+    input: Callable[[str], Any] = field(default=_absent("run inputs"))
+    identity: Callable[[], Mapping[str, str]] = field(default=_absent("identity"))
+    log: Callable[[str], Any] = field(default=_absent("log records"))
+    store: Callable[[str, Any], Any] = field(default=_absent("store"))
+    trespass: Callable[[str, str], tuple[bool, list[Any], int]] = field(default=_absent("store"))
+    compensation: Callable[[str, Callable[[], Awaitable[None]]], None] = field(
+        default=_absent("compensation")
+    )
     chunk: Callable[[Any], Any] = field(default=_absent("streaming"))
     heartbeat: Callable[[], Any] = field(default=_absent("heartbeat"))
     cleanup: Callable[[str, Callable[[], Awaitable[None]]], None] = field(

@@ -10,16 +10,32 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from harness.kernel.errors import InputError
 from harness.kernel.steps import LIMIT_STEPS, OPS, Step, parse_block, walk
 
-__all__ = ["PROGRAM_VERSION", "Program", "Stage"]
+__all__ = ["PROGRAM_VERSION", "Program", "Retry", "Stage"]
 
 PROGRAM_VERSION = 1
 LIMIT_STAGES = 5_000
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """How the engine is to retry a stage that fails.
+
+    Attributes:
+        attempts: executions in all, the first included.
+        backoff_s: seconds from a failure to the next execution; times `factor` after each.
+        jitter_s: how many seconds the engine may add to a wait by chance.
+    """
+
+    attempts: int = 3
+    backoff_s: float = 0.1
+    factor: float = 2.0
+    jitter_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +49,7 @@ class Stage:
         timeout_s: the stage's own timeout in seconds, or None. Numbers that no engine
             should take (negative, NaN) are allowed: refusing them is a clause.
         idle_timeout_s: seconds without a heartbeat after which it is ended, or None.
+        retry: how the engine is to retry it, or None for not at all.
     """
 
     name: str
@@ -40,6 +57,7 @@ class Stage:
     needs: tuple[str, ...] = ()
     timeout_s: float | None = None
     idle_timeout_s: float | None = None
+    retry: Retry | None = None
 
     def to_json(self) -> dict[str, Any]:
         out: dict[str, Any] = {"name": self.name, "steps": [s.to_json() for s in self.steps]}
@@ -49,6 +67,8 @@ class Stage:
             out["timeout_s"] = self.timeout_s
         if self.idle_timeout_s is not None:
             out["idle_timeout_s"] = self.idle_timeout_s
+        if self.retry is not None:
+            out["retry"] = asdict(self.retry)
         return out
 
 
@@ -131,10 +151,10 @@ class Program:
 
         def settle(value: Any) -> Any:
             if isinstance(value, Step):
-                fields = OPS[value.op].fields
+                shapes = OPS[value.op].fields
                 args = {
                     k: chosen.get(id(v), v[0])
-                    if fields[k].shape == "duration" and isinstance(v, tuple)
+                    if shapes[k].shape == "duration" and isinstance(v, tuple)
                     else settle(v)
                     for k, v in value.args.items()
                 }
@@ -192,7 +212,7 @@ def _stage(data: object, *, where: str) -> Stage:
         return data
     if not isinstance(data, Mapping):
         raise InputError(f"{where}: expected an object with 'name' and 'steps'")
-    unknown = set(data) - {"name", "steps", "needs", "timeout_s", "idle_timeout_s"}
+    unknown = set(data) - {"name", "steps", "needs", "timeout_s", "idle_timeout_s", "retry"}
     if unknown:
         raise InputError(f"{where}: unknown field {sorted(unknown)[0]!r}")
     name = data.get("name")
@@ -211,8 +231,29 @@ def _stage(data: object, *, where: str) -> Stage:
         name=name,
         steps=parse_block(data.get("steps", ()), where=f"{where}.steps"),
         needs=tuple(needs),
+        retry=_retry(data.get("retry"), where=f"{where}.retry"),
         **limits,
     )
+
+
+def _retry(data: object, *, where: str) -> Retry | None:
+    if data is None or isinstance(data, Retry):
+        return data
+    if not isinstance(data, Mapping):
+        raise InputError(f"{where}: expected an object, got {data!r}")
+    known = {f.name for f in fields(Retry)}
+    if unknown := set(data) - known:
+        raise InputError(f"{where}: unknown field {sorted(unknown)[0]!r}; known: {sorted(known)}")
+    for name, value in data.items():
+        low, high = (1, 1_000) if name in ("attempts", "factor") else (0, 86_400)
+        whole = name == "attempts"
+        ok = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
+        if not ok or not low <= value <= high:
+            kind = "whole number" if whole else "number"
+            raise InputError(
+                f"{where}.{name}: expected a {kind} from {low} to {high}, got {value!r}"
+            )
+    return Retry(**data)
 
 
 def needed_capabilities(program: Program) -> frozenset[str]:
@@ -231,4 +272,6 @@ def needed_capabilities(program: Program) -> frozenset[str]:
             needs.add("stage_timeout_each")
         if stage.idle_timeout_s is not None:
             needs.add("heartbeat")
+        if stage.retry is not None:
+            needs.add("retry")
     return frozenset(needs)

@@ -138,7 +138,10 @@ class StageWriter:
             if one.op == "spawn":
                 self._spawn(one, steps[i + 1 :])
                 return
-            getattr(self, f"_op_{one.op}")(one)
+            writer = getattr(self, f"_op_{one.op}", None)
+            if writer is None:
+                raise Unrenderable(f"step {one.op}")
+            writer(one)
             if OPS[one.op].ends:
                 return
 

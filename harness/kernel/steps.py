@@ -79,7 +79,12 @@ OPS: dict[str, OpSpec] = {
     ),
     "cleanup": OpSpec(
         "register a cleanup with the engine's own registry",
-        {"name": _f("name"), "cleanup_s": _f("duration", 0), "fails": _f("flag", False)},
+        {
+            "name": _f("name"),
+            "cleanup_s": _f("duration", 0),
+            "fails": _f("flag", False),
+            "identify": _f("flag", False),
+        },
         needs="cleanup_registry",
     ),
     "generate": OpSpec(
@@ -93,6 +98,54 @@ OPS: dict[str, OpSpec] = {
         "emit an event through the engine",
         {"type": _f("name"), "data": _f("value", None)},
         needs="events",
+    ),
+    "flood": OpSpec(
+        "emit `count` events through the engine, one each `every_s`, numbered from 0 under the "
+        "producer's name, and look at the engine's own account of them after each",
+        {"producer": _f("name"), "count": _f("count"), "every_s": _f("duration", 0)},
+        needs="events",
+    ),
+    "input": OpSpec(
+        "read the run's own input `key`; what `marker` gives takes the place of the text "
+        '"$marker" in the values, events, chunks, messages and log records of later steps',
+        {"key": _f("name", "marker")},
+        needs="run_inputs",
+    ),
+    "identify": OpSpec(
+        "record for whom, by the engine's word, the code at this place works: run, tenant, "
+        "correlation and trace ids",
+        {"place": _f("name", "stage")},
+        needs="identity",
+    ),
+    "log": OpSpec(
+        "write a log record as the engine has its users do it",
+        {"message": _f("text")},
+        needs="log_records",
+    ),
+    "store": OpSpec(
+        "write a value into the engine's store, under the run's tenant",
+        {"key": _f("name"), "value": _f("value")},
+        needs="tenant_store",
+    ),
+    "trespass": OpSpec(
+        "try, in the run's own session with the engine's store, to get at the rows of another "
+        "tenant, in the way of that name",
+        {"how": _f("name"), "tenant": _f("name")},
+        needs="tenant_store",
+    ),
+    "compensate": OpSpec(
+        "declare what undoes this stage, once it has completed, if the run fails later",
+        {"name": _f("name"), "seconds": _f("duration", 0), "fails": _f("flag", False)},
+        needs="compensation",
+    ),
+    "flaky": OpSpec(
+        "raise in the first `times` executions of the stage, over retries and redrives together; "
+        "go on in later ones",
+        {
+            "times": _f("count", 1),
+            "error": _f("error", "RuntimeError"),
+            "message": _f("text", "flaky"),
+        },
     ),
     "read": OpSpec(
         "read the output `key` of a stage that this one needs",
@@ -127,7 +180,10 @@ OPS: dict[str, OpSpec] = {
         "start a task of the stage's own; not awaited unless `join` is set at the block's end",
         {"name": _f("name"), "join": _f("flag", True), "steps": _f("block")},
     ),
-    "thread": OpSpec("block a worker thread and await it", {"seconds": _f("duration")}),
+    "thread": OpSpec(
+        "block a worker thread and await it; with `identify`, record there for whom it works",
+        {"seconds": _f("duration"), "identify": _f("flag", False)},
+    ),
     "heartbeat": OpSpec("tell the engine that the stage is alive", {}, needs="heartbeat"),
     "timeout": OpSpec(
         "run the block under the stage's own `asyncio.timeout`; on expiry run `otherwise`",
