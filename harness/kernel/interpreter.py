@@ -52,6 +52,7 @@ class World:
     """What all stage bodies of one laboratory run share."""
 
     __slots__ = (
+        "add",
         "calls",
         "chosen",
         "executions",
@@ -62,13 +63,16 @@ class World:
         "stage_tasks",
         "tape",
         "tool",
+        "yields",
     )
 
     def __init__(
         self, journal: Journal, tape: Tape, plan: Plan, now: Callable[[], float], tool: ToolMock
     ) -> None:
         self.journal = journal
+        self.add = journal.add
         self.tape = tape
+        self.yields = tape.active("yields")
         self.plan = plan
         self.now = now
         self.tool = tool
@@ -126,7 +130,7 @@ class Execution:
         if self.own and kind == "interrupt":
             return
         world = self.world
-        world.journal.add(world.now(), self.run, self.stage, kind, detail)
+        world.add(world.now(), self.run, self.stage, kind, detail)
 
     def seconds(self, duration: float | tuple[float, ...]) -> float:
         """Return a duration, chosen by the tape where the step lists several."""
@@ -182,30 +186,29 @@ class ProgramBodies:
         async def stage_body(port: StagePort) -> Verdict:
             world = worlds[0]
             ex = Execution(world, stage, port)
+            run, add, now = port.run, world.add, world.now
             world.stage_tasks[asyncio.current_task()] = stage
-            note = ex.note
-            note("stage.start")
+            add(now(), run, stage, "stage.start")
             try:
                 verdict = await block(ex)
             except asyncio.CancelledError:
-                note("stage.end", "cancelled")
+                add(now(), run, stage, "stage.end", "cancelled")
                 raise
             except BaseException as exc:
-                note("stage.end", f"raise:{type(exc).__name__}")
+                add(now(), run, stage, "stage.end", f"raise:{type(exc).__name__}")
                 raise
             if verdict is None:
                 verdict = Verdict("ok")
             if verdict.kind == "ok":
-                note("returned", _plain_copy(verdict.value))
-            note("stage.end", verdict.kind)
+                value = verdict.value
+                if isinstance(value, (dict, list)):
+                    # What the stage, or the engine, changes in it afterwards was not returned.
+                    value = copy.deepcopy(value)
+                add(now(), run, stage, "returned", value)
+            add(now(), run, stage, "stage.end", verdict.kind)
             return verdict
 
         return stage_body
-
-
-def _plain_copy(value: Any) -> Any:
-    """Copy what could be changed afterwards; a copy of each number would cost for nothing."""
-    return copy.deepcopy(value) if isinstance(value, (dict, list)) else value
 
 
 def compile_block(steps: Sequence[Step]) -> Op:
@@ -227,14 +230,14 @@ def compile_block(steps: Sequence[Step]) -> Op:
         single = ops[0]
 
         async def one_op(ex: Execution) -> Verdict | None:
-            if ex.world.tape.active("yields"):
+            if ex.world.yields:
                 await _extra_yields(ex)
             return await single(ex)
 
         return one_op
 
     async def block(ex: Execution) -> Verdict | None:
-        yields = ex.world.tape.active("yields")
+        yields = ex.world.yields
         for op in ops:
             if yields:
                 await _extra_yields(ex)
@@ -269,12 +272,12 @@ def _sleep(one: Step) -> Op:
 
 
 def _yield(one: Step) -> Op:
-    times = one.args["times"]
+    times, sleep = one.args["times"], asyncio.sleep
 
     async def op(ex: Execution) -> None:
         try:
             for _ in range(times):
-                await asyncio.sleep(0)
+                await sleep(0)
         except asyncio.CancelledError:
             ex.note("interrupt")
             raise
@@ -624,8 +627,12 @@ def _context(_one: Step) -> Op:
 
 def _ok(one: Step) -> Op:
     value = one.args["value"]
+    # What a run may change is made anew for each; a plain value is the same for all.
+    fixed = None if isinstance(value, (dict, list)) else Verdict("ok", value)
 
     async def op(ex: Execution) -> Verdict:
+        if fixed is not None and value != "$items" and ex.marker is None:
+            return fixed
         if value == "$items":
             return Verdict("ok", list(ex.items))
         return Verdict("ok", value if ex.marker is None else filled(value, ex.marker))

@@ -77,6 +77,9 @@ class Entry(NamedTuple):
     detail: Any
 
 
+_new_entry: Any = tuple.__new__
+
+
 class Journal:
     """An append-only record of one laboratory run.
 
@@ -93,11 +96,12 @@ class Journal:
         self.closed = False
 
     def add(self, at_s: float, run: str, stage: str, kind: str, detail: Any = None) -> None:
-        if self.closed or len(self.entries) >= LIMIT_ENTRIES:
+        entries = self.entries
+        if self.closed or len(entries) >= LIMIT_ENTRIES:
             self.overflowed = self.overflowed or not self.closed
             return
         # Plain tuple construction is half the price of Entry(...), and this is the hot path.
-        self.entries.append(tuple.__new__(Entry, (at_s, run, stage, kind, detail)))
+        entries.append(_new_entry(Entry, (at_s, run, stage, kind, detail)))
 
     def __iter__(self) -> Iterator[Entry]:
         return iter(self.entries)

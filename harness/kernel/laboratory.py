@@ -52,7 +52,7 @@ class Laboratory:
         self.tool = tool
         self.info: EngineInfo = adapter.info()
         self.root = _package_folder(self.info.package)
-        self._substitutes = Substitutes(self.info.package)
+        self.clocks = Substitutes(self.info.package)
         self._reset = getattr(adapter, "reset", None)
         self._runs = 0
         self._bodies: tuple[Program, ProgramBodies] | None = None
@@ -108,7 +108,7 @@ class Laboratory:
 
     def begin(self, loop: SimLoop, seed: int) -> None:
         """Point the engine's clocks at `loop` and clear its process-wide state."""
-        self._substitutes.follow(loop.time, seed)
+        self.clocks.follow(loop.time, seed)
         if self._reset is not None:
             self._reset()
 
@@ -244,10 +244,8 @@ class _Trial:
         loop, root = self.loop, self.lab.root
         leaks: list[Leak] = []
         own_code = own_task.__code__
-        left = sorted(
-            (t for t in asyncio.all_tasks(loop) if isinstance(t, SimTask)),
-            key=lambda t: (t.ordinal, t.get_name()),
-        )
+        left = [t for t in asyncio.all_tasks(loop) if isinstance(t, SimTask)]
+        left.sort(key=lambda t: (t.ordinal, t.get_name()))
         for task in left:
             coro = task.get_coro()
             if _code_of(coro) is own_code:
@@ -256,7 +254,7 @@ class _Trial:
             what = getattr(coro, "__qualname__", "task")
             leaks.append(Leak("task", what, world.stage_tasks.get(task, _stage_in(coro)), location))
         world.stage_tasks.clear()
-        if not left:
+        if not left and loop._scheduled:  # type: ignore[attr-defined]
             live = [
                 h
                 for h in loop._scheduled  # type: ignore[attr-defined]
@@ -266,9 +264,10 @@ class _Trial:
         self.nothing_left = not left
         left.clear()
         # An exception nobody fetched may hang in a cycle. Where every run went well there is
-        # none to look for, and looking costs more than the run.
+        # none to look for, and looking costs more than the run. Only what this run made is
+        # looked through: it is all in the youngest generation, the collector being off.
         if self.tape.seed == 0 or any(o.status != "ok" for o in self.outcomes.values()):
-            gc.collect()
+            gc.collect(0)
         for agen in list(loop._asyncgens):  # type: ignore[attr-defined]
             if agen.ag_frame is not None and not agen.ag_running:
                 leaks.append(Leak("asyncgen", getattr(agen, "__qualname__", "async generator")))

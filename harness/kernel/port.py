@@ -25,7 +25,7 @@ def _absent(what: str) -> Callable[..., NoReturn]:
     return call
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: one is made a stage, and that costs thrice as much
 class StagePort:
     """The engine's services for one execution of one stage.
 

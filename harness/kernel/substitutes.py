@@ -33,7 +33,25 @@ class _Source:
     """What all stand-ins of this process follow; one run at a time sets it."""
 
     clock: Callable[[], float] = staticmethod(lambda: 0.0)
+    seed: int | None = None
     random = random.Random(0)
+
+
+def _drawn(name: str) -> Callable[..., Any]:
+    """Return the stand-in for a function of the module `random`. Seeding costs more than a
+    short run, so it waits for the first draw."""
+    method = getattr(_Source.random, name)
+
+    def draw(*args: Any, **kwargs: Any) -> Any:
+        if _Source.seed is not None:
+            _Source.random.seed(_Source.seed)
+            _Source.seed = None
+        return method(*args, **kwargs)
+
+    return draw
+
+
+_bits = _drawn("getrandbits")
 
 
 def _seconds() -> float:
@@ -55,9 +73,23 @@ class Substitutes:
     def follow(self, clock: Callable[[], float], seed: int) -> None:
         """Follow `clock` (seconds from 0) and draw ids from `seed` from now on."""
         _Source.clock = clock
-        _Source.random.seed(seed)
+        _Source.seed = seed
         if len(sys.modules) != self._modules_seen:
             self._replace()
+
+    def withdraw(self) -> None:
+        """Give the engine its real clocks back (to measure it by itself)."""
+        reals = {id(stand_in): real for real, stand_in in _PAIRS}
+        for name in self.replaced:
+            where, _, attribute = name.rpartition(".")
+            if name.startswith("import "):
+                module = name.split()[1]
+                sys.modules[module] = reals.get(id(sys.modules[module]), sys.modules[module])
+            else:
+                names = vars(sys.modules[where])
+                names[attribute] = reals.get(id(names[attribute]), names[attribute])
+        self.replaced.clear()
+        self._modules_seen = 0
 
     def _replace(self) -> None:
         self._modules_seen = len(sys.modules)
@@ -78,6 +110,9 @@ class Substitutes:
                     self.replaced.append(f"import {imported} in {name}")
 
 
+_last_now: list[Any] = [None, None, None]
+
+
 def _datetime_class() -> type:
     class SimDatetimeMeta(type):
         def __instancecheck__(cls, instance: object) -> bool:
@@ -94,7 +129,12 @@ def _datetime_class() -> type:
 
         @classmethod
         def now(cls, tz: real_datetime.tzinfo | None = None) -> Any:
-            return real_datetime.datetime.fromtimestamp(_seconds(), tz)
+            # Time stands still while stages run, and a datetime cannot be changed.
+            seconds = _Source.clock()
+            if seconds != _last_now[0] or tz is not _last_now[1]:
+                stamp = real_datetime.datetime.fromtimestamp(EPOCH_S + seconds, tz)
+                _last_now[:] = (seconds, tz, stamp)
+            return _last_now[2]
 
         @classmethod
         def utcnow(cls) -> Any:
@@ -109,7 +149,7 @@ def _datetime_class() -> type:
 
 
 def _uuid4() -> real_uuid.UUID:
-    return real_uuid.UUID(int=_Source.random.getrandbits(128), version=4)
+    return real_uuid.UUID(int=_bits(128), version=4)
 
 
 def _module(real: types.ModuleType, **names: Any) -> types.ModuleType:
@@ -120,8 +160,8 @@ def _module(real: types.ModuleType, **names: Any) -> types.ModuleType:
     return stand_in
 
 
-def _stand_ins() -> dict[int, Any]:
-    """Map the identity of each real clock and id source to its stand-in."""
+def _pairs() -> list[tuple[Any, Any]]:
+    """Pair each real clock and id source with its stand-in."""
     clocks: dict[str, Callable[..., Any]] = {
         "time": _seconds,
         "time_ns": lambda: int(_seconds() * 1e9),
@@ -131,24 +171,24 @@ def _stand_ins() -> dict[int, Any]:
         "perf_counter_ns": lambda: int(_Source.clock() * 1e9),
     }
     draws = {
-        name: getattr(_Source.random, name)
+        name: _drawn(name)
         for name in ("random", "uniform", "randint", "choice", "shuffle", "sample", "gauss")
     }
     sim_datetime = _datetime_class()
-    table: dict[int, Any] = {
-        id(real_time): _module(real_time, **clocks),
-        id(real_datetime): _module(real_datetime, datetime=sim_datetime),
-        id(real_datetime.datetime): sim_datetime,
-        id(real_uuid): _module(real_uuid, uuid4=_uuid4),
-        id(real_uuid.uuid4): _uuid4,
-        id(random): _module(random, **draws),
-    }
-    table |= {id(getattr(real_time, name)): function for name, function in clocks.items()}
-    table |= {id(getattr(random, name)): method for name, method in draws.items()}
-    return table
+    return [
+        (real_time, _module(real_time, **clocks)),
+        (real_datetime, _module(real_datetime, datetime=sim_datetime)),
+        (real_datetime.datetime, sim_datetime),
+        (real_uuid, _module(real_uuid, uuid4=_uuid4)),
+        (real_uuid.uuid4, _uuid4),
+        (random, _module(random, **draws)),
+        *((getattr(real_time, name), function) for name, function in clocks.items()),
+        *((getattr(random, name), method) for name, method in draws.items()),
+    ]
 
 
-_STAND_INS = _stand_ins()
+_PAIRS = _pairs()
+_STAND_INS = {id(real): stand_in for real, stand_in in _PAIRS}
 
 CLOCK_MODULES = frozenset({"time", "datetime", "uuid", "random"})
 

@@ -40,7 +40,7 @@ def lab(request: Any) -> Laboratory:
         made = Laboratory(Adapter(request.param), simulated_tool)
         # The engine's clocks are replaced once a process; both laboratories steer them.
         for other in _labs.values():
-            made._substitutes = other._substitutes
+            made.clocks = other.clocks
         _labs[request.param] = made
     return _labs[request.param]
 
