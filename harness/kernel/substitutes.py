@@ -80,14 +80,13 @@ class Substitutes:
     def withdraw(self) -> None:
         """Give the engine its real clocks back (to measure it by itself)."""
         reals = {id(stand_in): real for real, stand_in in _PAIRS}
-        for name in self.replaced:
-            where, _, attribute = name.rpartition(".")
-            if name.startswith("import "):
-                module = name.split()[1]
-                sys.modules[module] = reals.get(id(sys.modules[module]), sys.modules[module])
-            else:
-                names = vars(sys.modules[where])
-                names[attribute] = reals.get(id(names[attribute]), names[attribute])
+        # What a module imported after the stand-ins were put in is one without being noted.
+        for name, module in list(sys.modules.items()):
+            if name in CLOCK_MODULES:
+                sys.modules[name] = reals.get(id(module), module)
+            elif name == self._package or name.startswith(f"{self._package}."):
+                names = vars(module)
+                names.update({k: reals[id(v)] for k, v in names.items() if id(v) in reals})
         self.replaced.clear()
         self._modules_seen = 0
 

@@ -98,6 +98,15 @@ seen["later"] = engine.time.monotonic()
 late = module("fake.late")
 substitutes.follow(lambda: clock[0], 7)
 seen["imported_later"] = late.mono()
+real = (sys.modules["time"], engine.datetime, late.mono, late.uuid4)
+substitutes.withdraw()
+seen["withdrawn"] = [
+    engine.now is real_time and engine.time.time is real_time and engine.time is other.time,
+    engine.datetime is other.datetime, late.mono is other.mono, late.uuid4 is other.uuid4,
+    inner.now is real_time, sys.modules["time"] is other.time, substitutes.replaced == [],
+]
+substitutes.follow(lambda: clock[0], 7)
+seen["put_in_again"] = [late.mono(), sys.modules["time"] is real[0]]
 print(json.dumps(seen))
 '''
 
@@ -149,3 +158,8 @@ def test_a_package_whose_name_only_begins_alike_keeps_its_clocks() -> None:
 
 def test_a_module_that_the_engine_loads_later_is_reached_too() -> None:
     assert seen()["imported_later"] == 91.0
+
+
+def test_clocks_that_are_withdrawn_are_the_real_ones_until_they_are_followed_again() -> None:
+    assert seen()["withdrawn"] == [True] * 7
+    assert seen()["put_in_again"] == [91.0, True]
