@@ -491,7 +491,7 @@ CLEAN: tuple[Clause, ...] = (
         "Await or cancel every task that the run created before it ends.",
         data_risk="medium",
         availability_risk="medium",
-        script=scripts.left_running,
+        script=scripts.clean_5,
     ),
     Clause(
         "CLEAN-6",

@@ -16,6 +16,7 @@ __all__ = [
     "clean_1",
     "clean_2",
     "clean_4",
+    "clean_5",
     "clean_6",
     "ctx_2",
     "graph_1",
@@ -45,6 +46,20 @@ def left_running(_program: Program, _plan: Plan) -> str | None:
         "running = [stage for stage in started if stage not in ended]",
         "if running or left:",
         '    return f"still running when the run was over: stages {running}, tasks {left}"',
+        "return None",
+    )
+
+
+def clean_5(_program: Program, _plan: Plan) -> str | None:
+    """Nothing is running when the run is over, and no exception was left unfetched."""
+    return _source(
+        'started = [stage for _, stage, kind, _ in seen if kind == "stage.start"]',
+        'ended = [stage for _, stage, kind, _ in seen if kind == "stage.end"]',
+        "running = [stage for stage in started if stage not in ended]",
+        "if running or left:",
+        '    return f"still running when the run was over: stages {running}, tasks {left}"',
+        "if unretrieved:",
+        '    return f"exceptions that nobody fetched: {unretrieved}"',
         "return None",
     )
 

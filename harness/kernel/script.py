@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from harness.kernel.plan import Cancel, Plan
 from harness.kernel.program import Program, Stage
 from harness.kernel.script_steps import StageWriter, Unrenderable, identifier, literal
-from harness.kernel.script_texts import ENDING, HEAD, HELPERS, MAIN, RECORDED
+from harness.kernel.script_texts import ENDING, HEAD, HELPERS, MAIN, RECORDED, UNRETRIEVED
 
 __all__ = ["Dialect", "Unrenderable", "literal", "render", "render_stage"]
 
@@ -262,7 +262,7 @@ class _Parts:
 
     def _imports(self, body: str) -> list[str]:
         modules = ("asyncio", "contextlib", "functools", "os", "sys", "threading", "time", "uuid")
-        extra = ("dataclasses", "traceback")
+        extra = ("dataclasses", "gc", "traceback")
         return [
             f"import {m}"
             for m in sorted((*modules, *extra))
@@ -278,6 +278,11 @@ class _Parts:
         text = MAIN.replace("{RUNS}", "\n".join(f"    {line}" for line in runs))
         text = text.replace("{CANCELS}", "".join(f"    {line}\n" for line in cancels))
         text = text.replace("{WATCHDOG}", str(WATCHDOG_S)).replace("{LIMIT}", str(RUN_LIMIT_S))
+        told = "unretrieved" in self.check
+        for mark, lines in UNRETRIEVED.items():
+            text = text.replace(mark, lines if told else "")
+        if told:
+            text = f"unretrieved = []  # exceptions that nobody fetched\n\n\n{text}"
         text = text.replace("{ENDING}", ENDING["many" if self.many else "one"])
         text = text.replace("{PREFIX}", 'f"{run}/"' if self.many else '""')
         return text.replace("{CLAUSE}", clause)

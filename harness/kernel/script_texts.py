@@ -243,7 +243,7 @@ def settled(task):
 
 async def main():
     global graph
-    try:
+{LISTEN}    try:
         graph = build()
     except Exception as refused:  # the engine would not take the pipeline: nothing was run
         refused.dagstorm_phase = "build"
@@ -262,7 +262,7 @@ async def main():
         for task in asyncio.all_tasks()
         if task is not asyncio.current_task() and not task.get_name().startswith(("own ", "run "))
     )
-{ENDING}
+{COLLECT}{ENDING}
 
 
 def finish(error, outputs, left, took):
@@ -286,6 +286,25 @@ if __name__ == "__main__":
     except BaseException:
         traceback.print_exc()
         os._exit(2)'''
+
+# Only in scripts whose check looks at `unretrieved`.
+UNRETRIEVED = {
+    "{LISTEN}": """\
+    asyncio.get_running_loop().set_exception_handler(
+        lambda _loop, context: unretrieved.append(repr(context.get("exception")))
+        if "never retrieved" in context["message"]
+        else None
+    )
+""",
+    "{COLLECT}": """\
+    # Whatever still holds the engine's tasks lets go, so that asyncio tells of their exceptions.
+    for task in tasks.values():
+        if task.done() and not task.cancelled() and task.exception() is not None:
+            traceback.clear_frames(task.exception().__traceback__)
+    stage_tasks.clear()
+    gc.collect()
+""",
+}
 
 ENDING = {
     "one": """\
