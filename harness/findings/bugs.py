@@ -162,6 +162,8 @@ def _size(program: Any) -> int:
 
 
 def _title(titles: Any, clause: str, shape: str) -> str:
+    if shape == "worker-died":
+        return "The engine takes its process down"
     title = titles.get(shape) or titles.get("")
     return str(title) if title else f"{clause}: {shape.replace('-', ' ') or 'violated'}"
 

@@ -232,7 +232,9 @@ class _Trial:
                 location = self.left_at.get(run, "")
                 error = ErrorReport("CancelledError", location=location)
                 self.outcomes[run] = Outcome(run, "cancelled", raised=error)
-            elif (exc := root.exception()) is not None:
+            elif isinstance(exc := root.exception(), MemoryError):
+                raise exc  # the process can do no more, whoever's fault it is
+            elif exc is not None:
                 raise HarnessFault(
                     f"adapter: run() let {type(exc).__name__} out: {str(exc)[:DETAIL_MAX]}"
                 ) from exc
@@ -326,7 +328,8 @@ class _Trial:
                 # It swallows cancels for ever: close its coroutine by hand, so that nothing
                 # is reported in the next run that belongs to this one.
                 task._log_destroy_pending = False  # type: ignore[attr-defined]
-                with contextlib.suppress(RuntimeError, ValueError):
+                # Closing runs the engine's own code, which may raise anything.
+                with contextlib.suppress(Exception):
                     task.get_coro().close()
         if loop._asyncgens:  # type: ignore[attr-defined]
             loop.resume()

@@ -202,7 +202,8 @@ class SimLoop(asyncio.BaseEventLoop):
         elif not ready and not self._jump():
             return
         now = self.now_s + RESOLUTION_S
-        if scheduled and scheduled[0]._when <= now and not self._settling:
+        # `not >`, as on the stock loop: a timer at NaN is due at once.
+        if scheduled and not scheduled[0]._when > now and not self._settling:
             self._fire(scheduled, now)
         points, inject_at = self.points, self.inject_at
         for _ in range(len(ready)):
@@ -259,7 +260,7 @@ class SimLoop(asyncio.BaseEventLoop):
 
     def _fire(self, scheduled: list[Any], now: float) -> None:
         due: list[Any] = []
-        while scheduled and scheduled[0]._when <= now:
+        while scheduled and not scheduled[0]._when > now:
             handle = heapq.heappop(scheduled)
             handle._scheduled = False
             if handle._cancelled:

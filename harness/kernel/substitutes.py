@@ -93,6 +93,8 @@ class Substitutes:
     def _replace(self) -> None:
         self._modules_seen = len(sys.modules)
         prefix = self._package + "."
+        if self._package == "asyncio":
+            return  # its loops must keep the real time; the simulated one is told by its own
         for name, module in list(sys.modules.items()):
             if name != self._package and not name.startswith(prefix):
                 continue
@@ -206,7 +208,7 @@ def _imported_inside(module: types.ModuleType) -> set[str]:
 
 def _codes(values: Iterable[Any], module: str) -> Iterator[types.CodeType]:
     """Yield the code of every function and method defined in a module, inner ones included."""
-    for value in values:
+    for value in list(values):  # looking at a class may give it more attributes
         if isinstance(value, type) and value.__module__ == module:
             yield from _codes(vars(value).values(), module)
             continue

@@ -26,7 +26,7 @@ from harness.contract.scenario import Scenario
 from harness.kernel.errors import DagstormError, InputError
 from harness.lab.engines import EngineRef, python_of
 from harness.lab.token import Token, encode, scenario_digest
-from harness.lab.worker import Worker, WorkerDied
+from harness.lab.worker import AGAIN_LIMIT_S, UNIT_LIMIT_S, Worker, WorkerDied, WorkerHung
 
 __all__ = ["PROFILES", "Campaign", "Engine", "read_units", "scenario_data"]
 
@@ -40,6 +40,8 @@ PROFILES: Mapping[str, int] = {
     "monthly": 500,
 }
 STAGE_RUNS_MAX = 3_000
+# An engine that hung its process in so many scenarios is not tried in more.
+HANGS_MAX = 3
 UNITS_FILE = "units.jsonl"
 
 
@@ -51,6 +53,7 @@ class Engine:
     python: str = ""
     info: dict[str, Any] = field(default_factory=dict)
     fault: str = ""
+    hung_in: list[str] = field(default_factory=list)
 
     @property
     def key(self) -> tuple[str, str]:
@@ -206,9 +209,11 @@ class Campaign:
     def _one(
         self, engine: Engine, scenario: Scenario, worker: Worker | None
     ) -> tuple[Worker | None, dict[str, Any]]:
-        """Run one unit; a worker that dies is started again once."""
+        """Run one unit; a worker that dies is started again once, with less patience if it hung."""
         if engine.fault:
             return worker, _without_runs("error", engine.fault)
+        if len(engine.hung_in) >= HANGS_MAX:
+            return worker, _without_runs("blocked", f"it hung in {', '.join(engine.hung_in)}")
         request = {
             "op": "unit",
             "scenario": scenario_data(scenario),
@@ -222,14 +227,18 @@ class Campaign:
                     worker = Worker(engine.python, engine.ref.adapter, isolated=engine.ref.isolated)
                     self._open.add(worker)
                     worker.hello()
-                return worker, worker.ask(request)
+                limit_s = AGAIN_LIMIT_S if engine.hung_in else UNIT_LIMIT_S
+                return worker, worker.ask(request, limit_s=limit_s)
             except DagstormError as exc:
                 return worker, _without_runs("error", str(exc))
             except WorkerDied as exc:
-                again, died = died, str(exc)
+                again, died = bool(died), str(exc)
                 if worker is not None:
                     self._end(worker)
                 worker = None
+                if isinstance(exc, WorkerHung):
+                    again = again or bool(engine.hung_in)
+                    engine.hung_in += [s for s in (scenario.id,) if s not in engine.hung_in]
                 if again:
                     return None, _died(scenario, died)
         return None, _died(scenario, died)

@@ -45,6 +45,12 @@ ENGINES: Mapping[str, tuple[str, str, str]] = {
     "reference": ("", "harness.adapters.reference", "dagstorm's own engine, correct by design"),
     "stageflow": ("stageflow-core", "harness.adapters.stageflow", "Stageflow's unified graph"),
     "stageflow-legacy": ("stageflow-core", "harness.adapters.stageflow", "Stageflow's older graph"),
+    "asyncio": ("", "harness.adapters.asyncio_plain", "plain asyncio: what the language gives"),
+    "llama-index-workflows": (
+        "llama-index-workflows",
+        "harness.adapters.llama_workflows",
+        "event-driven steps of LlamaIndex",
+    ),
 }
 
 

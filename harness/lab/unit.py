@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import random
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -27,7 +28,7 @@ __all__ = ["ScenarioData", "run_seeds", "run_unit"]
 
 WITNESS_JOURNAL_MAX = 400
 SAMPLES_MAX = 100
-PROGRESS_EVERY = 500
+PROGRESS_EVERY_S = 1.0
 REMEMBERED_ENTRIES_MAX = 50_000
 
 
@@ -174,6 +175,12 @@ class _Unit:
                 return len(plan.runs) > 1
             case "GRAPH-4":
                 return len(program.stages) > 100
+            case "PART-5":
+                return any(run.redrives for run in plan.runs)
+            case "PART-6":
+                return "compensate" in ops
+            case "RETRY-1":
+                return any(s.retry is not None for s in program.stages)
             case "CTX-1":
                 return "context" in ops
             case "CTX-2":
@@ -191,12 +198,14 @@ class _Unit:
         ):
             clean = dataclasses.replace(scenario.plan, cancels=())
             self.clean_points = self.lab.run(scenario.program, clean).points
+        told_s = time.monotonic()
         if scenario.sweep == "cancel_points":
             for point in range(1, self.clean_points + 1):
                 self._one(0, point)
         for run_seed in run_seeds(scenario.id, seed, runs):
             self._one(run_seed, None)
-            if progress is not None and self.runs % PROGRESS_EVERY == 0:
+            if progress is not None and time.monotonic() - told_s > PROGRESS_EVERY_S:
+                told_s = time.monotonic()
                 progress(self.runs)
 
     def _one(self, seed: int, point: int | None) -> None:
@@ -429,7 +438,7 @@ def run_unit(
     Args:
         runs: how many seeds are run, the undisturbed one included; a sweep's come on top.
         seed: of the campaign.
-        progress: called now and then with the number of runs done.
+        progress: called each second or so with the number of runs done: a sign of life.
     """
     info = lab.info
     missing = sorted(required_capabilities(scenario.program, scenario.plan) - info.capabilities)

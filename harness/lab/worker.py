@@ -19,10 +19,11 @@ from typing import IO, Any
 
 from harness.kernel.errors import EnvironmentFault, HarnessFault, InputError
 
-__all__ = ["HELLO_LIMIT_S", "UNIT_LIMIT_S", "Worker", "WorkerDied"]
+__all__ = ["AGAIN_LIMIT_S", "HELLO_LIMIT_S", "UNIT_LIMIT_S", "Worker", "WorkerDied", "WorkerHung"]
 
 HELLO_LIMIT_S = 60.0
-UNIT_LIMIT_S = 120.0
+UNIT_LIMIT_S = 60.0
+AGAIN_LIMIT_S = 10.0
 LINE_MAX_BYTES = 64 * 1024 * 1024
 STDERR_KEPT = 64 * 1024
 QUEUE_MAX = 1_000
@@ -50,6 +51,10 @@ main(simulated_tool)
 
 class WorkerDied(Exception):
     """The worker's process ended, hung or broke the protocol; the message says how."""
+
+
+class WorkerHung(WorkerDied):
+    """The worker said nothing for too long and was killed."""
 
 
 class Worker:
@@ -121,7 +126,7 @@ class Worker:
                 answer = self._lines.get(timeout=limit_s)
             except queue.Empty:
                 self.close()
-                raise WorkerDied(f"worker hung: no word for {limit_s:g} s") from None
+                raise WorkerHung(f"worker hung: no word for {limit_s:g} s") from None
             if answer is None:
                 raise WorkerDied(self._how())
             try:

@@ -30,6 +30,9 @@ from harness.lab.unit import ScenarioData, run_unit
 
 __all__ = ["main"]
 
+MEMORY_MAX_BYTES = 4 << 30
+OUT_OF_MEMORY = 137
+
 
 def main(tool: ToolMock) -> None:
     """Serve requests until standard input ends.
@@ -37,6 +40,7 @@ def main(tool: ToolMock) -> None:
     Args:
         tool: the simulated mock behind `call` steps; the starter of the worker brings it.
     """
+    _limit_memory()
     channel = os.fdopen(os.dup(1), "w", encoding="utf-8", newline="\n")
     os.dup2(2, 1)
     sys.stdout = sys.stderr
@@ -44,6 +48,17 @@ def main(tool: ToolMock) -> None:
     for line in sys.stdin:
         if line.strip():
             served.answer(json.loads(line))
+
+
+def _limit_memory() -> None:
+    """Let an engine that allocates without end take this process down, not the machine."""
+    try:
+        import resource
+    except ImportError:  # no such limits on Windows
+        return
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    limit = MEMORY_MAX_BYTES if hard == resource.RLIM_INFINITY else min(MEMORY_MAX_BYTES, hard)
+    resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
 
 
 class _Served:
@@ -60,6 +75,9 @@ class _Served:
         number = request.get("id")
         try:
             reply: dict[str, Any] = {"id": number, "ok": self._do(request)}
+        except MemoryError:
+            os.write(2, b"out of memory\n")
+            os._exit(OUT_OF_MEMORY)
         except DagstormError as exc:
             reply = {"id": number, "error": {"kind": type(exc).__name__, "message": str(exc)}}
         except Exception as exc:
