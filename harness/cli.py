@@ -8,6 +8,7 @@ each function here parses one command's words and calls the room that does the w
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import difflib
 import json
@@ -373,8 +374,14 @@ def _campaign(
         campaign.run()
     except KeyboardInterrupt:
         status = "interrupted"
-    except DagstormError:
-        write_json(folder / "run.json", {**metadata, "status": "failed"})
+    except DagstormError as exc:
+        if isinstance(exc, InputError) and not campaign.units:
+            # Nothing was run: the next try may have the folder.
+            (folder / "run.json").unlink()
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+        else:
+            write_json(folder / "run.json", {**metadata, "status": "failed"})
         raise
     metadata |= {
         "status": status,
