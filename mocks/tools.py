@@ -16,31 +16,44 @@ from harness.kernel.interpreter import ERROR_TYPES, Execution
 __all__ = ["simulated_tool"]
 
 
-async def simulated_tool(ex: Execution, args: Mapping[str, Any], number: int) -> list[Any]:
-    """Serve the `number`-th call of a tool in this run; returns the items it produced.
+class SimulatedTool:
+    """The mocks of a simulated laboratory: the tool itself, and the store behind `store` steps."""
 
-    Raises:
-        the exception that the step's `error` or one of the plan's faults names.
-    """
-    tool = args["tool"]
-    error = ex.world.fault_for(tool, number)
-    if error is not None:
-        ex.note("fault.fired", (tool, number))
-    error = error or args["error"]
-    if not args["holds"]:
-        return await _work(ex, args, number, error)
-    name = f"{tool}#{number}"
-    ex.note("acquire", name)
-    try:
-        return await _work(ex, args, number, error)
-    finally:
-        ex.note("release.begin", name)
+    async def __call__(self, ex: Execution, args: Mapping[str, Any], number: int) -> list[Any]:
+        """Serve the `number`-th call of a tool in this run; returns the items it produced.
+
+        Raises:
+            the exception that the step's `error` or one of the plan's faults names.
+        """
+        tool = args["tool"]
+        error = ex.world.fault_for(tool, number)
+        if error is not None:
+            ex.note("fault.fired", (tool, number))
+        error = error or args["error"]
+        if not args["holds"]:
+            return await _work(ex, args, number, error)
+        name = f"{tool}#{number}"
+        ex.note("acquire", name)
         try:
-            await asyncio.sleep(ex.seconds(args["cleanup_s"]))
-        except asyncio.CancelledError:
-            ex.note("release.cut", name)
-            raise
-        ex.note("release.end", name)
+            return await _work(ex, args, number, error)
+        finally:
+            ex.note("release.begin", name)
+            try:
+                await asyncio.sleep(ex.seconds(args["cleanup_s"]))
+            except asyncio.CancelledError:
+                ex.note("interrupt")
+                ex.note("release.cut", name)
+                raise
+            ex.note("release.end", name)
+
+    def store(self) -> Any:
+        """Return a new, empty store for tenants' rows."""
+        from mocks.store.simulated import SimulatedStore  # few programs need a database
+
+        return SimulatedStore()
+
+
+simulated_tool = SimulatedTool()
 
 
 async def _work(

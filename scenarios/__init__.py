@@ -13,9 +13,14 @@ from scenarios import (
     branch_cancel,
     cleanup,
     context,
+    correlation,
+    event_overflow,
     graph,
+    middleware,
     partial_results,
+    recovery,
     streaming,
+    tenant_isolation,
     timeouts,
     tools,
 )
@@ -28,9 +33,14 @@ PACKS: tuple[Pack, ...] = (
     cleanup.PACK,
     tools.PACK,
     streaming.PACK,
+    event_overflow.PACK,
     partial_results.PACK,
+    recovery.PACK,
+    tenant_isolation.PACK,
+    correlation.PACK,
     context.PACK,
     graph.PACK,
+    middleware.PACK,
 )
 
 _SCENARIOS: Mapping[str, Scenario] = {one.id: one for p in PACKS for one in p.scenarios}

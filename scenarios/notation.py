@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from harness.kernel.program import Program, Stage
+from harness.kernel.program import Program, Retry, Stage
 from harness.kernel.steps import Step, step
 
 __all__ = [
@@ -20,14 +20,22 @@ __all__ = [
     "cancel_run",
     "chunk",
     "cleanup",
+    "compensate",
     "context",
+    "emit",
     "fail",
+    "flaky",
+    "flood",
     "generate",
+    "given",
+    "identify",
+    "log",
     "mutate",
     "never",
     "ok",
     "parallel",
     "program",
+    "put",
     "raises",
     "read",
     "sleep",
@@ -37,6 +45,7 @@ __all__ = [
     "swallow",
     "thread",
     "timeout",
+    "trespass",
     "using",
     "yields",
 ]
@@ -51,9 +60,10 @@ def stage(
     needs: str = "",
     timeout_s: float | None = None,
     idle_timeout_s: float | None = None,
+    retry: Retry | None = None,
 ) -> Stage:
     """Declare a stage; `needs` names the stages it waits for, separated by spaces."""
-    return Stage(name, steps, tuple(needs.split()), timeout_s, idle_timeout_s)
+    return Stage(name, steps, tuple(needs.split()), timeout_s, idle_timeout_s, retry)
 
 
 def program(name: str, *stages: Stage) -> Program:
@@ -79,8 +89,10 @@ def using(name: str, *steps: Step, cleanup_s: Seconds = 0.0, fails: bool = False
     return step("using", name=name, steps=steps, cleanup_s=cleanup_s, fails=fails)
 
 
-def cleanup(name: str, cleanup_s: Seconds = 0.0, *, fails: bool = False) -> Step:
-    return step("cleanup", name=name, cleanup_s=cleanup_s, fails=fails)
+def cleanup(
+    name: str, cleanup_s: Seconds = 0.0, *, fails: bool = False, identify: bool = False
+) -> Step:
+    return step("cleanup", name=name, cleanup_s=cleanup_s, fails=fails, identify=identify)
 
 
 def generate(name: str, items: int, every_s: Seconds) -> Step:
@@ -112,8 +124,8 @@ def spawn(name: str, *steps: Step) -> Step:
     return step("spawn", name=name, steps=steps)
 
 
-def thread(seconds: Seconds) -> Step:
-    return step("thread", seconds=seconds)
+def thread(seconds: Seconds, *, identify: bool = False) -> Step:
+    return step("thread", seconds=seconds, identify=identify)
 
 
 def beat() -> Step:
@@ -130,6 +142,46 @@ def subpipeline(child: Program, *, keep: bool = False) -> Step:
 
 def context() -> Step:
     return step("context")
+
+
+def compensate(name: str, seconds: Seconds = 0.0, *, fails: bool = False) -> Step:
+    return step("compensate", name=name, seconds=seconds, fails=fails)
+
+
+def flaky(times: int = 1, error: str = "OSError") -> Step:
+    """Fail in the first `times` executions of the stage, over retries and redrives together."""
+    return step("flaky", times=times, error=error)
+
+
+def emit(type: str, data: Any = None) -> Step:
+    return step("emit", type=type, data=data)
+
+
+def given() -> Step:
+    """Read the run's own marker; later steps have it where their texts say "$marker"."""
+    return step("input")
+
+
+def identify(place: str = "stage") -> Step:
+    return step("identify", place=place)
+
+
+def log(message: str) -> Step:
+    return step("log", message=message)
+
+
+def put(key: str, value: Any) -> Step:
+    """Write into the engine's store, under the run's tenant."""
+    return step("store", key=key, value=value)
+
+
+def trespass(how: str, tenant: str = "$other") -> Step:
+    return step("trespass", how=how, tenant=tenant)
+
+
+def flood(producer: str, count: int, every_s: Seconds = 0.0) -> Step:
+    """Emit `count` numbered events, one each `every_s`, and look at the account after each."""
+    return step("flood", producer=producer, count=count, every_s=every_s)
 
 
 def ok(value: Any = None) -> Step:

@@ -73,7 +73,11 @@ ROOMS: dict[str, Room] = {
 }
 
 # Modules of the bare package `harness`, which belong to no room.
-PORCH = {"harness": Room(), "harness.__main__": Room(rooms=_names("harness.cli"))}
+PORCH = {
+    "harness": Room(),
+    "harness.__main__": Room(rooms=_names("harness.cli")),
+    "harness.strategies": Room(rooms=_names("harness.kernel"), drivers=_names("hypothesis")),
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -109,6 +109,8 @@ class Adapter:
     # Building
 
     def build(self, program: Program, plan: Plan, bodies: Bodies) -> _Native:
+        if plan.sink is not None:
+            raise NotOffered("a run's events are read from its stream; there is no sink to give it")
         known = self._classes.get(id(bodies))
         if known is None or known[0] is not program or known[1] is not bodies:
             if len(self._classes) > 8:  # a class for each program there ever was is too much

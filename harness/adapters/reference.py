@@ -4,9 +4,34 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from harness.adapters.reference_events import (
+    EVENT_CAPABILITIES,
+    Surroundings,
+    event_port,
+    sink_report,
+)
+from harness.adapters.reference_ids import (
+    ID_CAPABILITIES,
+    Heard,
+    Needs,
+    error_ids,
+    event_reports,
+    hear_logs,
+    identity_port,
+    told,
+)
+from harness.adapters.reference_layers import LAYER_CAPABILITIES, add_layers
+from harness.adapters.reference_recovery import (
+    RECOVERY_CAPABILITIES,
+    recovered,
+    redriven,
+    retry_of,
+    store_for,
+)
 from harness.kernel.adapter import Bodies, BuildRefused, EngineInfo
 from harness.kernel.errors import InputError
 from harness.kernel.outcome import ErrorReport, FailureReport, Outcome, StageReport
@@ -16,7 +41,15 @@ from harness.kernel.program import Program
 from harness.kernel.witness import traceback_location
 
 if TYPE_CHECKING:
-    from harness.engine import Context, Event, Failure, Pipeline, RunResult, StageResult
+    from harness.engine import (
+        CheckpointStore,
+        Context,
+        Event,
+        Failure,
+        Pipeline,
+        RunResult,
+        StageResult,
+    )
 
 __all__ = ["Adapter", "describe_context"]
 
@@ -35,8 +68,6 @@ CAPABILITIES = frozenset(
         "cancel_branch",
         "skip",
         "inputs",
-        "events",
-        "streaming",
         "cleanup_registry",
         "context",
         "concurrent_runs",
@@ -52,6 +83,9 @@ class _Native(NamedTuple):
 
     pipeline: Pipeline
     timeouts: dict[str, float]
+    around: Surroundings
+    store: CheckpointStore | None = None
+    tenants: Any = None
 
 
 class Adapter:
@@ -64,6 +98,7 @@ class Adapter:
     def __init__(self, subject: str = "reference") -> None:
         self.subject = subject
         self._pipeline_type = _pipeline_type(subject)
+        self._needs = Needs()
 
     def info(self) -> EngineInfo:
         import harness.engine
@@ -72,7 +107,11 @@ class Adapter:
         return EngineInfo(
             name=self.subject,
             version="",
-            capabilities=CAPABILITIES,
+            capabilities=CAPABILITIES
+            | EVENT_CAPABILITIES
+            | ID_CAPABILITIES
+            | LAYER_CAPABILITIES
+            | RECOVERY_CAPABILITIES,
             package="harness.engine",
             facts={"context_attributes": {"run_stage": asyncio.run(self._context_direct())}},
         )
@@ -94,13 +133,20 @@ class Adapter:
 
         try:
             pipeline = self._assemble(program, plan, bodies)
+            add_layers(pipeline, plan, bodies)
             described = pipeline.describe()
+            needs = self._needs.of(program)
+            if "log_records" in needs:
+                hear_logs(self._pipeline_type)
         except PipelineError as exc:
             raise BuildRefused(str(exc)) from exc
         except Exception as exc:  # a broken variant may fail where the reference refuses
             raise BuildRefused(f"{type(exc).__name__}: {exc}") from exc
         shown = {s["name"]: s["timeout_s"] for s in described["stages"]}
-        return _Native(pipeline, {n: t for n, t in shown.items() if t is not None})
+        timeouts = {n: t for n, t in shown.items() if t is not None}
+        tenants = bodies.store() if "tenant_store" in needs else None
+        around = Surroundings(self._pipeline_type, plan, bodies)
+        return _Native(pipeline, timeouts, around, store_for(plan), tenants)
 
     def _assemble(self, program: Program, plan: Plan, bodies: Bodies) -> Pipeline:
         pipeline = self._pipeline_type(
@@ -108,26 +154,33 @@ class Adapter:
             stage_timeout_s=plan.stage_timeout_s,
             cleanup_grace_s=plan.cleanup_grace_s,
             on_failure=plan.on_failure,
+            rng=random.Random(0),
         )
         for stage in program.stages:
             pipeline.stage(
                 stage.name,
-                self._stage_fn(bodies.body(stage.name), plan, bodies),
+                self._stage_fn(bodies.body(stage.name), program, plan, bodies),
                 needs=stage.needs,
                 timeout_s=stage.timeout_s,
                 idle_timeout_s=stage.idle_timeout_s,
+                retry=retry_of(stage),
             )
         return pipeline
 
     def _stage_fn(
-        self, body: StageBody, plan: Plan, bodies: Bodies
+        self, body: StageBody, program: Program, plan: Plan, bodies: Bodies
     ) -> Callable[[Context], Awaitable[Any]]:
         from harness.engine import CancelBranch, CancelRun, Skip, StageFailed
 
         endings = {"skip": Skip, "cancel_run": CancelRun, "cancel_branch": CancelBranch}
+        asks_for_ids = bool(self._needs.of(program))
 
         async def stage(context: Context) -> Any:
-            verdict: Verdict = await body(self._port(context, plan, bodies))
+            port = self._port(context, plan, bodies)
+            event_port(port, context, plan)
+            if asks_for_ids:
+                identity_port(port, context)
+            verdict: Verdict = await body(port)
             if verdict.kind == "ok":
                 return verdict.value
             if verdict.kind == "fail":
@@ -146,16 +199,15 @@ class Adapter:
 
         async def subpipeline(program: Program) -> Outcome:
             child = self._assemble(program, plan, bodies.child(program))
-            result = await context.subpipeline(child)
+            result = await context.subpipeline(child, context.inputs)
             return self._outcome(result, None, {}, [])
 
         return StagePort(
             run=context.run_id,
             read=read,
-            emit=context.emit,
-            chunk=context.chunk,
             heartbeat=context.heartbeat,
             cleanup=context.cleanup,
+            compensation=context.compensate,
             call=call,
             subpipeline=subpipeline,
             context=lambda: describe_context(context),
@@ -165,15 +217,23 @@ class Adapter:
     async def run(self, native: _Native, run: RunSpec, plan: Plan) -> Outcome:
         from harness.engine import RunCancelled, RunFailed
 
-        events: list[Event] = []
+        events = native.around.events(run.id)
         raised: RunFailed | RunCancelled | None = None
+        heard = Heard(run, native.tenants)
         try:
-            result = await native.pipeline.run(run_id=run.id, sink=events.append)
+            prepared = native.pipeline.prepare(
+                run.inputs,
+                run_id=run.id,
+                sink=native.around.sink(run.id),
+                **redriven(run, native.store),
+                **heard.request(run, plan),
+            )
+            result = await native.around.execute(prepared)
         except (RunFailed, RunCancelled) as exc:
             raised, result = exc, exc.result
         except Exception as exc:  # no error of the reference's: what a crash looks like
             return Outcome(run.id, "failed", raised=self._error(exc), timeouts=native.timeouts)
-        return self._outcome(result, raised, native.timeouts, events)
+        return self._outcome(result, raised, native.timeouts, events, heard)
 
     def _outcome(
         self,
@@ -181,6 +241,7 @@ class Adapter:
         raised: Exception | None,
         timeouts: dict[str, float],
         events: list[Event],
+        heard: Heard | None = None,
     ) -> Outcome:
         return Outcome(
             run=result.run_id,
@@ -203,6 +264,11 @@ class Adapter:
             ),
             timeouts=timeouts,
             events=tuple((event.type, event.data) for event in events),
+            event_reports=event_reports(events),
+            sink=sink_report(result.events),
+            error_ids=error_ids(raised),
+            **({} if heard is None else told(heard)),
+            **recovered(result),
         )
 
     def _error(self, exc: Exception) -> ErrorReport:
@@ -258,6 +324,7 @@ def _stage(one: StageResult) -> StageReport:
         partial=one.chunks if one.chunks else None,
         complete=one.complete,
         duration_s=one.duration_s,
+        attempts=one.attempts or None,
     )
 
 

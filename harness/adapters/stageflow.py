@@ -12,24 +12,40 @@ carries state between runs (circuit breakers, idempotency, cleanups).
 from __future__ import annotations
 
 import builtins
-import contextvars
-import copy
 import io
-import logging
 import os
 import sys
 import uuid
 import warnings
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
-from harness.adapters.stageflow_outcome import cancelled, failed, legacy_returned, returned
+from harness.adapters.stageflow_facts import facts
+from harness.adapters.stageflow_ids import Heard, Ids, event_reports, hear_logs, heard
+from harness.adapters.stageflow_layers import idempotency_key, interceptors
+from harness.adapters.stageflow_outcome import (
+    cancelled,
+    failed,
+    legacy_returned,
+    returned,
+    with_partial,
+)
 from harness.adapters.stageflow_probe import Probe, probe
 from harness.adapters.stageflow_script import milliseconds, render_script
-from harness.adapters.stageflow_stages import LegacyServices, Live, Native, UnifiedServices
+from harness.adapters.stageflow_sinks import OwnSink, QueuedSink
+from harness.adapters.stageflow_stages import (
+    LegacyServices,
+    Live,
+    Native,
+    Traits,
+    UnifiedServices,
+    own_value,
+    traits_of,
+)
+from harness.adapters.stageflow_streams import Streams
 from harness.kernel.adapter import Bodies, BuildRefused, EngineInfo
 from harness.kernel.errors import HarnessFault, NotOffered
-from harness.kernel.outcome import Outcome
+from harness.kernel.outcome import EventReport, Outcome
 from harness.kernel.plan import Plan, RunSpec
 from harness.kernel.port import StageBody
 from harness.kernel.program import Program
@@ -42,36 +58,14 @@ LIVE_MAX = 10_000
 # What the engine's own default is for; another value takes a graph made by hand.
 CLEANUP_GRACE_S = Plan().cleanup_grace_s
 
-_NAMESPACE = uuid.UUID("6f0e4a52-7a53-5d0c-9a55-0d6a57083d09")
-
-_failed_cleanups: contextvars.ContextVar[list[str] | None] = contextvars.ContextVar(
-    "failed_cleanups", default=None
-)
-
-
-class _Sink:
-    """An event sink that keeps what reaches it."""
-
-    __slots__ = ("events",)
-
-    def __init__(self) -> None:
-        self.events: list[tuple[str, Any]] = []
-
-    async def emit(self, *, type: str, data: dict[str, Any] | None) -> None:
-        self.events.append((type, data))
-
-    def try_emit(self, *, type: str, data: dict[str, Any] | None) -> None:
-        self.events.append((type, data))
-
 
 class Adapter:
     """Makes one of Stageflow's two graphs runnable.
 
     Args:
         subject: "stageflow" for the unified graph, "stageflow-legacy" for the older one.
-
     Attributes:
-        debug_writes: how often the legacy graph opened its debug files since `quiet()`.
+        ids: of its runs, as the engine has them.
     """
 
     def __init__(self, subject: str = "stageflow") -> None:
@@ -79,13 +73,11 @@ class Adapter:
             raise HarnessFault(f"stageflow adapter: subject {subject!r} is not of {SUBJECTS}")
         self.subject = subject
         self.legacy = subject == "stageflow-legacy"
-        self.debug_writes = 0
         self._probe: Probe | None = None
+        self.ids = Ids()
         self._live: dict[uuid.UUID, Live] = {}
-        self._ids: dict[str, uuid.UUID] = {}
-        self._last: tuple[Program, Bodies, Any] | None = None
+        self._last: tuple[Program, Bodies, Any, Traits] | None = None
         self._root = ""
-        self._listening = False
 
     def info(self) -> EngineInfo:
         """Import Stageflow, probe it and say what it offers."""
@@ -98,7 +90,7 @@ class Adapter:
             capabilities=found.capabilities,
             package="stageflow",
             missing=found.missing,
-            facts=found.facts(self),
+            facts=facts(found),
         )
 
     def engine(self) -> Probe:
@@ -119,14 +111,22 @@ class Adapter:
             return
 
         def opened(*_args: Any, **_kwargs: Any) -> io.StringIO:
-            self.debug_writes += 1
+            opened.times += 1  # type: ignore[attr-defined]
             return io.StringIO()
 
+        opened.times = 0  # type: ignore[attr-defined]
+
         names["open"] = opened
+
+    @property
+    def debug_writes(self) -> int:
+        """Return how often the legacy graph opened its debug files since they were shadowed."""
+        return int(getattr(vars(self.engine().dag).get("open"), "times", 0))
 
     def reset(self) -> None:
         """Forget what runs before this one left in the process: ids, spawner, child tracker."""
         self._live.clear()
+        self.ids.reset()
         engine = self.engine()
         engine.clear_spawner()
         engine.clear_tracker()
@@ -138,10 +138,24 @@ class Adapter:
         if self.legacy:
             self.quiet()
         if self._last is None or self._last[0] is not program or self._last[1] is not bodies:
-            self._last = (program, bodies, self.declare(program, bodies))
-            if any(step.op == "cleanup" for _stage, step in program.walk()):
-                self._listen()
-        return Native(self.assemble(self._last[2], plan), bodies, plan)
+            traits = traits_of(program)
+            self._last = (program, bodies, self.declare(program, bodies), traits)
+            if traits.logs:
+                # The log is the engine's only report of failed cleanups.
+                hear_logs("stageflow.cancellation")
+        _, _, declared, traits = self._last
+        layers = interceptors(self.engine(), program, plan, bodies, self.run_of)
+        queue = None
+        if plan.sink is not None:
+            engine = self.engine()
+            queue = QueuedSink(engine.QueuedSink, engine.queue_default, plan.sink, bodies.sink())
+        return Native(self.assemble(declared, plan, layers), bodies, plan, traits, queue)
+
+    def native(self, program: Program, plan: Plan, bodies: Bodies, parent: Native) -> Native:
+        """Return the graph of a subpipeline, and what is needed to run it beside its parent."""
+        layers = interceptors(self.engine(), program, plan, bodies, self.run_of)
+        graph = self.assemble(self.declare(program, bodies), plan, layers)
+        return Native(graph, bodies, plan, parent.traits, parent.queue)
 
     def declare(self, program: Program, bodies: Bodies) -> Any:
         """Make the stage classes and whatever the engine builds its graph from."""
@@ -165,20 +179,26 @@ class Adapter:
             raise BuildRefused(f"{type(exc).__name__}: {exc}") from exc
         return pipeline
 
-    def assemble(self, declared: Any, plan: Plan) -> Any:
+    def assemble(self, declared: Any, plan: Plan, layers: list[Any] | None) -> Any:
+        """Build the engine's graph, with interceptors where the default ones will not do."""
         engine = self.engine()
+        options: dict[str, Any] = {} if layers is None else {"interceptors": layers}
+        if len(plan.runs) > 1 and plan.sink is None and not plan.layers:
+            # Events of the engine's own that tell of a whole stage or run: one more way by
+            # which something of one run could come to another. Not where layers are under
+            # test: they must be seen in the chain that a user gets by default.
+            options |= engine.wide_events
         try:
             if self.legacy:
                 # That it is deprecated is a fact about a version, not an event of a run.
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore", DeprecationWarning)
-                    return engine.StageGraph(declared)
-            graph = declared.build()
-            if plan.cleanup_grace_s != CLEANUP_GRACE_S:
-                graph = engine.UnifiedStageGraph(
-                    graph.stage_specs, cleanup_timeout=plan.cleanup_grace_s
-                )
-            return graph
+                    return engine.StageGraph(declared, **options)
+            if plan.cleanup_grace_s == CLEANUP_GRACE_S:
+                return declared.build(**options)
+            return engine.UnifiedStageGraph(
+                declared.build().stage_specs, cleanup_timeout=plan.cleanup_grace_s, **options
+            )
         except Exception as exc:
             raise BuildRefused(f"{type(exc).__name__}: {exc}") from exc
 
@@ -195,10 +215,14 @@ class Adapter:
 
             async def execute(self, ctx: Any) -> Any:
                 live = live_runs[ctx.snapshot.pipeline_run_id]
-                verdict = await body(UnifiedServices(adapter, live, ctx, name).port())
+                services = UnifiedServices(adapter, live, ctx, name)
+                try:
+                    verdict = await body(services.port())
+                finally:
+                    await services.ended()
                 match verdict.kind:
                     case "ok":
-                        return output.ok(value=_own(verdict.value))
+                        return output.ok(value=own_value(verdict.value))
                     case "fail":
                         return output.fail(error=verdict.message)
                     case "skip":
@@ -222,10 +246,14 @@ class Adapter:
 
             async def execute(self, ctx: Any) -> Any:
                 live = live_runs[ctx.pipeline_run_id]
-                verdict = await body(LegacyServices(adapter, live, ctx, name).port())
+                services = LegacyServices(adapter, live, ctx, name)
+                try:
+                    verdict = await body(services.port())
+                finally:
+                    await services.ended()
                 match verdict.kind:
                     case "ok":
-                        data = ctx.data[name] = {"value": _own(verdict.value)}
+                        data = ctx.data[name] = {"value": own_value(verdict.value)}
                         return output.ok(data)
                     case "fail":
                         return output.fail(error=verdict.message)
@@ -241,80 +269,124 @@ class Adapter:
 
     async def run(self, native: Native, run: RunSpec, plan: Plan) -> Outcome:
         """Run the graph once; `CancelledError` goes through to the caller."""
-        engine = self.engine()
-        sink = _Sink()
-        failed_cleanups: list[str] = []
-        _failed_cleanups.set(failed_cleanups)
+        engine, queue = self.engine(), native.queue
+        sink = OwnSink() if queue is None else queue.queue
+        hears = Heard(self.ids)
+        heard.set(hears)
         engine.set_event_sink(sink)
-        ids = {
-            "pipeline_run_id": self.uuid_of(f"run {run.id}"),
-            "request_id": self.uuid_of(f"request {run.id}"),
-            "session_id": self.uuid_of(f"session {run.id}"),
-            "user_id": self.uuid_of(f"user {run.tenant}"),
-            "org_id": self.uuid_of(f"tenant {run.tenant}"),
-            "interaction_id": None,
-        }
-        self.remember(ids["pipeline_run_id"], Live(run.id, native))  # type: ignore[arg-type]
-        data: dict[str, Any] = {}
-        if plan.stage_timeout_s is not None:
-            data["_timeout_ms"] = milliseconds(plan.stage_timeout_s)
-        ctx = engine.entry_context(ids, sink, data)
+        if run.correlation and engine.tracing is not None:
+            engine.tracing.set_correlation_id(self.ids.request_of(run))
+        streams = self._streams(native, run)
+        ids = self.ids.of_run(run)
+        self.remember(ids["pipeline_run_id"], Live(run.id, native, streams))
+        ctx = engine.entry_context(
+            ids, sink, _data(plan), run.inputs, None if streams is None else streams.bus
+        )
+        if queue is not None:
+            await queue.open()
+        ended = False
+        try:
+            outcome = await self._run(native, run, ctx)
+            ended = True
+        finally:
+            try:
+                if streams is not None:
+                    await streams.finish(cancelled=not ended)
+            finally:
+                if queue is not None:
+                    await queue.close()
+        if streams is not None:
+            outcome = with_partial(outcome, await streams.partial())
+        return self._around(outcome, native, sink, hears)
+
+    async def _run(self, native: Native, run: RunSpec, ctx: Any) -> Outcome:
         try:
             results = await native.graph.run(ctx)
-        except engine.UnifiedPipelineCancelled as exc:
-            outcome = cancelled(run.id, exc, self._root)
+        except self.engine().UnifiedPipelineCancelled as exc:
+            return cancelled(run.id, exc, self._root)
         except Exception as exc:
-            outcome = failed(run.id, exc, self._root)
-        else:
-            outcome = (
-                legacy_returned(run.id, results, ctx) if self.legacy else returned(run.id, results)
-            )
-        if not sink.events and not failed_cleanups:
-            return outcome
-        return replace(outcome, events=tuple(sink.events), cleanup_failures=tuple(failed_cleanups))
+            return failed(run.id, exc, self._root)
+        if self.legacy:
+            return legacy_returned(run.id, results, ctx)
+        return returned(run.id, results)
 
-    def uuid_of(self, text: str) -> uuid.UUID:
-        found = self._ids.get(text)
-        if found is None:
-            if len(self._ids) > LIVE_MAX:
-                self._ids.clear()
-            found = self._ids[text] = uuid.uuid5(_NAMESPACE, text)
-        return found
+    def _streams(self, native: Native, run: RunSpec) -> Streams | None:
+        consumer = native.plan.consumer
+        if consumer is None and not native.traits.streams:
+            return None
+        streams = Streams(self.engine().RealtimeStageBus, consumer)
+        if consumer is not None:
+            streams.consume(native.bodies, run.id, consumer)
+        return streams
+
+    def _around(self, outcome: Outcome, native: Native, sink: Any, hears: Heard) -> Outcome:
+        """Add what reached the user's sink and log handlers."""
+        queue = native.queue
+        if queue is not None:
+            return self._with_queue(outcome, native, queue, hears)
+        if not sink.events and not hears.cleanups and not hears.logs:
+            return outcome
+        own = native.traits.events
+        return replace(
+            outcome,
+            events=tuple(sink.events),
+            event_reports=event_reports(self.ids, sink.events, own) if own else (),
+            logs=tuple(hears.logs),
+            cleanup_failures=tuple(hears.cleanups),
+        )
+
+    def _with_queue(
+        self, outcome: Outcome, native: Native, queue: QueuedSink, hears: Heard
+    ) -> Outcome:
+        own = native.traits.events
+        events: list[tuple[str, Any]] = []
+        reports: list[EventReport] = []
+
+        def tell() -> None:
+            events[:] = self._events_of(outcome.run, queue.events)
+            reports[:] = event_reports(self.ids, events, own)
+
+        queue.tell(tell)
+        return replace(
+            outcome,
+            # Lists, because events of this run may reach the sink while others go on.
+            events=cast("tuple[tuple[str, Any], ...]", events),
+            event_reports=cast("tuple[EventReport, ...]", reports),
+            sink=queue.account(),
+            logs=tuple(hears.logs),
+            cleanup_failures=tuple(hears.cleanups),
+        )
+
+    def _events_of(self, run: str, events: list[tuple[str, Any]]) -> list[tuple[str, Any]]:
+        """Return those events in a shared sink that say they are of a run, or of its children."""
+        return [
+            (type_, data)
+            for type_, data in events
+            if f"{self.ids.name_of((data or {}).get('pipeline_run_id'))}/".startswith(f"{run}/")
+        ]
+
+    def run_of(self, ctx: Any) -> str:
+        """Return the name of the run that a context belongs to."""
+        return self._live[ctx.pipeline_run_id].run
 
     def remember(self, run_id: uuid.UUID, live: Live) -> None:
         # Kept after the run's end: a stage that outlives it must still find its run.
         if len(self._live) >= LIVE_MAX:
             self._live.pop(next(iter(self._live)))
         self._live[run_id] = live
-
-    def _listen(self) -> None:
-        """Keep the engine's log lines on failed cleanups: they are its only report of them."""
-        if self._listening:
-            return
-        self._listening = True
-        logger = logging.getLogger("stageflow.cancellation")
-        logger.addHandler(_CleanupLog())
-        # Simulations switch logging off as a whole; this one logger goes on telling us.
-        logger.manager = logging.Manager(logging.root)
-        logger.propagate = False
+        self.ids.call(run_id, live.run)
 
     def render(self, program: Program, plan: Plan, clause: str, check: str) -> str | None:
         """Return a stand-alone script in Stageflow's API; see `stageflow_script`."""
         return render_script(self.engine(), program, plan, clause, check)
 
 
-class _CleanupLog(logging.Handler):
-    """Hands warnings and errors of the cleanup registry to the run that is under way."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.WARNING)
-
-    def emit(self, record: logging.LogRecord) -> None:
-        failed = _failed_cleanups.get()
-        if failed is not None:
-            failed.append(record.getMessage())
-
-
-def _own(value: Any) -> Any:
-    """Copy a value of the program, so that no run can change the program for the next."""
-    return copy.deepcopy(value) if isinstance(value, (dict, list)) else value
+def _data(plan: Plan) -> dict[str, Any]:
+    """Return what the caller of a run puts into `ctx.data`, where the interceptors look."""
+    data: dict[str, Any] = {}
+    if plan.stage_timeout_s is not None:
+        data["_timeout_ms"] = milliseconds(plan.stage_timeout_s)
+    key = idempotency_key(plan)
+    if key is not None:
+        data["idempotency_key"] = key
+    return data

@@ -8,12 +8,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from harness.kernel.outcome import ErrorReport, FailureReport, Outcome, StageReport
 from harness.kernel.witness import traceback_location
 
-__all__ = ["cancelled", "failed", "legacy_returned", "returned", "value_of", "words_kind"]
+__all__ = [
+    "cancelled",
+    "failed",
+    "legacy_returned",
+    "returned",
+    "value_of",
+    "with_partial",
+    "words_kind",
+]
 
 MESSAGE_MAX = 2_000
 CHAIN_MAX = 20
@@ -76,6 +85,26 @@ def legacy_returned(run: str, results: Mapping[str, Any], ctx: Any) -> Outcome:
         )
     status = "failed" if failures else "ok"
     return Outcome(run, status, stages=stages, failures=tuple(failures))
+
+
+def with_partial(outcome: Outcome, partial: Mapping[str, tuple[Any, ...]]) -> Outcome:
+    """Add what the user could read from the stages' channels.
+
+    Nothing in a channel says whether its stage came to its end; what the run's own
+    failure says of the stage is all there is.
+    """
+    stages = dict(outcome.stages)
+    said = {f.stage: f.kind for f in outcome.failures}
+    for stage, values in partial.items():
+        report = stages.get(stage)
+        if report is None:
+            status = "unknown"
+            if stage in said:
+                status = "timed_out" if said[stage] == "timeout" else "failed"
+            report = StageReport(status)
+        whole = report.status in ("completed", "unknown")
+        stages[stage] = replace(report, partial=values, complete=whole)
+    return replace(outcome, stages=stages)
 
 
 def _error(exc: BaseException, root: str) -> ErrorReport:

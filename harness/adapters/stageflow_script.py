@@ -10,6 +10,7 @@ import inspect
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from harness.adapters import stageflow_script_around as around
 from harness.kernel.plan import Plan, required_capabilities
 from harness.kernel.program import Program
 from harness.kernel.script import Dialect, Unrenderable, literal, render
@@ -42,10 +43,12 @@ def reachable(results, error):
 _REACH_LEGACY = """\
 def reachable(results, error):
     \"\"\"What a user can get at; this graph returns failures among its results.\"\"\"
-    return {
-        name: one.data.get("value") if one.status == "completed" else f"{one.status}: {one.error}"
-        for name, one in (results or {}).items()
-    }
+    got = {}
+    for name, one in (results or {}).items():
+        data = one.data if isinstance(one.data, dict) else {}
+        done = one.status == "completed"
+        got[name] = data.get("value") if done else f"{one.status}: {one.error}"
+    return got
 """
 
 _CALL_TOOL = """\
@@ -98,6 +101,7 @@ def dialect(engine: Probe, program: Program, plan: Plan) -> Dialect:
     version = engine.version
     legacy = engine.legacy
     many = len(plan.runs) > 1
+    inputs = any(run.inputs for run in plan.runs)
     reads = any(one.op in ("read", "mutate") for _, one in program.walk())
     ok = "return StageOutput.ok(value={value})"
     if legacy and reads:
@@ -117,7 +121,11 @@ def dialect(engine: Probe, program: Program, plan: Plan) -> Dialect:
         skip=None if legacy else "return StageOutput.skip(reason={message})",
         cancel_run=cancel,
         read="ctx.data[{stage}].get({key})" if legacy else "ctx.inputs.get_from({stage}, {key})",
-        emit="ctx.try_emit_event(type={type}, data={data})",
+        emit=_emit(plan),
+        input="read_input(ctx, {key})" if legacy else "ctx.snapshot.metadata[{key}]",
+        identity="told(ctx)",
+        account=None if plan.sink is None else "account()",
+        plan_words=frozenset({"layers", "sink", "inputs", "correlation", "retry"}),
         cleanup=None if legacy else "graph.register_cleanup({callback}, name={name})",
         context="offers(ctx)",
         call="await call_tool(ctx, {tool}, {work})",
@@ -125,16 +133,54 @@ def dialect(engine: Probe, program: Program, plan: Plan) -> Dialect:
         run_of="run_names[ctx.pipeline_run_id]",
         ends=_ENDS,
         build=lambda p, classes: _build(engine, plan, p, classes),
-        start=_start(engine, plan, many),
+        start=_start(engine, program, plan),
         reach=_REACH_LEGACY if legacy else _REACH,
         helpers={
             "run_names": "run_names = {}  # pipeline_run_id -> name of the run",
-            "enter": _enter(engine),
+            "told(": around.told(engine),
+            "Layer(": around.HELPERS["Layer"].replace("{ME}", _me(many)),
+            "only(": around.HELPERS["only("],
+            "read_input": _READ_INPUT,
+            "INPUTS": _inputs(plan),
+            "open_sink": "" if plan.sink is None else around.queue(engine, plan),
+            "enter": _enter(engine, inputs),
             "call_tool": _CALL_TOOL,
             "offers": _OFFERS,
-            "run_child": _child(engine, many),
+            "run_child": _child(engine, many, inputs, _identifies(program)),
         },
     )
+
+
+_READ_INPUT = """\
+def read_input(ctx, key):
+    given = ctx.data.get("run_inputs")
+    # A child's context has data of its own, and its parent's to read.
+    return (ctx.get_parent_data("run_inputs") if given is None else given)[key]"""
+
+
+def _me(many: bool) -> str:
+    return 'f"{run_names[ctx.pipeline_run_id]}/{stage_name}"' if many else "stage_name"
+
+
+def _inputs(plan: Plan) -> str:
+    rows = ", ".join(f"{literal(r.id)}: {literal(dict(r.inputs))}" for r in plan.runs)
+    return f"INPUTS = {{{rows}}}"
+
+
+def _emit(plan: Plan) -> str:
+    if plan.sink is not None and plan.sink.policy == "block":
+        ids = '"pipeline_run_id": str(ctx.pipeline_run_id), "request_id": str(ctx.request_id)'
+        return f"await ctx.event_sink.emit(type={{type}}, data={{{{{ids}, **{{data}}}}}})"
+    return "ctx.try_emit_event(type={type}, data={data})"
+
+
+def _identifies(program: Program) -> bool:
+    for _, one in program.walk():
+        if one.op == "identify" or (one.op in ("cleanup", "thread") and one.args["identify"]):
+            return True
+        if one.op == "subpipeline" and _identifies(one.args["program"]):
+            return True
+    return False
 
 
 def _takes_reason(engine: Probe) -> bool:
@@ -177,6 +223,10 @@ def _imports(engine: Probe, program: Program, plan: Plan) -> tuple[str, ...]:
     if _uses(program, "call"):
         lines.append("from stageflow.tools import AdvancedToolExecutor, ToolDefinition")
         lines.append("from stageflow.tools.definitions import ToolOutput")
+    if _identifies(program) or any(run.correlation for run in plan.runs):
+        tracing = "get_correlation_id, set_correlation_id"
+        lines.append(f"from stageflow.observability.tracing import {tracing}")
+    lines += around.imports(engine, program, plan)
     return (f"from stageflow import {', '.join(sorted(names))}", *sorted(lines))
 
 
@@ -192,99 +242,147 @@ def _own_grace(plan: Plan) -> bool:
 def _build(engine: Probe, plan: Plan, program: Program, classes: Mapping[str, str]) -> list[str]:
     # Two stages of one name share an entry in `classes`: each gets the last one's class,
     # which is also what the engine keeps of them.
+    chain = around.chain(engine, program, plan, many=len(plan.runs) > 1)
     if engine.legacy:
         specs = [
             f"        StageSpec(name={literal(s.name)}, runner={classes[s.name]}"
             + (f", dependencies={literal(s.needs)})," if s.needs else "),")
             for s in program.stages
         ]
-        return ["return StageGraph(", "    [", *specs, "    ]", ")"]
+        last = ["    ],", "    interceptors=interceptors,"] if chain else ["    ]"]
+        return [*chain, "return StageGraph(", "    [", *specs, *last, ")"]
     stages = [
         f"    .with_stage({literal(s.name)}, {classes[s.name]}, StageKind.TRANSFORM"
         + (f", dependencies={literal(s.needs)})" if s.needs else ")")
         for s in program.stages
     ]
+    layers = "interceptors=interceptors" if chain else ""
     if not _own_grace(plan):
-        return ["return (", "    Pipeline()", *stages, "    .build()", ")"]
+        return [*chain, "return (", "    Pipeline()", *stages, f"    .build({layers})", ")"]
+    more = f", {layers}" if layers else ""
     return [
+        *chain,
         "graph = (",
         "    Pipeline()",
         *stages,
         "    .build()",
         ")",
-        f"return UnifiedStageGraph(graph.stage_specs, cleanup_timeout={plan.cleanup_grace_s!r})",
+        "return UnifiedStageGraph(",
+        f"    graph.stage_specs, cleanup_timeout={plan.cleanup_grace_s!r}{more}",
+        ")",
     ]
 
 
-def _start(engine: Probe, plan: Plan, many: bool) -> str:
+def _start(engine: Probe, program: Program, plan: Plan) -> str:
+    many = len(plan.runs) > 1
+    inputs = any(run.inputs for run in plan.runs)
+    correlated = any(run.correlation for run in plan.runs)
+    before, pairs = [], []
+    if correlated:
+        rows = ", ".join(f"{literal(r.id)}: {literal(r.correlation)}" for r in plan.runs)
+        before.append(f"correlation = {{{rows}}}[run]")
+        before.append("request = uuid.uuid5(uuid.NAMESPACE_DNS, correlation)")
+        before.append("set_correlation_id(request)")
     if engine.legacy or engine.pipeline_entry:
-        ids = "pipeline_run_id=uuid.uuid4(),"
+        request = "request" if correlated else "uuid.uuid4()"
+        pairs.append("pipeline_run_id=uuid.uuid4()")
         if not _takes_no_ids(engine):
-            ids += """
-        request_id=uuid.uuid4(),
-        session_id=None,
-        user_id=None,
-        interaction_id=None,"""
-        limit = ""
-        if plan.stage_timeout_s is not None:
-            value = milliseconds(plan.stage_timeout_s)
-            text = repr(value) if value - value == 0 else f'float("{value}")'
-            limit = f'\n        data={{"_timeout_ms": {text}}},'
-        make = f"""\
-    ctx = PipelineContext(
-        {ids}
-        org_id=uuid.uuid5(uuid.NAMESPACE_DNS, tenant),{limit}
-    )"""
+            pairs += [f"request_id={request}", "session_id=None", "user_id=None"]
+            pairs.append("interaction_id=None")
+        elif correlated:
+            pairs.append("request_id=request")
+        pairs.append("org_id=uuid.uuid5(uuid.NAMESPACE_DNS, tenant)")
+        data = around.data_of(plan, _timeout(plan))
+        if inputs and engine.legacy:
+            data = f'{data}, "run_inputs": INPUTS[run]'.removeprefix(", ")
+        elif inputs:
+            pairs.append("metadata=INPUTS[run]")
+        if data:
+            pairs.append(f"data={{{data}}}")
+        if plan.sink is not None:
+            pairs.append("event_sink=sink")
+        make = ["ctx = PipelineContext(", *(f"    {pair}," for pair in pairs), ")"]
     else:
-        make = """\
-    ids = RunIdentity(
-        pipeline_run_id=uuid.uuid4(), org_id=uuid.uuid5(uuid.NAMESPACE_DNS, tenant)
-    )
-    ctx = enter(ContextSnapshot(run_id=ids))"""
-    known = "\n    run_names[ctx.pipeline_run_id] = run" if many else ""
-    return f"""\
-async def start(graph, run, tenant):
-{make}{known}
-    return await graph.run(ctx)
-"""
+        given = ", metadata=INPUTS[run]" if inputs else ""
+        request = "    request_id=request," if correlated else ""
+        sink = ", event_sink=sink" if plan.sink is not None else ""
+        make = [
+            "ids = RunIdentity(",
+            "    pipeline_run_id=uuid.uuid4(),",
+            *([request] if request else []),
+            "    org_id=uuid.uuid5(uuid.NAMESPACE_DNS, tenant),",
+            ")",
+            f"ctx = enter(ContextSnapshot(run_id=ids{given}){sink})",
+        ]
+    if many:
+        make.append("run_names[ctx.pipeline_run_id] = run")
+    if _identifies(program):
+        org = "ctx.org_id" if engine.legacy or engine.pipeline_entry else "ctx.snapshot.org_id"
+        make.append(f"id_names[ctx.pipeline_run_id], id_names[{org}] = run, tenant")
+        if correlated:
+            make.append("id_names[request] = correlation")
+    run = ["return await graph.run(ctx)"]
+    if plan.sink is not None:
+        run = [
+            "await open_sink(run)",
+            "try:",
+            "    return await graph.run(ctx)",
+            "finally:",
+            "    await close_sink(run)",
+        ]
+    lines = [f"    {line}" for line in (*before, *make, *run)]
+    return "\n".join(["async def start(graph, run, tenant):", *lines])
 
 
-def _enter(engine: Probe) -> str:
+def _timeout(plan: Plan) -> str | None:
+    if plan.stage_timeout_s is None:
+        return None
+    value = milliseconds(plan.stage_timeout_s)
+    return repr(value) if value - value == 0 else f'float("{value}")'
+
+
+def _enter(engine: Probe, inputs: bool) -> str:
     """Return the context that versions take whose graph runs on a stage's context only."""
     if engine.legacy or engine.pipeline_entry:
         return ""
     return """\
-def enter(snapshot):
+def enter(snapshot, event_sink=None):
     return StageContext(
         snapshot=snapshot,
         inputs=StageInputs(snapshot=snapshot),
         stage_name="entry",
         timer=PipelineTimer(),
+        event_sink=event_sink,
     )"""
 
 
-def _child(engine: Probe, many: bool) -> str:
-    known = (
-        "\n        run_names[child.pipeline_run_id] = run_names[ctx.pipeline_run_id]"
-        if many
-        else ""
-    )
+def _child(engine: Probe, many: bool, inputs: bool, identifies: bool) -> str:
+    known = ""
+    if many:
+        known += "\n        run_names[child.pipeline_run_id] = run_names[ctx.pipeline_run_id]"
+    if identifies:
+        known += "\n        id_names[child.pipeline_run_id] = f\"{told(ctx)['run']}/{name}\""
     if engine.legacy:
         parent = "ctx"
         check = """
-        for name, result in results.items():
-            if result.status == "failed":
-                raise RuntimeError(f"stage {name} of the child failed: {result.error}")"""
+        for one in results.values():
+            if one.status == "failed":
+                raise RuntimeError(f"stage {one.name} of the child failed: {one.error}")"""
     else:
         check = ""
         parent = "ctx.as_pipeline_context()"
         if not hasattr(engine.StageContext, "as_pipeline_context"):
             ids = ", ".join(f"{name}=ctx.snapshot.{name}" for name in _IDS)
-            parent = f"PipelineContext({ids})"
+            parent = f"PipelineContext({ids}, event_sink=ctx.event_sink)"
     entry = "child"
     if not engine.legacy and not engine.pipeline_entry:
-        ids = "pipeline_run_id=child.pipeline_run_id, org_id=child.org_id"
-        entry = f"enter(ContextSnapshot(run_id=RunIdentity({ids})))"
+        names = ("pipeline_run_id", "request_id", "org_id")
+        ids = ", ".join(f"{name}=child.{name}" for name in names)
+        given = ", metadata=ctx.snapshot.metadata" if inputs else ""
+        entry = f"""enter(
+            ContextSnapshot(run_id=RunIdentity({ids}){given}),
+            event_sink=child.event_sink,
+        )"""
     return f'''\
 async def run_child(ctx, stage, name, graph):
     async def runner(child):{known}

@@ -10,6 +10,10 @@ from harness.contract.reading import Ran, Reading
 __all__ = ["CANCEL"]
 
 
+# Of the grace of the run that they are part of.
+CHILDS_SHARE = 0.75
+
+
 def _left(r: Reading, one: Ran, since: int, why: str, shape: str) -> Violation:
     return Violation(
         shape,
@@ -31,21 +35,28 @@ def _outlived(r: Reading, run: str) -> list[Ran]:
     facts = r.runs[run]
     outcome = r.outcome(run)
     reported = outcome.still_running if outcome is not None else ()
+    stubborn = r.stubborn_child(run)
     return [
         one
         for one in r.executions(run)
         if (one.end < 0 or one.end > facts.end)
         and not _given_up(r, one, facts.end_s)
         and not (one.stage in reported and r.of("thread.begin", run, one.stage))
+        and not (stubborn and one.children)
     ]
 
 
 def _given_up(r: Reading, one: Ran, end_s: float) -> bool:
     """Say whether the run waited for a cancelled stage for all of the grace."""
-    if not one.interrupts:
+    # A timeout of its own code that is due in the tick of the caller's cancel hides that one.
+    cancels = r.runs[one.run].cancels if one.run in r.runs else []
+    asked = [r.time_of(i) for i in one.interrupts[:1]] or [at_s for _, at_s in cancels[:1]]
+    if not asked:
         return False
-    asked_s = r.time_of(one.interrupts[0])
-    return end_s >= asked_s + r.plan.cleanup_grace_s - r.tolerance_s
+    asked_s = asked[0]
+    # For a subpipeline an engine may keep back some of the grace.
+    grace_s = r.plan.cleanup_grace_s * CHILDS_SHARE ** one.run.count("/")
+    return end_s >= asked_s + grace_s - r.tolerance_s
 
 
 def _hung(r: Reading, run: str, why: str) -> Violation:
@@ -77,7 +88,7 @@ def check_cancel_1(r: Reading) -> Judgement:
     asked = 0
     for run, facts in r.runs.items():
         who = _cancelling_stage(r, run)
-        if who is None:
+        if who is None or r.layers_disturb(run):
             continue
         asked += 1
         why = f"stage {who.stage} asked to end it"
@@ -119,12 +130,15 @@ def check_cancel_1(r: Reading) -> Judgement:
             continue
         reason = next(
             (
-                s.args["reason"]
+                # What stands before the marker, in whose place the run's own input is put.
+                s.args["reason"].split("$marker")[0]
                 for st, s in r.program.walk()
                 if st.name == who.stage and s.op == "cancel_run"
             ),
             "",
         )
+        if facts.cancels:
+            continue  # its caller was cancelled as well, and is told of that
         told = outcome.reason or (outcome.raised.message if outcome.raised else "")
         if reason and reason not in told:
             bad.append(_said(who, "reason-lost", f"the reason is given: {reason}", told or "none"))
@@ -145,9 +159,17 @@ def check_cancel_2(r: Reading) -> Judgement:
         who = next((o for o in r.executions(run) if o.how == "cancel_branch"), None)
         if who is None or not facts.over:
             continue
+        if r.first_cause(run)[1] or any(
+            r.gone_by_timeout(o) or o.attempt_failed for o in r.executions(run)
+        ):
+            continue  # something else ended the run as well
+        if r.layers_disturb(run):
+            continue
         asked += 1
         outcome = r.outcome(run)
-        below = r.program.descendants(who.stage)
+        done = {o.stage for old in r.before(run) for o in r.executions(old) if o.how != "cancelled"}
+        others = {o.stage for o in r.executions(run) if o.how == "cancel_branch"}
+        below = {d for stage in others for d in r.program.descendants(stage)}
         ones = {one.stage: one for one in r.executions(run)}
         for stage in sorted(below & set(ones)):
             bad.append(
@@ -162,7 +184,7 @@ def check_cancel_2(r: Reading) -> Judgement:
                 )
             )
         for stage in r.program.names:
-            if stage == who.stage or stage in below:
+            if stage in others or stage in below or (stage in done and stage not in ones):
                 continue
             if stage not in ones or ones[stage].how not in ("ok", "skip"):
                 bad.append(
@@ -188,13 +210,16 @@ def _caller_cancel(r: Reading, least: int, most: int) -> Judgement:
     bad: list[Violation] = []
     sent = 0
     for run, facts in r.runs.items():
-        if not least <= len(facts.cancels) <= most:
+        # One that was cancelled before it was begun never came to the engine.
+        if not least <= len(facts.cancels) <= most or facts.begin < 0:
             continue
         sent += 1
         since = facts.cancels[0][0]
         why = "the caller cancelled it"
         if not facts.over:
-            bad.append(_hung(r, run, why))
+            # What a stage that swallows its cancels does to a run is CANCEL-4's to judge.
+            if not any(one.swallowed for one in r.executions(run)):
+                bad.append(_hung(r, run, why))
             continue
         left = _outlived(r, run)
         if left:
@@ -246,16 +271,32 @@ def check_cancel_4(r: Reading) -> Judgement:
     bad: list[Violation] = []
     stubborn = 0
     for run, facts in r.runs.items():
-        ones = [one for one in r.executions(run) if one.swallowed]
+        # An attempt that ended and is tried again does not hold the run up: it goes on.
+        ones = [o for o in r.executions(run) if o.swallowed and not (o.again and o.ended)]
+        # Others swallowed what their own scopes sent.
+        ones = [o for o in ones if o.interrupts and not r.own_scope_due(o, o.interrupts[0])]
+        if not ones:
+            continue
+        # One that ended while other stages went on did not hold the run up.
+        last = max((o.end for o in r.executions(run)), default=-1)
+        ones = [o for o in ones if not o.ended] or [o for o in ones if o.end == last]
         if not ones:
             continue
         stubborn += len(ones)
-        asked_s = min(r.time_of(one.interrupts[0]) for one in ones if one.interrupts)
+        # What fails after its grace has others cancelled, which then have theirs.
+        asked_s = max(r.time_of(one.interrupts[0]) for one in ones)
         grace = r.plan.cleanup_grace_s
+        if any(h.registered and h.begun and h.run.split("/", 1)[0] == run for h in r.held):
+            grace *= 2  # what was registered may have a grace of its own
+        if any(r.of("undo.begin", run, name) for name in r.program.names):
+            grace += r.plan.cleanup_grace_s  # and so may what undoes the run
         if not facts.over:
             bad.append(_hung(r, run, f"stage {ones[0].stage} swallows its cancellation"))
             continue
-        if facts.end_s > asked_s + grace + r.tolerance_s:
+        # Three waits at most follow each other, each with a timer of its own.
+        # Where others go on when a stage is ended, it is not for its sake that the run goes on.
+        goes_on = r.policy() == "continue" and r.first_cause(run)[1] not in ("cancel", "cancel_run")
+        if facts.end_s > asked_s + grace + 3 * r.tolerance_s and not goes_on:
             bad.append(
                 Violation(
                     "grace-exceeded",
@@ -306,9 +347,10 @@ def check_cancel_6(r: Reading) -> Judgement:
             running = child.start_s < cut_s and (
                 not child.ended or child.end > cut or bool(child.interrupts)
             )
-            if cut >= 0 and running and not child.failed_by_itself:
+            if cut >= 0 and running and not child.failed_by_itself and not child.swallowed:
                 cancelled += 1
-                if child.end < 0 or child.end > facts.end:
+                given_up = bool(child.interrupts) and _given_up(r, child, facts.end_s)
+                if (child.end < 0 or child.end > facts.end) and not given_up:
                     bad.append(
                         Violation(
                             "child-left-running",
@@ -349,9 +391,12 @@ def _ran_on(r: Reading, child: Ran, cut_s: float) -> bool:
 def _cut(r: Reading, parent: str) -> tuple[int, float]:
     """Return (position, seconds) of what ended the parent run early, or (-1, 0)."""
     at, kind = r.first_cause(parent)
+    if kind == "fail" and r.policy() == "continue":
+        cancels = r.runs[parent].cancels
+        at, kind = (cancels[0][0], "cancel") if cancels else (-1, "")
     found = [(at, r.time_of(at))] if kind else []
     for due, one in r.timeouts_due(parent):
-        if one.interrupts:
+        if one.interrupts and (r.policy() != "continue" or one.children):
             found.append((one.interrupts[0], due))
     return min(found, key=lambda c: c[1], default=(-1, 0.0))
 
@@ -374,8 +419,8 @@ def _child_failure(r: Reading, parent: str, child: Ran) -> list[Violation]:
     outcome = r.outcome(parent)
     if not ends or outcome is None:
         return []
-    told = [f for f in outcome.failures if f.stage == ends[0].stage]
-    if len(told) > 1:
+    told = [f for f in outcome.failures if f.stage == ends[0].stage and f.kind != "timeout"]
+    if len(told) > 1 and ends[0].stage not in r.shape.attempts:
         return [
             Violation(
                 "child-failure-doubled",
@@ -400,10 +445,12 @@ def check_cancel_7(r: Reading) -> Judgement:
         if outcome is None:
             continue
         failed = [o for o in r.executions(run) if o.failed_by_itself]
-        timed = [o for o in r.executions(run) if r.by_timeout(o)]
+        timed = [o for o in r.executions(run) if r.gone_by_timeout(o)]
         selfs = [o for o in r.executions(run) if o.self_cancelled]
         asked = _cancelling_stage(r, run)
         if selfs or (facts.cancels and (failed or timed)) or (asked and (failed or timed)):
+            continue
+        if r.layers_disturb(run):
             continue
         if facts.cancels or asked:
             tested += 1
@@ -439,7 +486,7 @@ def check_cancel_8(r: Reading) -> Judgement:
         selfs = [
             o for o in r.executions(run) if o.self_cancelled and o.ended and o.how == "cancelled"
         ]
-        selfs = [o for o in selfs if not o.interrupts]
+        selfs = [o for o in selfs if not o.interrupts and not o.again]
         if not selfs or facts.cancels:
             continue
         tested += 1
@@ -517,7 +564,7 @@ CANCEL: tuple[Clause, ...] = (
         "Cancel the stage tasks and await them in a finally around the scheduling loop.",
         data_risk="high",
         availability_risk="high",
-        script=scripts.left_running,
+        script=scripts.cancel_3,
     ),
     Clause(
         "CANCEL-4",
@@ -554,7 +601,7 @@ CANCEL: tuple[Clause, ...] = (
         effort="medium",
         data_risk="medium",
         availability_risk="medium",
-        script=scripts.left_running,
+        script=scripts.cancel_3,
     ),
     Clause(
         "CANCEL-6",
@@ -595,7 +642,10 @@ CANCEL: tuple[Clause, ...] = (
         "high",
         "silent_failure",
         check_cancel_8,
-        {"": "A CancelledError raised by a stage is taken for success"},
+        {
+            "": "A CancelledError raised by a stage is taken for success",
+            "hung": "A run hangs when a stage raises CancelledError by itself",
+        },
         "A library that cancels its own work makes a stage look successful without a result.",
         "Treat a stage task that ends as cancelled, without the engine having cancelled it, "
         "as failed.",

@@ -11,6 +11,10 @@ from harness.contract.reading import CLOSE_S, Held, Ran, Reading
 __all__ = ["CLEAN"]
 
 
+# Of the grace of the run that they are part of.
+CHILDS_SHARE = 0.75
+
+
 def _execution(r: Reading, held: Held) -> Ran | None:
     found = None
     for one in r.ran.get((held.run, held.stage), ()):
@@ -45,7 +49,27 @@ def _way(r: Reading, held: Held) -> str:
 def _stubborn(r: Reading, held: Held) -> bool:
     """The stage swallows cancels or its thread cannot be stopped: not the engine's to clean."""
     one = _execution(r, held)
-    return one is not None and not one.ended and one.swallowed > 0
+    if one is not None and one.swallowed and (not one.ended or 0 <= _over(r, held.run) < one.end):
+        return True
+    return _given_up(r, held)
+
+
+def _given_up(r: Reading, held: Held) -> bool:
+    """Say whether the run waited for all of the grace for the stage, or for another of the same
+    subpipeline, and then was over without it."""
+    facts = r.runs.get(held.run.split("/", 1)[0])
+    if facts is None or not facts.over:
+        return False
+    late_s = facts.end_s - r.plan.cleanup_grace_s + r.tolerance_s
+    return any(
+        bool(one.interrupts)
+        and (one.end < 0 or one.end > facts.end)
+        and r.time_of(one.interrupts[0]) <= late_s
+        for (run, stage), ones in r.ran.items()
+        if (held.run == run and (stage == held.stage or "/" in run))
+        or held.run.startswith(f"{run}/")
+        for one in ones
+    )
 
 
 def check_clean_1(r: Reading) -> Judgement:
@@ -56,7 +80,10 @@ def check_clean_1(r: Reading) -> Judgement:
     if not due:
         return untested()
     bad: list[Violation] = []
-    missing = [h for h in due if not any(b < _over(r, h.run) for b in h.begun)]
+    missing = [
+        h for h in due if _over(r, h.run) >= 0 and not any(b < _over(r, h.run) for b in h.begun)
+    ]
+    missing = [h for h in missing if not _stubborn(r, h)]
     if missing:
         first = missing[0]
         later = any(h.begun for h in missing)
@@ -109,10 +136,13 @@ def check_clean_2(r: Reading) -> Judgement:
         if held.cut >= 0:
             took = _cleanup_took(r, held)
             spent = r.time_of(held.cut) - _cleaning_since(r, held)
-            if spent >= r.plan.cleanup_grace_s - CLOSE_S:
+            if spent >= _grace_s(r, held) - CLOSE_S:
                 continue  # the stated grace was used up
-            if _own_scope_expired(r, held) or _first_word(r, held):
+            if _own_scope_expired(r, held) or _first_word(r, held) or _cut_by_itself(r, held):
                 continue
+            top = held.run.split("/", 1)[0]
+            if held.run != top and r.stubborn_child(top):
+                continue  # the grace went to a stage that swallowed its cancellation
             bad.append(
                 Violation(
                     "cleanup-cut",
@@ -126,7 +156,7 @@ def check_clean_2(r: Reading) -> Judgement:
             )
         elif stop < 0 or stop > over:
             spent = r.time_of(over) - _cleaning_since(r, held)
-            if spent >= r.plan.cleanup_grace_s - CLOSE_S:
+            if spent >= _grace_s(r, held) - CLOSE_S:
                 continue
             bad.append(
                 Violation(
@@ -140,6 +170,13 @@ def check_clean_2(r: Reading) -> Judgement:
                 )
             )
     return violated(bad, awaited_cleanups=awaited) if awaited else untested()
+
+
+def _grace_s(r: Reading, held: Held) -> float:
+    """Return how long a cleanup may take at least, in seconds: for a subpipeline an engine may
+    keep back some of the grace, for what its parents have to do after it."""
+    depth = held.run.count("/")
+    return float(r.plan.cleanup_grace_s * CHILDS_SHARE**depth)
 
 
 def _cleaning_since(r: Reading, held: Held) -> float:
@@ -163,7 +200,16 @@ def _first_word(r: Reading, held: Held) -> bool:
     one = _execution(r, held)
     if held.registered or one is None:
         return False
-    return not any(i < held.begun[0] for i in one.interrupts)
+    return not any(i < held.begun[0] and not r.own_scope_due(one, i) for i in one.interrupts)
+
+
+def _cut_by_itself(r: Reading, held: Held) -> bool:
+    """Say whether it was the stage that cut its cleanup: by ending a task of its own, or by a
+    timeout of its own code."""
+    one = _execution(r, held)
+    if held.registered or one is None:
+        return False
+    return held.cut - 1 not in one.interrupts or r.own_scope_due(one, held.cut)
 
 
 def _own_scope_expired(r: Reading, held: Held) -> bool:
@@ -184,41 +230,45 @@ def check_clean_3(r: Reading) -> Judgement:
     bad: list[Violation] = []
     groups: dict[tuple[str, str, bool], list[Held]] = {}
     for held in r.held:
-        if not held.begun:
+        if not held.begun or _of_earlier_attempt(r, held):
             continue
         # Registered cleanups are the run's; those of parallel stages have no order of their own.
         key = (held.run, "" if held.registered else held.stage, held.registered)
         groups.setdefault(key, []).append(held)
     tested = 0
-    unordered = r.shape.stages_with("parallel", "spawn", "release")
-    for (_, stage, registered), group in groups.items():
-        if not registered:
-            # One after another is not nested: only what was held at once has an order.
-            group = [
-                h for h in group if any(_nested(h, other) for other in group if other is not h)
-            ]
-        if len(group) < 2 or stage in unordered:
+    unordered = r.shape.unordered
+    for (_, stage, _), group in groups.items():
+        if stage in unordered:
             continue
-        tested += 1
-        acquired = [h.name for h in sorted(group, key=lambda h: h.at)]
-        released = [h.name for h in sorted(group, key=lambda h: h.begun[0])]
-        if released != acquired[::-1]:
+        # One after another is not nested: only what was held at once has an order.
+        pairs = [(a, b) for a in group for b in group if a.at < b.at < a.begun[0]]
+        tested += bool(pairs)
+        wrong = [(a, b) for a, b in pairs if a.begun[0] < b.begun[0]]
+        if wrong:
+            first, later = wrong[0]
             bad.append(
                 Violation(
                     "wrong-order",
-                    f"cleanups run in the order {', '.join(acquired[::-1])}",
-                    f"they ran in the order {', '.join(released)}",
-                    group[0].stage,
+                    f"{later.name}, which came after {first.name}, is cleaned up before it",
+                    "it was cleaned up after it",
+                    later.stage,
                     "",
-                    {},
-                    tuple(h.begun[0] for h in group[:5]),
+                    {"wrong": len(wrong), "pairs": len(pairs)},
+                    (first.begun[0], later.begun[0]),
                 )
             )
     return violated(bad, groups_ordered=tested) if tested else untested()
 
 
-def _nested(a: Held, b: Held) -> bool:
-    return a.at < b.at < a.begun[0] or b.at < a.at < b.begun[0]
+def _of_earlier_attempt(r: Reading, held: Held) -> bool:
+    """Say whether a cleanup was registered by an attempt that was not the stage's last: an
+    engine may run it before the next one, or at the end of the run."""
+    one = _execution(r, held) if held.registered and r.shape.attempts else None
+    return one is not None and one.again
+
+
+# What a cleanup of the program raises when it is to fail.
+FAULT = "StageFault"
 
 
 def check_clean_4(r: Reading) -> Judgement:
@@ -250,6 +300,13 @@ def check_clean_4(r: Reading) -> Judgement:
                 )
             )
         outcome = r.outcome(held.run)
+        one = _execution(r, held)
+        if not held.registered and one is not None and one.again:
+            continue  # it is an attempt that failed by it, and is tried again
+        if not held.registered and (_given_up(r, held) or held.stage in r.shape.unordered):
+            continue  # nobody waits for it, or tasks of its own may each have failed
+        if not held.registered and one is not None and one.how != f"raise:{FAULT}":
+            continue  # the stage itself kept it from the engine
         if outcome is not None and not r.runs[held.run].cancels:
             said = json.dumps(outcome.to_json(), default=repr)
             if f"cleanup of {held.name} failed" not in said and held.name not in " ".join(
@@ -295,6 +352,23 @@ def check_clean_5(r: Reading) -> Judgement:
         _, kind = r.first_cause(run)
         if kind == "cancel_run" or any(r.by_timeout(o) for o in r.executions(run)):
             explained |= {o.stage for o in stages if _top(o.run) == run and not o.ended}
+    # A cancelled stage that the run waited for all of the grace is given up, and with it what
+    # its subpipelines do: CANCEL-4's to judge.
+    given_up = {
+        o.run
+        for o in stages
+        if not o.ended
+        and o.interrupts
+        and (over := r.runs[_top(o.run)]).over
+        and over.end_s >= r.time_of(o.interrupts[0]) + r.plan.cleanup_grace_s - r.tolerance_s
+    }
+    explained |= {
+        o.stage
+        for o in stages
+        if not o.ended
+        and any(o.run == run or o.run.startswith(f"{run}/") for run in given_up)
+        and (o.interrupts or o.run not in given_up)
+    }
     bad: list[Violation] = []
     seen: set[tuple[str, str]] = set()
     cancelled = any(f.cancels for f in r.runs.values())
@@ -339,6 +413,13 @@ def _top(run: str) -> str:
     return run.split("/", 1)[0]
 
 
+def _late(r: Reading, one: Ran) -> bool:
+    """Say whether a stage took all of the grace, or more, to end after it was cancelled."""
+    if not one.interrupts:
+        return False
+    return one.end_s >= r.time_of(one.interrupts[0]) + r.plan.cleanup_grace_s - r.tolerance_s
+
+
 def check_clean_6(r: Reading) -> Judgement:
     if not r.sound or len(r.runs) < 2:
         return untested()
@@ -358,12 +439,18 @@ def check_clean_6(r: Reading) -> Judgement:
         if not facts.over:
             continue
         ones = r.executions(run)
-        last = max((o.end for o in ones), default=-1)
+        # One that was given up after the grace does not keep the run from its cleanups.
+        last = max((o.end for o in ones if not _late(r, o)), default=-1)
         alone = not facts.cancels and not any(
-            o.failed_by_itself or o.how == "cancel_run" or r.by_timeout(o) for o in ones
+            o.attempt_failed or o.self_cancelled or o.how == "cancel_run" or r.by_timeout(o)
+            for o in ones
         )
+        alone = alone and not r.layers_disturb(run)
+        alone = alone and not r.all_of("consume.stop", run)  # a consumer that stops ends a stage
         for held in r.held:
-            if held.run != run or not held.registered:
+            if held.run != run or not held.registered or _stubborn(r, held):
+                continue
+            if _of_earlier_attempt(r, held):
                 continue
             if any(b < last for b in held.begun):
                 bad.append(
@@ -389,7 +476,10 @@ def check_clean_6(r: Reading) -> Judgement:
                         (held.at, facts.end),
                     )
                 )
-        hit = [o for o in ones if o.interrupts and alone]
+        # Of a tool that tasks of a stage's own call too, it cannot be told whose timeout it was.
+        unclear = {stage for stage, _ in r.shape.own_calls}
+        hit = [o for o in ones if alone and o.stage not in unclear]
+        hit = [o for o in hit if any(not r.own_scope_due(o, i) for i in o.interrupts)]
         if hit:
             bad.append(
                 Violation(

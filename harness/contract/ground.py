@@ -68,25 +68,43 @@ def check_graph_2(r: Reading) -> Judgement:
         by_name: dict[str, Ran] = {}
         for one in ones:
             by_name.setdefault(one.stage, one)
+        taken_over = _taken_over(r, run)
         for stage in r.program.stages:
             this = by_name.get(stage.name)
             if this is None:
                 continue
             for need in stage.needs:
                 edges += 1
-                before = by_name.get(need)
-                if before is None and need in r.shape.skippable:
+                before = _before(r, by_name.get(need), this)
+                if before is None and (need in r.shape.skippable or need in taken_over):
                     continue
                 if before is None or before.end < 0 or before.end > this.start:
                     bad.append(_order(this, need, "started-early", "had not ended"))
-                elif before.how not in DONE:
+                elif before.how not in DONE and not r.layers_disturb(run):
                     bad.append(
                         _order(this, need, "started-after-failed", f"had ended {before.how}")
                     )
-        together += _concurrent(r, ones, bad)
+        together += _concurrent(r, ones, taken_over, bad)
     if not edges and not together:
         return untested()
     return violated(bad, dependencies=edges, independent_pairs=together)
+
+
+def _before(r: Reading, first: Ran | None, this: Ran) -> Ran | None:
+    """Return the execution of a need that counts when a stage starts: of several attempts the
+    last that had been started by then, or one that had completed."""
+    if first is None:
+        return None
+    started = [one for one in r.ran[first.run, first.stage] if one.start < this.start] or [first]
+    done = [one for one in started if one.how in DONE and one.end < this.start]
+    return (done or started)[-1]
+
+
+def _taken_over(r: Reading, run: str) -> frozenset[str]:
+    """Return the stages that had completed in the runs that this one goes on with, or that an
+    idempotency layer has answered for."""
+    before = (one.stage for old in r.before(run) for one in r.executions(old) if one.how in DONE)
+    return frozenset(before) | r.answered(run)
 
 
 def _order(one: Ran, need: str, shape: str, state: str) -> Violation:
@@ -101,13 +119,19 @@ def _order(one: Ran, need: str, shape: str, state: str) -> Violation:
     )
 
 
-def _concurrent(r: Reading, ones: list[Ran], bad: list[Violation]) -> int:
+def _concurrent(
+    r: Reading, ones: list[Ran], taken_over: frozenset[str], bad: list[Violation]
+) -> int:
     """Count stages that were ready together; those that waited for each other are violations."""
+    if r.layers_decide:
+        return 0  # a layer may have a stage wait
     ended = {one.stage: one for one in ones}
+    if len(ended) < len(ones):  # only a stage's first attempt starts when its needs have ended
+        ones = list({one.stage: one for one in reversed(ones)}.values())[::-1]
     pairs = 0
     ready: dict[str, float] = {}
     for one in ones:
-        needs = r.stage(one.stage).needs
+        needs = [n for n in r.stage(one.stage).needs if n in ended or n not in taken_over]
         if all(n in ended and ended[n].ended for n in needs):
             start = r.runs[one.run].begin_s
             ready[one.stage] = max([ended[n].end_s for n in needs] + [start])
@@ -143,15 +167,23 @@ def _concurrent(r: Reading, ones: list[Ran], bad: list[Violation]) -> int:
 
 def check_graph_3(r: Reading) -> Judgement:
     """The outcome of an undisturbed run is what the program alone determines."""
-    if not r.sound or r.shape.faults or r.plan.faults:
+    if not r.sound or r.shape.faults or r.plan.faults or r.layers_decide:
         return untested()
     bad: list[Violation] = []
     tested = 0
     for run, facts in r.runs.items():
         outcome = r.outcome(run)
         ones = r.executions(run)
+        tried = {o.stage for o in ones}
+        ones = [o for o in ones if not o.again]
+        if {o.stage for o in ones} != tried:
+            continue
         if outcome is None or facts.cancels or any(o.how not in DONE for o in ones):
             continue
+        if r.before(run):
+            continue  # what a redrive takes over is judged by PART-5
+        if len(r.runs) > 1 and outcome.status != "ok":
+            continue  # what another run did to this one is judged by TENANT-4
         if any(o.interrupts for o in ones) or r.shape.ops & {"cancel_branch", "skip", "mutate"}:
             continue
         tested += 1
@@ -159,9 +191,8 @@ def check_graph_3(r: Reading) -> Judgement:
         for stage, value in expected.items():
             report = outcome.stages.get(stage)
             if report is None or report.status != "completed":
-                bad.append(
-                    _differs(r, run, stage, "missing-output", want=f"{value!r}", got="no output")
-                )
+                wanted = "an output" if value is _UNKNOWN else repr(value)
+                bad.append(_differs(r, run, stage, "missing-output", want=wanted, got="none"))
             elif value is not _UNKNOWN and report.value != value:
                 bad.append(
                     _differs(
@@ -207,6 +238,8 @@ def check_graph_4(r: Reading) -> Judgement:
         return untested()
     if r.shape.ops & ends or any(r.by_timeout(o) or o.failed_by_itself for o in r.executions()):
         return untested()
+    if r.record.ended == "steps":
+        return violated([_cost(r, stages)], stages_run=stages)
     bad: list[Violation] = []
     for run in r.runs:
         outcome = r.outcome(run)
@@ -223,19 +256,21 @@ def check_graph_4(r: Reading) -> Judgement:
                     {"completed": done, "stages": stages},
                 )
             )
-    per_stage = r.record.points / stages
-    if not bad and per_stage > CALLBACKS_PER_STAGE_MAX:
-        bad.append(
-            Violation(
-                "cost-not-linear",
-                f"at most {CALLBACKS_PER_STAGE_MAX} loop callbacks for each of {stages} stages",
-                f"{per_stage:.0f} for each",
-                "",
-                "",
-                {"callbacks": r.record.points, "stages": stages},
-            )
-        )
+    if not bad and r.record.points / stages > CALLBACKS_PER_STAGE_MAX:
+        bad.append(_cost(r, stages))
     return violated(bad, stages_run=stages)
+
+
+def _cost(r: Reading, stages: int) -> Violation:
+    unended = "" if r.record.ended == "over" else ", and the run had not ended"
+    return Violation(
+        "cost-not-linear",
+        f"at most {CALLBACKS_PER_STAGE_MAX} loop callbacks for each of {stages} stages",
+        f"{r.record.points / stages:.0f} for each{unended}",
+        "",
+        "",
+        {"callbacks": r.record.points, "stages": stages},
+    )
 
 
 # A stage costs an engine some ten callbacks; an engine that wakes every stage whenever one

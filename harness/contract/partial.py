@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from harness.contract import scripts
 from harness.contract.clause import Clause, Judgement, Violation, blocked, untested, violated
 from harness.contract.reach import outputs_lost
@@ -15,7 +17,7 @@ def _ender(r: Reading, run: str) -> tuple[str, Ran | None]:
     facts = r.runs[run]
     if facts.cancels or not facts.over:
         return "", None
-    timed = [o for o in r.executions(run) if r.by_timeout(o)]
+    timed = [o for o in r.executions(run) if r.gone_by_timeout(o)]
     at, kind = r.first_cause(run)
     if timed and (not kind or timed[0].interrupts[0] < at):
         return "timeout", timed[0]
@@ -107,6 +109,7 @@ def check_part_3(r: Reading) -> Judgement:
         done = [o for o in r.executions(run) if o.how == "ok" and not o.interrupts]
         tied = [o for o in done if abs(o.end_s - when) <= CLOSE_S and o.end < facts.end]
         tied = [o for o in tied if o.start_s < when - CLOSE_S]
+        tied = [o for o in tied if not r.failed_in_layer(run, o.stage)]
         if not tied or outcome.status == "ok":
             continue
         earlier = [o for o in done if o.end_s < when - CLOSE_S]
@@ -184,14 +187,16 @@ def _cause(r: Reading, run: str, failed: list[Ran], where: str) -> list[Violatio
     outcome = r.outcome(run)
     assert outcome is not None  # the caller has checked it
     for one in failed:
-        if not one.how.startswith("raise:"):
+        if not one.how.startswith("raise:") or r.failed_in_layer(run, one.stage):
             continue
         name = one.how.removeprefix("raise:")
         mine = [f for f in outcome.failures if f.stage == one.stage]
         if not mine:
             continue
         chain = outcome.raised.chain if outcome.raised is not None else ()
-        if mine[0].error != name and name not in chain:
+        # Of a stage that was retried, an engine may report each attempt.
+        told = {f.error for f in mine} if one.stage in r.shape.attempts else {mine[0].error}
+        if name not in told and name not in chain:
             return [
                 Violation(
                     "cause-lost",
@@ -213,13 +218,22 @@ def check_stream_1(r: Reading) -> Judgement:
     produced = 0
     for one in r.executions():
         outcome = r.outcome(one.run)
-        chunks = [e.detail for e in r.of("chunk", one.run, one.stage)]
-        if not chunks or one.how == "ok" or outcome is None or r.runs[one.run].cancels:
+        every = [e.detail for e in r.of("chunk", one.run, one.stage)]
+        chunks = _chunks_of(r, one, every)
+        done = one.how in ("ok", "skip")
+        if not chunks or done or outcome is None or r.runs[one.run].cancels:
             continue
+        if r.layers_disturb(one.run):
+            continue
+        if one.stage in r.shape.attempts and r.of("consume.stop", one.run, one.stage):
+            continue  # between two attempts, it may be
+        if _consumer_gone(r, one):
+            continue  # nobody was to have them
         produced += len(chunks)
         report = outcome.stages.get(one.stage)
         got = list(report.partial or ()) if report is not None else []
-        if got != chunks:
+        # Of a stage that was retried, an engine may keep those of all attempts.
+        if got not in (chunks, every) and not (_waited(r, one) and got == chunks[:-1]):
             bad.append(
                 Violation(
                     "chunks-lost" if len(got) < len(chunks) else "chunks-changed",
@@ -234,6 +248,34 @@ def check_stream_1(r: Reading) -> Judgement:
     return violated(bad, chunks_produced=produced) if produced else untested()
 
 
+def _chunks_of(r: Reading, one: Ran, every: list[Any]) -> list[Any]:
+    """Return those of a stage's chunks that belong to this execution; none of an attempt that
+    another one followed."""
+    ones = r.ran[one.run, one.stage]
+    if len(ones) == 1 or not every:
+        return every
+    if one is not ones[-1]:
+        return []
+    after = [e for e in r.entries[one.start :] if e.kind == "chunk" and e.run == one.run]
+    return every[len(every) - sum(1 for e in after if e.stage == one.stage) :]
+
+
+def _consumer_gone(r: Reading, one: Ran) -> bool:
+    """Say whether the consumer of a stage's chunks had stopped when the stage ended."""
+    if r.plan.consumer is None:
+        return False
+    return any(
+        e.kind == "consume.stop" and e.run == one.run and e.stage == one.stage
+        for e in r.entries[one.start : one.end]
+    )
+
+
+def _waited(r: Reading, one: Ran) -> bool:
+    """Say whether a stage may have been stopped while its last chunk waited for its consumer."""
+    consumer = r.plan.consumer
+    return consumer is not None and consumer.stage == one.stage and bool(one.interrupts)
+
+
 def check_stream_2(r: Reading) -> Judgement:
     if not r.sound:
         return untested()
@@ -241,8 +283,9 @@ def check_stream_2(r: Reading) -> Judgement:
     partial = 0
     for one in r.executions():
         outcome = r.outcome(one.run)
-        chunks = r.of("chunk", one.run, one.stage)
-        if not chunks or one.how == "ok" or outcome is None or r.runs[one.run].cancels:
+        chunks = _chunks_of(r, one, r.of("chunk", one.run, one.stage))
+        done = one.how in ("ok", "skip")
+        if not chunks or done or outcome is None or r.runs[one.run].cancels:
             continue
         partial += 1
         report = outcome.stages.get(one.stage)

@@ -6,6 +6,7 @@ own words; what the engine said is in `record.outcomes`.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 from harness.contract.shape import ProgramShape
@@ -22,6 +23,9 @@ __all__ = ["CLOSE_S", "Held", "Ran", "Reading", "RunFacts", "Scope"]
 CLOSE_S = 1e-6
 
 
+# Layers of the engine's own, which note nothing in the journal.
+ENGINES_LAYERS = ("circuit_breaker", "rate_limit", "idempotency")
+
 # Which operation alone makes entries of a kind; a program without it has none.
 NOTED_BY = {"read": {"read"}, "context": {"context"}}
 
@@ -35,6 +39,11 @@ class Ran:
         how: how it ended (see the journal's stage.end), "" if it never did.
         interrupts: positions at which a cancel reached it that none of its own scopes sent.
         self_cancelled: it raised CancelledError by itself.
+        again: it is not the stage's last attempt in its run: the engine ran the stage once more,
+            or was to do so, because the stage declares a retry. What such an attempt came to
+            decides nothing about its run.
+        children: [begin, end] of each of its subpipelines, in seconds. A stage notes what reached
+            it there only when the subpipeline has ended.
     """
 
     run: str
@@ -47,14 +56,25 @@ class Ran:
     interrupts: list[int] = field(default_factory=list)
     self_cancelled: bool = False
     swallowed: int = 0
+    again: bool = False
+    children: list[list[float]] = field(default_factory=list)
 
     @property
     def ended(self) -> bool:
         return self.end >= 0
 
+    def in_child(self, at_s: float) -> bool:
+        """Say whether it was waiting for a subpipeline at a time, in seconds."""
+        return any(begun_s <= at_s <= ended_s for begun_s, ended_s in self.children)
+
     @property
     def failed_by_itself(self) -> bool:
-        """It failed in its own right: not because it was interrupted."""
+        """It failed in its own right, not because it was interrupted, and for good."""
+        return self.attempt_failed and not self.again
+
+    @property
+    def attempt_failed(self) -> bool:
+        """It failed in its own right, whether or not it is to be tried again."""
         return (self.how == "fail" or self.how.startswith("raise:")) and not self.interrupts
 
 
@@ -119,6 +139,7 @@ class Reading:
         "_due",
         "_executions",
         "_kinds",
+        "_redrives",
         "_stages",
         "entries",
         "held",
@@ -157,11 +178,30 @@ class Reading:
         self._due: dict[str, list[tuple[float, Ran]]] = {}
         self._causes: dict[str, tuple[int, str]] = {}
         self._stages = {s.name: s for s in reversed(program.stages)}
+        self._redrives = {spec.id: spec.redrives for spec in plan.runs if spec.redrives}
         self._read()
 
     def _read(self) -> None:
-        open_held: dict[tuple[str, str, str], Held] = {}
+        self._read_entries()
+        if not self.shape.attempts:
+            return
+        for (_, stage), ones in self.ran.items():
+            most = self.shape.attempts.get(stage)
+            if most is None:
+                continue
+            for one in ones[:-1]:
+                one.again = True
+            # One that raised CancelledError by itself was called off, and may be final.
+            last = ones[-1]
+            if len(ones) < most and last.ended and not last.self_cancelled:
+                cut = last.how == "cancelled" or last.how.startswith("raise:")
+                timed = cut and stage in self._stages and self.by_timeout(last)
+                last.again = last.attempt_failed or timed
+
+    def _read_entries(self) -> None:
+        open_held: dict[tuple[str, str, str], list[Held]] = {}
         open_scopes: dict[tuple[str, str, str], list[Scope]] = {}
+        calls: dict[tuple[str, str, object], int] = {}
         ran, runs = self.ran, self.runs
         for i, (at_s, run, stage, kind, detail) in enumerate(self.entries):
             if kind == "stage.start":
@@ -174,12 +214,12 @@ class Reading:
                     ran[run, stage][-1].interrupts.append(i)
             elif kind in ("acquire", "register"):
                 held = Held(run, stage, detail, i, kind == "register")
-                open_held[run, stage, detail] = held
+                open_held.setdefault((run, stage, detail), []).append(held)
                 self.held.append(held)
             elif kind.startswith("release."):
                 found = open_held.get((run, stage, detail))
                 if found is not None:
-                    self._release(found, kind, i)
+                    self._release(_meant(found, kind), kind, i)
             elif kind.startswith("scope."):
                 self._scope(kind, i, at_s, run, stage, detail, open_scopes)
             elif kind == "run.begin":
@@ -194,6 +234,20 @@ class Reading:
                 ran[run, stage][-1].self_cancelled = True
             elif kind == "swallowed":
                 ran[run, stage][-1].swallowed += 1
+            elif kind == "call.begin":
+                calls[run, stage, detail] = i
+            elif kind == "call.end":
+                begun = calls.pop((run, stage, detail[:2]), -1)
+                own = (stage, detail[0]) in self.shape.own_calls
+                if detail[2] == "timeout" and begun >= 0 and (run, stage) in ran and not own:
+                    # What reached the stage since was sent by the call's own timeout.
+                    one = ran[run, stage][-1]
+                    one.interrupts = [k for k in one.interrupts if k < begun]
+            elif kind == "sub.begin":
+                if (run, stage) in ran:
+                    ran[run, stage][-1].children.append([at_s, math.inf])
+            elif kind == "sub.end" and (run, stage) in ran and ran[run, stage][-1].children:
+                ran[run, stage][-1].children[-1][1] = at_s
 
     @staticmethod
     def _release(held: Held, kind: str, i: int) -> None:
@@ -235,6 +289,27 @@ class Reading:
             scope.leaked = i
         else:
             scope.left = i
+            due_s = scope.at_s + scope.seconds
+            if detail[1] and at_s >= due_s - CLOSE_S:
+                self._forget_due(run, stage, scope, due_s, cancelled=detail[1] == "CancelledError")
+
+    def _forget_due(
+        self, run: str, stage: str, scope: Scope, due_s: float, *, cancelled: bool
+    ) -> None:
+        """Leave out what a scope sent when it was due, though something else ended it as well;
+        not where the engine's own timeout was due at that instant, nor where nothing else can
+        have been the cancel by which the scope was left."""
+        one = self.ran[run, stage][-1]
+        limit = self.timeout_of(stage) if stage in self._stages else None
+        if limit is not None and abs(one.start_s + limit - due_s) <= self.tolerance_s:
+            return
+        kept = [
+            k
+            for k in one.interrupts
+            if k < scope.at or abs(self.time_of(k) - due_s) > self.tolerance_s
+        ]
+        if not cancelled or any(k > scope.at for k in kept):
+            one.interrupts = kept
 
     # Questions that many checks ask.
 
@@ -268,7 +343,8 @@ class Reading:
 
     def all_of(self, kind: str, run: str | None = None) -> list[Entry]:
         """Return the entries of one kind, of one run if given, in order."""
-        if self.shape.ops.isdisjoint(NOTED_BY.get(kind, self.shape.ops)):
+        noted_by = NOTED_BY.get(kind)
+        if noted_by is not None and self.shape.ops.isdisjoint(noted_by):
             return []
         return [e for e in self.entries if e.kind == kind and (run is None or e.run == run)]
 
@@ -353,15 +429,136 @@ class Reading:
         for one in self.executions(run):
             if one.how == "cancel_run" and not one.interrupts:
                 found.append((one.end, "cancel_run"))
-            elif one.failed_by_itself or (one.self_cancelled and one.ended):
+            elif one.failed_by_itself or (one.self_cancelled and one.ended and not one.again):
                 found.append((one.end, "fail"))
+        unclear = bool(self.shape.attempts) and not found
+        if unclear and not any(self.gone_by_timeout(one) for one in self.executions(run)):
+            # Nothing else ended it: then it was a failure that should have been retried.
+            last = [ones[-1] for (run_id, _), ones in self.ran.items() if run_id == run]
+            found = [(one.end, "fail") for one in last if one.again and one.attempt_failed]
         cause = self._causes[run] = min(found, default=(-1, ""))
         return cause
 
     def by_timeout(self, one: Ran) -> bool:
-        """Say whether the engine's timeout ended this execution, in the journal's words:
-        it was interrupted when its timeout was due."""
-        limit = self.usable_timeout(one.stage)
-        if limit is None or not one.interrupts:
+        """Say whether a timeout of the engine's, an idle one included, ended this execution,
+        in the journal's words: it was interrupted when the timeout was due."""
+        if not one.interrupts:
             return False
-        return self.time_of(one.interrupts[0]) >= one.start_s + limit - CLOSE_S
+        at_s = self.time_of(one.interrupts[0])
+        limit = self.timeout_of(one.stage)
+        if limit is not None and limit >= 0 and at_s >= one.start_s + limit - CLOSE_S:
+            return True
+        idle = self._stages[one.stage].idle_timeout_s
+        if idle is None or not idle >= 0:
+            return False
+        return at_s >= self.beat_before(one, at_s) + idle - CLOSE_S
+
+    def beat_before(self, one: Ran, at_s: float) -> float:
+        """Return when, in seconds, a stage last gave a heartbeat before a time; its start if
+        it gave none."""
+        beats = (e.at_s for e in self.of("heartbeat", one.run, one.stage))
+        return max((b for b in beats if one.start_s <= b <= at_s), default=one.start_s)
+
+    def own_scope_due(self, one: Ran, position: int) -> bool:
+        """Say whether a timeout of the stage's own code, or of a tool that it called, was due at
+        a journal position: what reached the stage then may be that timeout's doing."""
+        at_s = self.time_of(position)
+        for call in self.of("call.begin", one.run, one.stage) if self.shape.tool_limits else ():
+            for limit in self.shape.tool_limits.get((one.stage, call.detail[0]), ()):
+                if abs(call.at_s + limit - at_s) <= self.tolerance_s:
+                    return True
+        return any(
+            scope.run == one.run
+            and scope.stage == one.stage
+            and scope.at < position
+            and abs(scope.at_s + scope.seconds - at_s) <= self.tolerance_s
+            for scope in self.scopes
+        )
+
+    def stubborn_child(self, run: str) -> bool:
+        """Say whether a stage of one of a run's subpipelines swallowed its cancellation."""
+        return any(
+            one.swallowed
+            for (child, _), ones in self.ran.items()
+            if child.startswith(f"{run}/")
+            for one in ones
+        )
+
+    def gone_by_timeout(self, one: Ran) -> bool:
+        """Say whether the engine's timeout ended this execution, and with it the stage."""
+        return not one.again and self.by_timeout(one)
+
+    @property
+    def layers_decide(self) -> bool:
+        """Say whether what becomes of a stage is not up to the stage alone, but to its layers."""
+        return any(layer.kind != "observe" for layer in self.plan.layers)
+
+    def layers_disturb(self, run: str) -> bool:
+        """Say whether a layer may have had a hand in how a run went: one of the user's failed or
+        denied in it, or one of the engine's own, which notes nothing, may have refused a stage
+        or let it wait."""
+        own = [layer for layer in self.plan.layers if layer.kind in ENGINES_LAYERS]
+        if self.plan.layers and (self.all_of("layer.raise", run) or self.all_of("layer.deny", run)):
+            return True
+        if not own:
+            return False
+        mine, ends = self.runs[run], len(self.entries)
+        beside = any(
+            facts is not mine
+            and 0 <= facts.begin < (mine.end if mine.over else ends)
+            and mine.begin < (facts.end if facts.over else ends)
+            for facts in self.runs.values()
+        )
+        if beside and any(layer.kind == "idempotency" for layer in own):
+            return True
+        return any(
+            (run, stage.name) not in self.ran or stage.retry is not None
+            for stage in self.program.stages
+            if any(not layer.stages or stage.name in layer.stages for layer in own)
+        )
+
+    def failed_in_layer(self, run: str, stage: str) -> bool:
+        """Say whether a layer of the user's failed over a stage or denied it."""
+        if not self.plan.layers:
+            return False
+        return bool(self.of("layer.raise", run, stage) or self.of("layer.deny", run, stage))
+
+    def answered(self, run: str) -> frozenset[str]:
+        """Return the stages that did not run and that a layer has answered for, by the outcome;
+        whether it was right to do so is judged by GRAPH-5."""
+        outcome = self.outcome(run)
+        if outcome is None or not self.layers_decide:
+            return frozenset()
+        if outcome.raised is not None and outcome.raised.type == "CancelledError":
+            # A caller who is cancelled is told nothing: any that could have been may have been.
+            kept = [layer for layer in self.plan.layers if layer.kind == "idempotency"]
+            return frozenset(
+                stage
+                for stage in self.program.names
+                if (run, stage) not in self.ran
+                and any(not layer.stages or stage in layer.stages for layer in kept)
+            )
+        told = (s for s, one in outcome.stages.items() if one.status == "completed")
+        return frozenset(s for s in told if (run, s) not in self.ran)
+
+    def before(self, run: str) -> list[str]:
+        """Return the runs that this one goes on with, the first of them first; none if it is
+        no redrive."""
+        found: list[str] = []
+        while (run := self._redrives.get(run, "")) and run not in found:
+            found.insert(0, run)
+        return found
+
+
+def _meant(found: list[Held], kind: str) -> Held:
+    """Return which of several resources of one name an entry is about: the one acquired last
+    of those that are at that point of their release."""
+    if len(found) == 1:
+        return found[0]
+    for held in reversed(found):
+        if kind == "release.begin" and not held.begun:
+            return held
+        done = max(held.ended, held.cut, held.failed)
+        if kind != "release.begin" and held.begun and done < held.begun[-1]:
+            return held
+    return found[-1]

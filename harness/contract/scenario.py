@@ -27,7 +27,8 @@ class Scenario:
         category: "baseline", "stress" or "chaos".
         purpose: one sentence on what is tried.
         sweep: "" (one run a seed) or "cancel_points": a run for every point at which a cancel
-            of the run can land, found from a clean run of the same program.
+            of the run can land, found from a clean run of the same program; "points": one for
+            everything that can cut in; "swarm": generated programs in place of this one.
         fires: journal kinds or fault names that must occur in at least one run, else the
             scenario is inconclusive; on top of what each clause itself demands.
     """

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from harness.kernel.program import Program
+from harness.kernel.steps import Step, walk
 
 __all__ = ["ProgramShape"]
 
@@ -16,9 +19,24 @@ class ProgramShape:
         by_op: operation -> names of the stages in which it occurs.
         skippable: stages that may end without having run: those that can skip or cancel
             their branch, and all that depend on them.
+        tool_limits: (stage, tool) -> the timeouts, in seconds, that calls of it may have.
+        attempts: stage -> how often the engine may run it in a run, for those that are to be
+            retried; those of subpipelines' too.
+        unordered: stages that hold resources in tasks of their own, or release them early, those
+            of subpipelines too: their cleanups have no order among each other.
+        own_calls: (stage, tool) that are called in tasks of the stage's own.
     """
 
-    __slots__ = ("by_op", "faults", "ops", "skippable")
+    __slots__ = (
+        "attempts",
+        "by_op",
+        "faults",
+        "ops",
+        "own_calls",
+        "skippable",
+        "tool_limits",
+        "unordered",
+    )
 
     def __init__(self, program: Program) -> None:
         self.faults = program.faults()
@@ -28,7 +46,48 @@ class ProgramShape:
         self.ops = frozenset(self.by_op)
         ends = self.by_op.get("skip", set()) | self.by_op.get("cancel_branch", set())
         self.skippable = ends | {d for name in ends for d in program.descendants(name)}
+        self.attempts = dict(_attempts(program))
+        self.tool_limits: dict[tuple[str, str], set[float]] = {}
+        for caller, one in _calls(program):
+            limit = one.args["timeout_s"]
+            limits = limit if isinstance(limit, tuple) else (limit,)
+            self.tool_limits.setdefault((caller, one.args["tool"]), set()).update(limits)
+        self.own_calls = frozenset(
+            (stage.name, inner.args["tool"])
+            for stage, one in program.walk()
+            if one.op in ("parallel", "spawn")
+            for inner in walk((one,))
+            if inner.op == "call"
+        )
+
+        self.unordered = frozenset(_unordered(program))
 
     def stages_with(self, *ops: str) -> set[str]:
         """Return the stages in which any of these operations occurs."""
         return set().union(*(self.by_op.get(op, set()) for op in ops))
+
+
+def _unordered(program: Program) -> Iterator[str]:
+    for stage, one in program.walk():
+        if one.op in ("parallel", "spawn", "release"):
+            yield stage.name
+        elif one.op == "subpipeline":
+            yield from _unordered(one.args["program"])
+
+
+def _calls(program: Program) -> Iterator[tuple[str, Step]]:
+    """Yield (stage, step) for calls with a timeout of their own, subpipelines' too."""
+    for stage, one in program.walk():
+        if one.op == "call" and one.args["timeout_s"] is not None:
+            yield stage.name, one
+        elif one.op == "subpipeline":
+            yield from _calls(one.args["program"])
+
+
+def _attempts(program: Program) -> Iterator[tuple[str, int]]:
+    for stage in program.stages:
+        if stage.retry is not None:
+            yield stage.name, stage.retry.attempts
+    for _, one in program.walk():
+        if one.op == "subpipeline":
+            yield from _attempts(one.args["program"])

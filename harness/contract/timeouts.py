@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from itertools import pairwise
+from typing import Any
 
 from harness.contract import scripts
 from harness.contract.clause import Clause, Judgement, Violation, holds, untested, violated
@@ -20,11 +22,19 @@ def _due(r: Reading, one: Ran) -> float | None:
 
 def _other_cause(r: Reading, one: Ran, before_s: float) -> bool:
     """Say whether something else (a cancel, another stage's end) may end it before `before_s`."""
+    if r.layers_disturb(one.run):
+        return True
     at, kind = r.first_cause(one.run)
     if kind and r.time_of(at) <= before_s and not (kind == "fail" and at == one.end):
         return True
+    if any(
+        other is not one and due <= before_s - CLOSE_S / 2 for due, other in r.timeouts_due(one.run)
+    ):
+        return True
     return any(
-        other is not one and due <= before_s - CLOSE_S for due, other in r.timeouts_due(one.run)
+        other is not one and r.time_of(other.interrupts[0]) <= before_s
+        for other in r.executions(one.run)
+        if r.by_timeout(other)
     )
 
 
@@ -42,6 +52,8 @@ def _ends_at_timeout(r: Reading, *, own_only: bool) -> Judgement:
         if _other_cause(r, one, due - CLOSE_S):
             continue
         first = r.time_of(one.interrupts[0]) if one.interrupts else None
+        if one.in_child(due) and r.stubborn_child(one.run):
+            continue  # it waited for a stage that swallowed its cancellation
         if first is not None and first < due - CLOSE_S:
             continue  # ended too early: TIME-2
         if first is None and one.ended and one.end_s <= due + r.tolerance_s:
@@ -66,7 +78,8 @@ def _ends_at_timeout(r: Reading, *, own_only: bool) -> Judgement:
                     (one.start,),
                 )
             )
-        elif first > due + r.tolerance_s:
+        elif first > due + r.tolerance_s and not one.in_child(due):
+            # (What reaches a stage in a subpipeline it notes late; TIME-10 looks into that.)
             ran = first - one.start_s
             bad.append(
                 Violation(
@@ -88,7 +101,7 @@ def _ends_at_timeout(r: Reading, *, own_only: bool) -> Judgement:
 
 def _attribution(r: Reading, one: Ran, limit: float) -> list[Violation]:
     outcome = r.outcome(one.run)
-    if outcome is None or r.runs[one.run].cancels:
+    if outcome is None or r.runs[one.run].cancels or one.again:
         return []
     told = [f for f in outcome.failures if f.kind == "timeout"]
     if any(f.stage == one.stage and _same(f.timeout_s, limit) for f in told):
@@ -125,13 +138,24 @@ def check_time_2(r: Reading) -> Judgement:
     for one in r.executions():
         due = _due(r, one)
         outcome = r.outcome(one.run)
-        if due is None or outcome is None:
+        if due is None or outcome is None or r.layers_disturb(one.run):
             continue
+        if r.stage(one.stage).idle_timeout_s is not None:
+            continue  # which of the two timeouts it was is TIME-9's to judge
+        if r.of("consume.stop", one.run, one.stage):
+            continue  # its consumer may have stopped it: STREAM-4
         limit = due - one.start_s
         at = (one.start, one.end)
         if one.interrupts and not one.swallowed:
             first = r.time_of(one.interrupts[0])
-            if first < due - CLOSE_S and not _other_cause(r, one, first + CLOSE_S):
+            # A timeout may hold for all attempts of a stage together.
+            whole = r.ran[one.run, one.stage][0].start_s + limit
+            early = first < min(due, whole) - CLOSE_S
+            # Of a tool that tasks of the stage's own call as well, it cannot be told whose
+            # timeout it was.
+            unclear = any(stage == one.stage for stage, _ in r.shape.own_calls)
+            early = early and not unclear and not r.own_scope_due(one, one.interrupts[0])
+            if early and not _other_cause(r, one, first + CLOSE_S):
                 tested += 1
                 bad.append(
                     Violation(
@@ -147,6 +171,8 @@ def check_time_2(r: Reading) -> Judgement:
             continue
         if one.how not in ("ok", "skip") or one.end_s > due + r.tolerance_s:
             continue
+        if any(r.by_timeout(other) for other in r.ran[one.run, one.stage]):
+            continue  # an earlier attempt timed out, and an engine may say so
         tested += 1
         report = outcome.stages.get(one.stage)
         timed_out = any(f.stage == one.stage and f.kind == "timeout" for f in outcome.failures) or (
@@ -192,16 +218,22 @@ def check_time_3(r: Reading) -> Judgement:
     policy = r.policy()
     for run, facts in r.runs.items():
         ones = r.executions(run)
-        gone = [one for one in ones if r.by_timeout(one)]
-        timed = {id(one): r.time_of(one.interrupts[0]) for one in gone}
-        if not gone or facts.cancels or not facts.over:
+        if r.layers_disturb(run):
             continue
+        gone = [one for one in ones if r.gone_by_timeout(one)]
+        timed = {id(one): r.time_of(one.interrupts[0]) for one in gone}
+        if not gone or facts.cancels or not facts.over or r.first_cause(run)[1]:
+            continue  # what else ended the run has its own rules for siblings
         first = min(gone, key=lambda one: one.interrupts[0])
+        if first.children:
+            continue  # it noted its end only when its subpipeline had ended
         since = first.interrupts[0]
         for one in ones:
             together = timed.get(id(one), math.inf) <= r.time_of(since) + r.tolerance_s
             if one is first or together or not r.overlaps(one, since):
                 continue
+            if one.in_child(r.time_of(since)):
+                continue  # what reached it shows in the subpipeline: CANCEL-6
             siblings += 1
             bad += _sibling(r, one, first, since, policy)
     if not siblings:
@@ -218,6 +250,10 @@ def _sibling(r: Reading, one: Ran, first: Ran, since: int, policy: str) -> list[
     if not one.ended or one.end > facts.end:
         if one.swallowed and reported:
             return []
+        if one.interrupts and facts.end_s >= (
+            r.time_of(one.interrupts[0]) + r.plan.cleanup_grace_s - r.tolerance_s
+        ):
+            return []  # the run waited for it for all of the grace: CANCEL-4
         return [
             Violation(
                 "sibling-left-running",
@@ -229,10 +265,12 @@ def _sibling(r: Reading, one: Ran, first: Ran, since: int, policy: str) -> list[
                 at,
             )
         ]
-    fate = [i for i in one.interrupts if i > since]
+    fate = [i for i in one.interrupts if r.time_of(i) >= r.time_of(since) - CLOSE_S]
     # An engine may wait for the timed-out stage's own cleanup before it cancels the others.
     bound_s = max(r.time_of(since), first.end_s) + r.tolerance_s
-    spared = one.end_s > bound_s and not (fate and r.time_of(fate[0]) <= bound_s)
+    # One that was told to end before is at it.
+    told = [i for i in one.interrupts if not r.own_scope_due(one, i)]
+    spared = one.end_s > bound_s and not (told and r.time_of(told[0]) <= bound_s)
     if policy == "cancel" and spared:
         return [
             Violation(
@@ -278,7 +316,7 @@ def check_time_4(r: Reading) -> Judgement:
         scopes.setdefault((scope.run, scope.stage), []).append(scope)
     for one in r.executions():
         outcome = r.outcome(one.run)
-        if outcome is None or r.runs[one.run].cancels:
+        if outcome is None or r.runs[one.run].cancels or r.layers_disturb(one.run):
             continue
         mine = scopes.get((one.run, one.stage), [])
         inner = any(s.expired >= 0 for s in mine)
@@ -286,6 +324,8 @@ def check_time_4(r: Reading) -> Judgement:
         in_time = limit is None or one.end_s < one.start_s + limit - CLOSE_S
         if not one.ended or one.interrupts or not in_time:
             continue
+        if any(o.interrupts for o in r.ran[one.run, one.stage]):
+            continue  # what the engine says of a timeout may be about another attempt
         own_error = one.how == "raise:TimeoutError"
         own_errors += own_error
         claims = [
@@ -360,8 +400,9 @@ def check_time_5(r: Reading) -> Judgement:
         refusal = outcomes[0].raised.message
     own = [s for s in odd if r.stage(s).timeout_s is not None]
     if refusal is not None:
-        unnamed = [s for s in own if s not in refusal]
-        if unnamed and any(_is_bad(odd[s]) for s in unnamed):
+        # Of several that are bad, an engine may name the first.
+        unnamed = [s for s in own if _is_bad(odd[s])]
+        if unnamed and not any(s in refusal for s in own):
             return violated(
                 [
                     Violation(
@@ -388,7 +429,7 @@ def check_time_5(r: Reading) -> Judgement:
             )
             continue
         for one in r.executions():
-            if one.stage != stage or _other_cause(r, one, one.start_s):
+            if one.stage != stage or one.children or _other_cause(r, one, one.start_s):
                 continue
             seen = True
             ran = (one.end_s if one.ended else r.record.took_s) - one.start_s
@@ -424,6 +465,7 @@ def check_time_6(r: Reading) -> Judgement:
         if (at := _due(r, one)) is not None
         and not (one.ended and not one.interrupts and one.end_s <= at + r.tolerance_s)
         and not r.runs[one.run].cancels
+        and not one.in_child(at)
     ]
     scopes = [
         s
@@ -452,7 +494,8 @@ def check_time_6(r: Reading) -> Judgement:
                 tuple(one.start for one in late[:5]),
             )
         )
-    twice = [one for one in due if len(one.interrupts) > 1 and not one.swallowed]
+    sent = {id(one): [i for i in one.interrupts if not r.own_scope_due(one, i)] for one in due}
+    twice = [one for one in due if len(sent[id(one)]) > 1 and not one.swallowed]
     if twice:
         bad.append(
             Violation(
@@ -489,10 +532,10 @@ def check_time_7(r: Reading) -> Judgement:
     judged = _ends_at_timeout(r, own_only=True)
     declared = {s.name: s.timeout_s for s in r.program.stages if s.timeout_s is not None}
     bad = list(judged.violations)
-    for run in r.runs:
+    for run, facts in r.runs.items():
         outcome = r.outcome(run)
-        if outcome is None or not declared:
-            continue
+        if outcome is None or not declared or (facts.cancels and outcome.timeouts is None):
+            continue  # a caller who is cancelled is told nothing of the pipeline
         shown = outcome.timeouts or {}
         for stage, limit in declared.items():
             if not _same(shown.get(stage), limit):
@@ -512,10 +555,15 @@ def check_time_7(r: Reading) -> Judgement:
 def check_time_8(r: Reading) -> Judgement:
     if not r.sound:
         return untested()
+    calls: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for stage, step in r.program.walk():
+        if step.op == "call":
+            calls.setdefault((stage.name, step.args["tool"]), []).append(step.args)
+    # Where one tool is called by several steps, the journal does not say which step it was.
     limits = {
-        (stage.name, one.args["tool"]): one.args
-        for stage, one in r.program.walk()
-        if one.op == "call" and isinstance(one.args["timeout_s"], float)
+        key: args[0]
+        for key, args in calls.items()
+        if len(args) == 1 and isinstance(args[0]["timeout_s"], float)
     }
     bad: list[Violation] = []
     due_count = 0
@@ -561,12 +609,21 @@ def check_time_9(r: Reading) -> Judgement:
     outlived = silent = 0
     for one in r.executions():
         idle = r.stage(one.stage).idle_timeout_s
-        if idle is None or idle <= 0 or r.runs[one.run].cancels:
+        if idle is None or idle <= 0 or r.runs[one.run].cancels or one.swallowed or one.children:
             continue
-        beats = [one.start_s] + [e.at_s for e in r.of("heartbeat", one.run, one.stage)]
-        end = r.time_of(one.interrupts[0]) if one.interrupts else one.end_s
-        if not one.ended and not one.interrupts:
+        if r.layers_disturb(one.run):
+            continue  # what ended it may be what a layer did elsewhere
+        noted = [e.at_s for e in r.of("heartbeat", one.run, one.stage)]
+        if len(r.ran[one.run, one.stage]) > 1:  # those of other attempts are not this one's
+            noted = [b for b in noted if one.start_s <= b and not (one.ended and b > one.end_s)]
+        sent = [i for i in one.interrupts if not r.own_scope_due(one, i)]
+        if one.interrupts and not sent:
+            continue  # its own timeout, or a tool's
+        end = r.time_of(sent[0]) if sent else one.end_s
+        if not one.ended and not sent:
             end = r.record.took_s
+        # One that comes in the tick of the timeout may be too late.
+        beats = [one.start_s, *(b for b in noted if b < end - CLOSE_S)]
         marks = [*beats, end]
         gap_at = next(
             (a for a, b in pairwise(marks) if b - a > idle + r.tolerance_s),
@@ -575,6 +632,8 @@ def check_time_9(r: Reading) -> Judgement:
         if one.interrupts:
             silent += 1
             last = max(b for b in beats if b <= end)
+            if r.by_timeout(one) and end < last + idle - CLOSE_S:
+                continue  # its other timeout was due
             if end < last + idle - CLOSE_S and not _other_cause(r, one, end):
                 bad.append(_idle(one, "ended-though-alive", f"it was ended {end - last:g} s after"))
                 continue
@@ -615,10 +674,15 @@ def check_time_10(r: Reading) -> Judgement:
                 for p in r.executions(parent_run)
                 if p.start < child.start and (p.end < 0 or p.end > child.start)
             ]
-            dues = [(_due(r, p), p) for p in parents if _spawns(r, p.stage)]
+            name = run.rsplit("/", 1)[1].split("#", 1)[0]
+            dues = [(_due(r, p), p) for p in parents if _spawns(r, p.stage, name)]
             for due, parent in dues:
                 if due is None or (child.ended and child.end_s < due - CLOSE_S):
                     continue
+                if child.start_s >= due - CLOSE_S or parent.swallowed or child.in_child(due):
+                    continue  # the parent went on after its deadline: not the engine's doing
+                if child.ended and child.end_s <= due + r.tolerance_s and not child.interrupts:
+                    continue  # a tie
                 due_count += 1
                 cut = r.time_of(child.interrupts[0]) if child.interrupts else None
                 if cut is None or cut > due + r.tolerance_s:
@@ -638,8 +702,11 @@ def check_time_10(r: Reading) -> Judgement:
     return violated(bad, child_deadlines_due=due_count) if due_count else untested()
 
 
-def _spawns(r: Reading, stage: str) -> bool:
-    return any(s.name == stage and one.op == "subpipeline" for s, one in r.program.walk())
+def _spawns(r: Reading, stage: str, child: str) -> bool:
+    return any(
+        s.name == stage and one.op == "subpipeline" and one.args["program"].name == child
+        for s, one in r.program.walk()
+    )
 
 
 def check_time_11(r: Reading) -> Judgement:
@@ -649,16 +716,26 @@ def check_time_11(r: Reading) -> Judgement:
     due_count = 0
     for one in r.executions():
         due = _due(r, one)
-        began = r.of("thread.begin", one.run, one.stage)
-        if due is None or not began or r.runs[one.run].cancels:
+        if due is None or one.swallowed or r.runs[one.run].cancels:
+            continue
+        began = [
+            e
+            for e in r.of("thread.begin", one.run, one.stage)
+            if one.start_s <= e.at_s < due - CLOSE_S < e.at_s + e.detail
+        ]
+        if not began:
             continue
         done_s = began[0].at_s + began[0].detail
-        if done_s <= due + r.tolerance_s or _other_cause(r, one, due):
+        if done_s <= due + r.tolerance_s or _other_cause(r, one, due - CLOSE_S):
             continue
         due_count += 1
         facts = r.runs[one.run]
         at = (one.start, facts.end)
-        if not facts.over or not one.ended or one.end_s >= done_s - CLOSE_S:
+        told_s = r.time_of(one.interrupts[0]) if one.interrupts else math.inf
+        waited = one.end_s >= done_s - CLOSE_S and told_s > due + r.tolerance_s
+        grace_s = r.plan.cleanup_grace_s - r.tolerance_s
+        given_up = facts.over and facts.end_s >= told_s + grace_s
+        if not facts.over or (not one.ended and not given_up) or waited:
             bad.append(
                 Violation(
                     "hung-on-thread",

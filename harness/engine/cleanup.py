@@ -7,7 +7,9 @@ overlap must not see each other's.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from contextvars import Context as Variables
+from contextvars import copy_context
+from dataclasses import dataclass, field
 from typing import Any
 
 __all__ = ["Cleanup", "CleanupRegistry"]
@@ -15,11 +17,12 @@ __all__ = ["Cleanup", "CleanupRegistry"]
 
 @dataclass(frozen=True, slots=True)
 class Cleanup:
-    """A registered cleanup, and the stage that registered it."""
+    """A registered cleanup, the stage that registered it, and that one's context variables."""
 
     name: str
     stage: str
     fn: Callable[[], Awaitable[Any]]
+    variables: Variables = field(default_factory=copy_context, compare=False, repr=False)
 
 
 class CleanupRegistry:

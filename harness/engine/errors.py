@@ -13,15 +13,20 @@ if TYPE_CHECKING:
     from harness.engine.result import RunResult
 
 __all__ = [
+    "CircuitOpen",
     "EngineError",
     "GraceExceeded",
+    "LayerFailed",
     "PipelineError",
+    "RateLimited",
     "RunCancelled",
     "RunFailed",
     "RunTimeout",
+    "StageDenied",
     "StageFailed",
     "StageTimeout",
     "StrayCancel",
+    "TenancyError",
     "ToolTimeout",
 ]
 
@@ -86,10 +91,64 @@ class StrayCancel(EngineError):
         super().__init__(f"{what} ended by a CancelledError that the engine did not send")
 
 
+class LayerFailed(EngineError):
+    """A layer around a stage failed, before or after it; its cause is the layer's own error."""
+
+    def __init__(self, stage: str, layer: str, error: BaseException) -> None:
+        self.stage = stage
+        self.layer = layer
+        self.error = error
+        told = f"{type(error).__name__}: {error}".removesuffix(": ")
+        super().__init__(f"layer {layer!r} around stage {stage!r} failed: {told}")
+
+
+class StageDenied(EngineError):
+    """A layer did not let a stage run."""
+
+    def __init__(self, stage: str, layer: str, reason: str = "") -> None:
+        self.stage = stage
+        self.layer = layer
+        self.reason = reason
+        told = f": {reason}" if reason else ""
+        super().__init__(f"stage {stage!r} was denied by layer {layer!r}{told}")
+
+
+class CircuitOpen(StageDenied):
+    """A circuit breaker cuts a stage off because it kept failing; try after `retry_after_s`."""
+
+    def __init__(self, stage: str, layer: str, retry_after_s: float) -> None:
+        self.retry_after_s = retry_after_s
+        super().__init__(stage, layer, f"the circuit is open, for {retry_after_s:g} s more")
+
+
+class RateLimited(StageDenied):
+    """A stage has run as often as its rate limit allows; try after `retry_after_s`."""
+
+    def __init__(self, stage: str, layer: str, retry_after_s: float) -> None:
+        self.retry_after_s = retry_after_s
+        super().__init__(stage, layer, f"its rate limit is reached, for {retry_after_s:g} s more")
+
+
+class TenancyError(EngineError):
+    """Something would have crossed from one tenant to another; it was not done."""
+
+
 class _RunEnded(EngineError):
     def __init__(self, result: RunResult, message: str) -> None:
         self.result = result
         super().__init__(message)
+
+    @property
+    def tenant(self) -> str:
+        return self.result.tenant
+
+    @property
+    def correlation_id(self) -> str:
+        return self.result.correlation_id
+
+    @property
+    def trace_id(self) -> str:
+        return self.result.trace_id
 
 
 class RunFailed(_RunEnded):

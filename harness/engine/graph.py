@@ -7,14 +7,16 @@ stages concerned.
 from __future__ import annotations
 
 import copy
+import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from harness.engine.errors import EngineError, PipelineError
 
 if TYPE_CHECKING:
     from harness.engine.context import Context
+    from harness.engine.retry import Retry
 
 __all__ = ["Graph", "Settings", "StageSpec", "find_faults", "isolated", "seconds"]
 
@@ -32,6 +34,7 @@ class StageSpec:
     needs: tuple[str, ...] = ()
     timeout_s: float | None = None
     idle_timeout_s: float | None = None
+    retry: Retry | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +46,7 @@ class Settings:
     cleanup_grace_s: float
     on_failure: str
     chunks_max: int
+    rng: random.Random = field(default_factory=random.Random)
 
 
 @dataclass(frozen=True, slots=True)

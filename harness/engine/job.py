@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from contextvars import Context as Variables
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,10 +56,18 @@ class Job:
         self._on_closed: Callable[[Job], None] | None = None
         self.task: asyncio.Task[Any] | None = None
 
-    def start(self, main: Coroutine[Any, Any, Any], on_closed: Callable[[Job], None]) -> None:
-        """Run `main` as a task; `on_closed` is called once, when it has ended or was given up."""
+    def start(
+        self,
+        main: Coroutine[Any, Any, Any],
+        on_closed: Callable[[Job], None],
+        variables: Variables | None = None,
+    ) -> None:
+        """Run `main` as a task; `on_closed` is called once, when it has ended or was given up.
+
+        The task runs in the context variables given, or else in a copy of the caller's.
+        """
         self._on_closed = on_closed
-        self.task = self._loop.create_task(main, name=self.name)
+        self.task = self._loop.create_task(main, name=self.name, context=variables)
         self.task.add_done_callback(self._done)
 
     def after(self, timer: str, delay_s: float, call: Callable[..., object], *args: Any) -> None:

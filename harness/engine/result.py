@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from harness.engine.account import EventAccount
 from harness.engine.errors import StageTimeout, ToolTimeout
+
+if TYPE_CHECKING:
+    from harness.engine.identity import Identity
 
 __all__ = [
     "CancelBranch",
@@ -46,12 +50,13 @@ class CancelBranch:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One event of a stage, as the sink gets it."""
+    """One event of a stage, as the sink gets it; `identity` has all ids of who emitted it."""
 
     run_id: str
     stage: str
     type: str
     data: Any
+    identity: Identity | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +104,7 @@ def _told(error: BaseException, deep: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class CleanupFailure:
-    """A registered cleanup that failed, or was not done when its grace was over."""
+    """A registered cleanup, or a compensation, that failed or was not done within its grace."""
 
     name: str
     stage: str
@@ -118,6 +123,8 @@ class StageResult:
         note: what else is worth knowing, e.g. that it swallowed its cancellation.
         chunks: partial results in order, up to the pipeline's `chunks_max`.
         chunks_dropped: how many came after those.
+        attempts: how often it began.
+        earlier: failures of the attempts before the last; all else here is of the last.
         started_s, ended_s: on the loop's clock; None if it never started or never ended.
     """
 
@@ -131,6 +138,8 @@ class StageResult:
     chunks_dropped: int = 0
     started_s: float | None = None
     ended_s: float | None = None
+    attempts: int = 0
+    earlier: tuple[Failure, ...] = ()
 
     @property
     def complete(self) -> bool:
@@ -153,11 +162,15 @@ class RunResult:
         stages: every stage of the pipeline, in order of declaration.
         failures: every failure, in the order in which they occurred.
         cleanup_failures: registered cleanups that failed; they do not fail the run.
+        compensated: names of the compensations that were run, in that order.
+        compensation_failures: those of them that failed, or could not be run.
+        reused: stages that a redrive took over from the run that it goes on with.
         still_running: stages and cleanups that did not end within the grace after they were
             told to. Their tasks are left to themselves: a coroutine cannot be killed.
         threads_running: stages that handed jobs to threads which have not finished.
         reason, cancelled_by: of a run, or else a branch, that a stage cancelled.
-        events_lost: how many events the sink refused by raising.
+        events: the account of the run's events, its subpipelines' included; None without a sink.
+        tenant, correlation_id, trace_id: "" for what it does not have.
     """
 
     run_id: str
@@ -166,12 +179,23 @@ class RunResult:
     stages: Mapping[str, StageResult]
     failures: tuple[Failure, ...] = ()
     cleanup_failures: tuple[CleanupFailure, ...] = ()
+    compensated: tuple[str, ...] = ()
+    compensation_failures: tuple[CleanupFailure, ...] = ()
+    reused: tuple[str, ...] = ()
     still_running: tuple[str, ...] = ()
     threads_running: tuple[str, ...] = ()
     reason: str = ""
     cancelled_by: str | None = None
-    events_lost: int = 0
+    events: EventAccount | None = None
     duration_s: float = 0.0
+    tenant: str = ""
+    correlation_id: str = ""
+    trace_id: str = ""
+
+    @property
+    def events_lost(self) -> int:
+        """How many events did not reach the sink, or were refused by it."""
+        return 0 if self.events is None else self.events.lost
 
     @property
     def outputs(self) -> Mapping[str, Any]:

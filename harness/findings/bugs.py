@@ -25,6 +25,7 @@ from harness.findings.fingerprint import component_of, fingerprint
 from harness.findings.order import by_version, gravest
 from harness.findings.steps import count_lines, steps_of
 from harness.findings.timeline import proof_rows, timeline
+from harness.findings.witness import witness_rows
 
 __all__ = ["PRIORITIES", "bugs", "measured_row", "union"]
 
@@ -152,7 +153,14 @@ def _clearest(sights: list[_Sight]) -> _Sight:
     latest = max(by_version(s.unit["engine_version"]) for s in sights)
     return min(
         (s for s in sights if by_version(s.unit["engine_version"]) == latest),
-        key=lambda s: (-s.rate, _size(s.unit["program"]), s.place),
+        # A script that anybody can run is worth more than a clearer run that has none.
+        key=lambda s: (
+            not s.witness.get("scripted"),
+            len((s.witness.get("plan") or {}).get("runs", (1,))),
+            -s.rate,
+            _size(s.unit["program"]),
+            s.place,
+        ),
     )
 
 
@@ -189,6 +197,7 @@ def _evidence(sights: list[_Sight], best: _Sight) -> Evidence:
             for s in sights
         ),
         proof=tuple(proof_rows(best.witness)),
+        witness=tuple(witness_rows(best.witness)),
     )
 
 

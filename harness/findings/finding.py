@@ -49,6 +49,7 @@ class Evidence:
         rate: violations / exercised, None if nothing was exercised.
         measured: one row per scenario, version and laboratory.
         proof: journal entries `[at_s, run, stage, kind, detail]` that show it.
+        witness: the proof with what it takes to understand it: 5 to 20 entries, or all there are.
     """
 
     figures: Mapping[str, Any] = field(default_factory=dict)
@@ -59,6 +60,7 @@ class Evidence:
     first_seed: int | None = None
     measured: tuple[Mapping[str, Any], ...] = ()
     proof: tuple[Any, ...] = ()
+    witness: tuple[Any, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

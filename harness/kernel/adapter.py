@@ -107,6 +107,14 @@ class Bodies(Protocol):
         """Return the body of a layer of the plan, to be put around stages."""
         ...
 
+    def store(self) -> Any:
+        """Return the store that tells tenants apart, to be given to an engine that takes one.
+
+        It has `session(tenant)`, whose value is used in a `with` block: `tenant`, `put`, `get`,
+        `rows`, `count`, `delete`, and `attempt(how, victim)` for `trespass` steps.
+        """
+        ...
+
     async def consume(self, run: str, source: AsyncIterator[Any], /) -> None:
         """Consume a stage's partial results as the plan's `consumer` says, and stop when it
         does. It closes nothing: how a consumer stops is the engine's own API, so the adapter

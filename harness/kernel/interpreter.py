@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from typing import Any, Protocol
 
 from harness.kernel.around import LayerBody, SinkMock, consume
+from harness.kernel.errors import HarnessFault
 from harness.kernel.journal import Journal
 from harness.kernel.loop import ThreadJob
 from harness.kernel.plan import Layer, Plan
@@ -47,6 +48,9 @@ class ToolMock(Protocol):
 
     async def __call__(self, ex: Execution, args: Mapping[str, Any], number: int) -> Any: ...
 
+    def store(self) -> Any:
+        """Return a new, empty store for tenants' rows, as `Bodies.store` says."""
+
 
 class World:
     """What all stage bodies of one laboratory run share."""
@@ -61,6 +65,7 @@ class World:
         "origins",
         "plan",
         "stage_tasks",
+        "store",
         "tape",
         "tool",
         "yields",
@@ -80,6 +85,7 @@ class World:
         self.chosen: dict[int, float] = {}
         self.stage_tasks: dict[Any, str] = {}
         self.executions: dict[tuple[str, str], int] = {}
+        self.store: Any = None
         self.origins = {run.id: run.redrives for run in plan.runs if run.redrives}
 
     def execution_number(self, run: str, stage: str) -> int:
@@ -88,6 +94,23 @@ class World:
             run = self.origins[run]
         number = self.executions[run, stage] = self.executions.get((run, stage), 0) + 1
         return number
+
+    def tenant_store(self) -> Any:
+        """Return the run's store for tenants, made when it is first asked for.
+
+        Raises:
+            HarnessFault: if the mock of tools brings none.
+        """
+        if self.store is None:
+            make = getattr(self.tool, "store", None)
+            if make is None:
+                raise HarnessFault("this laboratory's mocks bring no store for tenants")
+            self.store = make()
+        return self.store
+
+    def close(self) -> None:
+        if self.store is not None:
+            self.store.close()
 
     def call_number(self, run: str, tool: str) -> int:
         number = self.calls[run, tool] = self.calls.get((run, tool), 0) + 1
@@ -106,7 +129,18 @@ class World:
 class Execution:
     """One execution of one stage: where its steps read and note things."""
 
-    __slots__ = ("items", "marker", "own", "port", "released", "run", "stage", "tasks", "world")
+    __slots__ = (
+        "counted",
+        "items",
+        "marker",
+        "own",
+        "port",
+        "released",
+        "run",
+        "stage",
+        "tasks",
+        "world",
+    )
 
     def __init__(self, world: World, stage: str, port: StagePort) -> None:
         self.world = world
@@ -114,6 +148,7 @@ class Execution:
         self.port = port
         self.run = port.run
         self.items: list[Any] = []
+        self.counted: list[int] = []
         self.released: set[str] = set()
         self.tasks: list[asyncio.Task[Any]] = []
         self.own = False
@@ -123,7 +158,7 @@ class Execution:
         """Return an execution for a task of the stage's own: what cancels it is the stage."""
         other = Execution(self.world, self.stage, self.port)
         other.items, other.released, other.own = self.items, self.released, True
-        other.marker = self.marker
+        other.counted, other.marker = self.counted, self.marker
         return other
 
     def note(self, kind: str, detail: Any = None) -> None:
@@ -173,6 +208,10 @@ class ProgramBodies:
     def layer(self, layer: Layer) -> LayerBody:
         """Return the body of a layer of the plan."""
         return LayerBody(lambda: self._worlds[0], layer)
+
+    def store(self) -> Any:
+        """Return the tenants' store of this laboratory run; one for all that ask."""
+        return self._worlds[0].tenant_store()
 
     async def consume(self, run: str, source: AsyncIterator[Any]) -> None:
         """Consume a stream as the plan's `consumer` says; see `Bodies.consume`."""
@@ -285,7 +324,9 @@ def _yield(one: Step) -> Op:
     return op
 
 
-async def _clean(ex: Execution, name: str, cleanup_s: float | None, fails: bool) -> None:
+async def _clean(
+    ex: Execution, name: str, cleanup_s: float | None, fails: bool, *, registered: bool = False
+) -> None:
     """Release a resource, noting apart: begun, ended, cut short by a cancel, failed."""
     note = ex.note
     note("release.begin", name)
@@ -293,6 +334,8 @@ async def _clean(ex: Execution, name: str, cleanup_s: float | None, fails: bool)
         try:
             await asyncio.sleep(cleanup_s)
         except asyncio.CancelledError:
+            if not registered:  # else it is the engine that was interrupted, not the stage
+                note("interrupt")
             note("release.cut", name)
             raise
     if fails:
@@ -357,7 +400,7 @@ def _cleanup(one: Step) -> Op:
         async def release() -> None:
             if identify:
                 note_identity(ex, "cleanup")
-            await _clean(ex, name, seconds, fails)
+            await _clean(ex, name, seconds, fails, registered=True)
 
         ex.note("register", name)
         ex.port.cleanup(name, release)
@@ -512,6 +555,9 @@ async def _join(ex: Execution, tasks: list[asyncio.Task[Any]], *, until: str) ->
         for task in tasks:
             if not task.done():
                 task.cancel()
+    for task in tasks:
+        if not task.cancelled():
+            task.exception()  # fetched, also where the stage goes on with another one
     if cancelled is not None:
         raise cancelled
 

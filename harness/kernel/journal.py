@@ -30,7 +30,8 @@ scope.exit                (label, exception type or ""): left without expiring
 scope.leak                (label, exception type): a TimeoutError that is not this scope's came out
 spawn, spawn.end          name of a task of the stage's own
 thread.begin, .end        seconds that the job takes
-interrupt                 a CancelledError reached the stage where it was waiting
+interrupt                 a CancelledError reached the stage where it was waiting, just before the
+                          release.cut if that was in a cleanup; not noted in tasks of its own
 self_cancel               the stage is about to raise CancelledError by itself
 swallowed                 number of cancellations swallowed so far in this block
 sub.begin, sub.end        child program's name; end: (name, how)

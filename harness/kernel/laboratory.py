@@ -142,6 +142,7 @@ class _Trial:
         self.over_s = 0.0
         self.chosen: dict[int, float] = {}
         self.nothing_left = False
+        self.world: World | None = None
 
     def run(self, cancel_point: int | None, clean_points: int) -> RunRecord:
         lab, loop, plan = self.lab, self.loop, self.plan
@@ -149,6 +150,7 @@ class _Trial:
         bodies = lab.bodies(self.program)
         world = World(self.journal, self.tape, plan, loop.time, lab.tool)
         bodies.enter(world)
+        self.world = world
         self.chosen = world.chosen
         loop.set_exception_handler(self._complain)
         try:
@@ -340,6 +342,8 @@ class _Trial:
         loop.set_exception_handler(lambda _loop, _context: None)
         self.roots.clear()
         loop.close()
+        if self.world is not None:
+            self.world.close()
 
 
 async def _wait_all(tasks: set[asyncio.Task[Any]]) -> None:

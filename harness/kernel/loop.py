@@ -14,6 +14,7 @@ third-party loop has to replace; it costs what the stock loop costs.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import functools
 import heapq
 import threading
@@ -328,7 +329,8 @@ class SimLoop(asyncio.BaseEventLoop):
         def finish() -> None:
             del self.jobs[number]
             try:
-                result = func(*args)
+                # A thread of a pool has no variables but those that its job brings along.
+                result = contextvars.Context().run(func, *args)
             except Exception as exc:
                 if not future.done():
                     future.set_exception(exc)

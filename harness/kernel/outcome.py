@@ -15,6 +15,7 @@ __all__ = [
     "EventReport",
     "FailureReport",
     "LogReport",
+    "MetricReport",
     "Outcome",
     "SinkReport",
     "SpanReport",
@@ -127,6 +128,15 @@ class SpanReport:
 
 
 @dataclass(frozen=True, slots=True)
+class MetricReport:
+    """One measurement that the engine exported; `labels` may hold ids, named as there."""
+
+    name: str
+    value: float
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """What one run came to, in the engine's words.
 
@@ -150,6 +160,9 @@ class Outcome:
         reused: stages that a redrive took over without running them again.
         compensated: names of compensations that were run, in the order reported.
         compensation_failures: names or messages of compensations reported as failed.
+        stored: (key, value) rows that the run's tenant finds in the engine's store when the run
+            is over, or None if it has none.
+        metrics: measurements of the run, as exported.
     """
 
     run: str
@@ -171,6 +184,8 @@ class Outcome:
     reused: tuple[str, ...] = ()
     compensated: tuple[str, ...] = ()
     compensation_failures: tuple[str, ...] = ()
+    stored: tuple[tuple[str, Any], ...] | None = None
+    metrics: tuple[MetricReport, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return the outcome as plain data (dataclasses as objects, tuples as lists)."""

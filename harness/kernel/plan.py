@@ -107,6 +107,10 @@ class Sink:
         queue_max: the queue's capacity to be asked of the engine, or None for its default.
         policy: what the engine is to do when the queue is full, or "" for its default.
         drain_s: how long the engine may take to drain the queue at the run's end.
+        block_s: how long a producer may be kept waiting, under policy "block", by a sink that
+            takes nothing; None for the engine's default, which then is only not to be for ever.
+        spill_max: how many events may wait on disk, under policy "spill", or None for the
+            engine's default.
     """
 
     delivery_s: float = 0.0
@@ -116,6 +120,8 @@ class Sink:
     queue_max: int | None = None
     policy: str = ""
     drain_s: float = 1.0
+    block_s: float | None = None
+    spill_max: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,7 +235,7 @@ class Plan:
                 args[name] = _records(kind, args[name], where=f"{where}.{name}")
         for name, kind in (("sink", Sink), ("consumer", Consumer)):
             if args.get(name) is not None:
-                (args[name],) = _records(kind, [args[name]], where=f"{where}.{name}")
+                args[name] = _record(kind, args[name], where=f"{where}.{name}")
         plan = cls(**args)
         _check(plan, where)
         return plan
@@ -252,19 +258,19 @@ def _without_defaults(one: Any) -> dict[str, Any]:
 def _records(kind: type, items: object, *, where: str) -> tuple[Any, ...]:
     if not isinstance(items, (list, tuple)):
         raise InputError(f"{where}: expected a list")
-    out = []
-    for i, item in enumerate(items):
-        if not isinstance(item, Mapping):
-            raise InputError(f"{where}[{i}]: expected an object")
-        unknown = set(item) - set(kind.__slots__)  # type: ignore[attr-defined]
-        if unknown:
-            raise InputError(f"{where}[{i}]: unknown field {sorted(unknown)[0]!r}")
-        item = {k: tuple(v) if isinstance(v, list) else v for k, v in item.items()}
-        try:
-            out.append(kind(**item))
-        except TypeError as exc:
-            raise InputError(f"{where}[{i}]: {exc}") from exc
-    return tuple(out)
+    return tuple(_record(kind, item, where=f"{where}[{i}]") for i, item in enumerate(items))
+
+
+def _record(kind: type, item: object, *, where: str) -> Any:
+    if not isinstance(item, Mapping):
+        raise InputError(f"{where}: expected an object")
+    unknown = set(item) - set(kind.__slots__)  # type: ignore[attr-defined]
+    if unknown:
+        raise InputError(f"{where}: unknown field {sorted(unknown)[0]!r}")
+    try:
+        return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in item.items()})
+    except TypeError as exc:
+        raise InputError(f"{where}: {exc}") from exc
 
 
 def _number(value: object, low: float, high: float, where: str) -> None:
@@ -323,7 +329,9 @@ def _check_surroundings(plan: Plan, ids: list[str], where: str) -> None:
         _number(sink.delivery_s, 0, 1e6, f"{where}.sink.delivery_s")
         _number(sink.drain_s, 0, 1e6, f"{where}.sink.drain_s")
         _number(sink.error_every, 1, 1e6, f"{where}.sink.error_every")
-        for name in ("hangs_at", "queue_max"):
+        if sink.block_s is not None:
+            _number(sink.block_s, 0, 1e6, f"{where}.sink.block_s")
+        for name in ("hangs_at", "queue_max", "spill_max"):
             if getattr(sink, name) is not None:
                 _number(getattr(sink, name), 1, 1e6, f"{where}.sink.{name}")
         if sink.error is not None and sink.error not in ERRORS:
@@ -347,6 +355,12 @@ def _check_surroundings(plan: Plan, ids: list[str], where: str) -> None:
             raise InputError(f"{at}.error: expected one of {', '.join(ERRORS)}")
 
 
+def _runs_at_once(plan: Plan) -> bool:
+    """Say whether any runs may overlap: a redrive begins when what it redrives is over."""
+    redriven = [run.redrives for run in plan.runs if run.redrives]
+    return len(plan.runs) - len(redriven) > 1 or len(set(redriven)) < len(redriven)
+
+
 def required_capabilities(program: Program, plan: Plan) -> frozenset[str]:
     """Return every engine capability that running `program` under `plan` needs."""
     needs = set(needed_capabilities(program))
@@ -354,7 +368,7 @@ def required_capabilities(program: Program, plan: Plan) -> frozenset[str]:
         needs.add("stage_timeout")
     if plan.on_failure == "continue":
         needs.add("continue_on_failure")
-    if len(plan.runs) > 1:
+    if _runs_at_once(plan):
         needs.add("concurrent_runs")
     if plan.sink is not None:
         needs.add("events")

@@ -265,6 +265,8 @@ def needed_capabilities(program: Program) -> frozenset[str]:
             needs.add(capability)
         if one.op == "call" and one.args["timeout_s"] is not None:
             needs.add("tool_timeout")
+        if one.args.get("identify"):
+            needs.add("identity")
         if one.op == "subpipeline":
             needs |= needed_capabilities(one.args["program"])
     for stage in program.stages:

@@ -54,6 +54,12 @@ class Dialect:
         build: (program, stage name -> class name) -> body of a function that returns the graph.
         start: source of `async def start(graph, run, tenant)`, which returns the results.
         reach: source of `def reachable(results, error) -> dict`: stage -> value.
+        input, identity: expressions, with {key}; what an `identify` step notes.
+        log: statement, with {message}.
+        account: expression for the engine's account of events, as the journal notes it.
+        plan_words: what of a plan and of stages `build` and `start` render beyond the ids, tenants
+            and start times of runs: of layers, sink, inputs, correlation, retry. A plan or
+            stage with anything else of that kind cannot be rendered.
         helpers: name -> source of further helpers that the templates above call.
     """
 
@@ -80,6 +86,11 @@ class Dialect:
     context: str | None = None
     call: str = "await ({work})()"
     child: str | None = None
+    input: str | None = None
+    identity: str | None = None
+    log: str | None = None
+    account: str | None = None
+    plan_words: frozenset[str] = frozenset()
     helpers: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -123,6 +134,21 @@ def render(program: Program, plan: Plan, dialect: Dialect, clause: str, check: s
     return parts.assemble(clause, [*children, *stages, build])
 
 
+def _surroundings(program: Program, plan: Plan) -> set[str]:
+    """Name what a plan, or a stage's declaration, asks for that not every dialect has words for."""
+    asked = {
+        "layers": plan.layers,
+        "sink": plan.sink,
+        "consumer": plan.consumer,
+        "inputs": any(run.inputs for run in plan.runs),
+        "correlation": any(run.correlation for run in plan.runs),
+        "traceparent": any(run.traceparent for run in plan.runs),
+        "redrives": any(run.redrives for run in plan.runs),
+        "retry": any(stage.retry for stage in program.stages),
+    }
+    return {name for name, wanted in asked.items() if wanted}
+
+
 class _Parts:
     """Collects what a script needs while its stages are being written."""
 
@@ -138,6 +164,9 @@ class _Parts:
         self.taken: set[str] = set()
         self.pending: list[Program] = []
         self.notes = frozenset(n for n in OPTIONAL_NOTES if n in check)
+        wordless = _surroundings(program, plan) - dialect.plan_words
+        if wordless:
+            raise Unrenderable(", ".join(sorted(wordless)))
         if any(c.at_point is not None and c.at_point < 0 for c in plan.cancels):
             raise Unrenderable("a cancel at a point that the tape draws")
         for cancel in plan.cancels:
@@ -179,6 +208,8 @@ class _Parts:
         done: set[str] = set()
         while self.pending:
             child = self.pending.pop(0)
+            if "retry" not in self.dialect.plan_words and any(s.retry for s in child.stages):
+                raise Unrenderable("retry")
             name = f"build_{identifier(child.name)}"
             if name in done:
                 continue
@@ -241,6 +272,10 @@ class _Parts:
             return text.replace("{INTERRUPT}", "")
         if name == "stream":
             text = text.replace("asyncio.sleep(", "sleep(stage, ")
+        if name == "release":  # one that the engine runs is not the stage's to be interrupted in
+            text = text.replace("fails=False):", "fails=False, registered=False):")
+            noted = f"if not registered:\n{' ' * 12}note_interrupt(stage)\n{' ' * 8}"
+            return text.replace("{INTERRUPT}", noted)
         indent = {"join_all": " " * 12, "noted_child": " " * 8}.get(name, "")
         return text.replace("{INTERRUPT}", f"note_interrupt(stage)\n{indent}")
 

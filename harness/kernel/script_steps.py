@@ -75,6 +75,7 @@ class StageWriter:
         self._names: dict[str, int] = {}
         self._me = "me" if many_runs else literal(label)
         self._items = False
+        self._marked = False
         self._released: frozenset[str] = frozenset()
 
     def write(self, steps: Sequence[Step]) -> None:
@@ -86,6 +87,12 @@ class StageWriter:
             self._line(f'me = f"{{{self.dialect.run_of}}}/{self.label}"')
         if self._items:
             self._line("items = []")
+        self._marked = any(one.op == "input" and one.args["key"] == "marker" for one in every)
+        if self._marked:
+            self._line("given = {}")
+        if any(one.op == "flaky" for one in every):
+            self.helpers.add("executions")
+            self._line(f"execution = execution_number({self._me})")
         if self._released:
             self._line("released = set()")
         self._block(steps)
@@ -123,6 +130,14 @@ class StageWriter:
     def _end(self, kind: str, /, **values: str) -> None:
         for line in self._words(kind, stage=literal(self.label), **values).splitlines():
             self._line(line)
+
+    def _filled(self, value: Any) -> str:
+        """Return source for a value in which `$marker` stands for the run's own marker."""
+        text = literal(value)
+        if not self._marked or "$marker" not in text:
+            return text
+        self.helpers.add("filled")
+        return f"filled({text}, given)"
 
     @staticmethod
     def _seconds(duration: Any) -> str:
@@ -257,7 +272,16 @@ class StageWriter:
     def _op_cleanup(self, one: Step) -> None:
         callback = self._name(f"release_{identifier(one.args['name'])}")
         self._line(f"async def {callback}():")
-        self._inner(lambda: self._line(self._release_call(one)))
+
+        def body() -> None:
+            if one.args["identify"]:
+                self._identity("cleanup")
+            call = self._release_call(one)
+            if "interrupt" in self.notes and call.startswith("await release("):
+                call = f"{call[:-1]}, registered=True)"
+            self._line(call)
+
+        self._inner(body)
         self._line("")
         self._note("register", literal(one.args["name"]))
         self._line(self._words("cleanup", callback=callback, name=literal(one.args["name"])))
@@ -278,15 +302,60 @@ class StageWriter:
         self._inner(loop)
 
     def _op_chunk(self, one: Step) -> None:
-        self._note("chunk", literal(one.args["value"]))
-        self._line(self._words("chunk", value=literal(one.args["value"])))
+        value = self._filled(one.args["value"])
+        self._note("chunk", value)
+        self._line(self._words("chunk", value=value))
 
     def _op_emit(self, one: Step) -> None:
         self._note("emit", literal(one.args["type"]))
         data = one.args["data"]
         if not isinstance(data, dict):
             data = {"data": data}
-        self._line(self._words("emit", type=literal(one.args["type"]), data=literal(data)))
+        self._line(self._words("emit", type=literal(one.args["type"]), data=self._filled(data)))
+
+    def _op_flood(self, one: Step) -> None:
+        self.helpers.add("noted_offer")
+        producer, count = one.args["producer"], one.args["count"]
+        # The producer of another run, or of another stage, is another one.
+        whole = f'f"{{me}}/{producer}"' if self.many_runs else literal(f"{self.label}/{producer}")
+        self._line(f"for n in range({count}):")
+
+        def offer() -> None:
+            self._sleep(self._seconds(one.args["every_s"]))
+            self._line(f"with noted_offer({self._me}, {whole}, n):")
+            data = f'{{"producer": {whole}, "n": n}}'
+            self._line("    " + self._words("emit", type='"flood"', data=data))
+            if self.dialect.account is not None:
+                self._note("account", self.dialect.account)
+
+        self._inner(offer)
+
+    def _op_input(self, one: Step) -> None:
+        key = literal(one.args["key"])
+        value = self._words("input", key=key)
+        if one.args["key"] == "marker":
+            self._line(f'given["marker"] = {value}')
+            value = 'given["marker"]'
+        self._note("input", f"({key}, {value})")
+
+    def _op_identify(self, one: Step) -> None:
+        self._identity(one.args["place"])
+
+    def _identity(self, place: str) -> None:
+        self._note("identity", f"({literal(place)}, {self._words('identity')})")
+
+    def _op_log(self, one: Step) -> None:
+        message = self._filled(one.args["message"])
+        self._note("log", message)
+        self._line(self._words("log", message=message))
+
+    def _op_flaky(self, one: Step) -> None:
+        times, error = one.args["times"], _error(one.args["error"])
+        self._note("flaky", f"(execution, execution <= {times})")
+        self._line(f"if execution <= {times}:")
+        if error == "asyncio.CancelledError":
+            self._line(f'    note({self._me}, "self_cancel")')
+        self._line(f"    raise {error}({self._filled(one.args['message'])})")
 
     def _read(self, one: Step) -> str:
         return self._words("read", stage=literal(one.args["stage"]), key=literal(one.args["key"]))
@@ -366,8 +435,19 @@ class StageWriter:
     def _op_thread(self, one: Step) -> None:
         self.helpers.add("block_thread")
         seconds = self._seconds(one.args["seconds"])
+        work = "block_thread"
+        if one.args["identify"]:
+            work = self._name("in_thread")
+            self._line(f"def {work}(stage, seconds):")
+
+            def body() -> None:
+                self._identity("thread")
+                self._line("block_thread(stage, seconds)")
+
+            self._inner(body)
+            self._line("")
         self._note("thread.begin", seconds)
-        waits = f"await asyncio.to_thread(block_thread, {self._me}, {seconds})"
+        waits = f"await asyncio.to_thread({work}, {self._me}, {seconds})"
         if "interrupt" not in self.notes:
             self._line(waits)
             return
@@ -433,7 +513,7 @@ class StageWriter:
 
     def _op_ok(self, one: Step) -> None:
         value = one.args["value"]
-        self._end("ok", value="items" if value == "$items" else literal(value))
+        self._end("ok", value="items" if value == "$items" else self._filled(value))
 
     def _op_fail(self, one: Step) -> None:
         self._end("fail", message=literal(one.args["message"]))

@@ -74,7 +74,7 @@ async def release(stage, name, seconds, fails=False):
     try:
         await asyncio.sleep(seconds)
     except asyncio.CancelledError:
-        note(stage, "release.cut", name)
+        {INTERRUPT}note(stage, "release.cut", name)
         raise
     if fails:
         note(stage, "release.fail", name)
@@ -104,6 +104,32 @@ async def stream(stage, name, count, every):
             yield item
     finally:
         release_now(stage, name)""",
+    "executions": """\
+executions = {}  # stage -> how often it has been run
+
+
+def execution_number(stage):
+    executions[stage] = executions.get(stage, 0) + 1
+    return executions[stage]""",
+    "filled": """\
+def filled(value, given):
+    if isinstance(value, dict):
+        return {k: filled(v, given) for k, v in value.items()}
+    if isinstance(value, list):
+        return [filled(v, given) for v in value]
+    if isinstance(value, str) and "marker" in given:
+        return value.replace("$marker", given["marker"])
+    return value""",
+    "noted_offer": """\
+@contextlib.contextmanager
+def noted_offer(stage, producer, n):
+    note(stage, "offer.begin", (producer, n))
+    try:
+        yield
+    except BaseException as exc:
+        note(stage, "offer.end", (producer, n, f"raise:{type(exc).__name__}"))
+        raise
+    note(stage, "offer.end", (producer, n, "taken"))""",
     "block_thread": """\
 def block_thread(stage, seconds):
     time.sleep(seconds)

@@ -20,6 +20,7 @@ __all__ = ["COMPILERS", "filled", "note_identity"]
 Op = Callable[["Execution"], Awaitable[None]]
 
 MARKER = "$marker"
+OTHER = "$other"
 
 
 def filled(value: Any, marker: str | None) -> Any:
@@ -118,18 +119,30 @@ def _store(one: Step) -> Op:
 
     async def op(ex: Execution) -> None:
         written = filled(value, ex.marker)
-        ex.note("store", (key, written))
-        await _settled(ex.port.store(key, written))
+        named = filled(key, ex.marker)
+        ex.note("store", (named, written))
+        await _settled(ex.port.store(named, written))
 
     return op
 
 
+def _victim(ex: Execution, named: str) -> str | None:
+    """Return whose rows are to be got at; None if that is the run's own tenant."""
+    runs = {run.id: run.tenant for run in ex.world.plan.runs}
+    own = runs.get(ex.run, runs.get(ex.run.split("/", 1)[0]))
+    if named == OTHER:
+        return next((tenant for tenant in runs.values() if tenant != own), None)
+    return None if named == own else named
+
+
 def _trespass(one: Step) -> Op:
-    how, tenant = one.args["how"], one.args["tenant"]
+    how, named = one.args["how"], one.args["tenant"]
 
     async def op(ex: Execution) -> None:
-        refused, seen, changed = ex.port.trespass(how, tenant)
-        ex.note("trespass", (how, tenant, refused, list(seen), changed))
+        tenant = _victim(ex, named)
+        if tenant is not None:
+            refused, seen, changed = ex.port.trespass(how, tenant)
+            ex.note("trespass", (how, tenant, refused, list(seen), changed))
 
     return op
 
@@ -164,7 +177,9 @@ def _flaky(one: Step) -> Op:
     times, error, message = one.args["times"], one.args["error"], one.args["message"]
 
     async def op(ex: Execution) -> None:
-        number = ex.world.execution_number(ex.run, ex.stage)
+        if not ex.counted:  # of several such steps in one execution, all see the same number
+            ex.counted.append(ex.world.execution_number(ex.run, ex.stage))
+        number = ex.counted[0]
         ex.note("flaky", (number, number <= times))
         if number <= times:
             from harness.kernel.interpreter import ERROR_TYPES

@@ -123,13 +123,15 @@ OPS: dict[str, OpSpec] = {
         needs="log_records",
     ),
     "store": OpSpec(
-        "write a value into the engine's store, under the run's tenant",
+        "write a value into the engine's store, under the run's tenant; the key may hold "
+        '"$marker" as well',
         {"key": _f("name"), "value": _f("value")},
         needs="tenant_store",
     ),
     "trespass": OpSpec(
         "try, in the run's own session with the engine's store, to get at the rows of another "
-        "tenant, in the way of that name",
+        'tenant, in the way of that name; "$other" is the first other tenant of the plan, and '
+        "nothing is tried on the run's own",
         {"how": _f("name"), "tenant": _f("name")},
         needs="tenant_store",
     ),

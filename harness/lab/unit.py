@@ -18,13 +18,13 @@ from harness.contract.clauses import CLAUSES
 from harness.contract.reading import Reading
 from harness.contract.shape import ProgramShape
 from harness.kernel.adapter import CAPABILITIES
-from harness.kernel.errors import HarnessFault, InputError
+from harness.kernel.errors import HarnessFault, InputError, NotOffered
 from harness.kernel.laboratory import Laboratory, digest
 from harness.kernel.plan import Cancel, Plan, required_capabilities
 from harness.kernel.program import Program
 from harness.kernel.record import RunRecord
 
-__all__ = ["ScenarioData", "run_seeds", "run_unit"]
+__all__ = ["ScenarioData", "run_seeds", "run_unit", "touches"]
 
 WITNESS_JOURNAL_MAX = 400
 SAMPLES_MAX = 100
@@ -65,6 +65,70 @@ def run_seeds(scenario: str, seed: int, runs: int) -> Iterator[int]:
     rng = random.Random(f"{scenario} {seed}")
     for _ in range(runs - 1):
         yield 1 + rng.getrandbits(47)
+
+
+def touches(clause: Clause, program: Program, plan: Plan, shape: ProgramShape) -> bool:
+    """Say whether a clause can apply to a scenario at all, by what program and plan hold."""
+    ops = shape.ops
+    timed = plan.stage_timeout_s is not None or any(
+        s.timeout_s is not None or s.idle_timeout_s is not None for s in program.stages
+    )
+    match clause.id:
+        case "TIME-4":
+            return "timeout" in ops or "raise" in ops
+        case "TIME-6":
+            return "timeout" in ops or timed
+        case "TIME-8":
+            return "call" in ops
+        case "CANCEL-3" | "CANCEL-5":
+            return bool(plan.cancels)
+        case "CANCEL-4":
+            return "swallow" in ops
+        case "CANCEL-6" | "TIME-10":
+            return "subpipeline" in ops
+        case "CANCEL-8":
+            return "raise" in ops or "call" in ops
+        case "CLEAN-6":
+            return len(plan.runs) > 1
+        case "GRAPH-4":
+            return len(program.stages) > 100
+        case "PART-5":
+            return any(run.redrives for run in plan.runs)
+        case "PART-6":
+            return "compensate" in ops
+        case "RETRY-1":
+            return any(s.retry is not None for s in program.stages)
+        case "GRAPH-5":
+            return bool(plan.layers)
+        case "CTX-1":
+            return "context" in ops
+        case "CTX-2":
+            return "mutate" in ops
+        case "STREAM-3" | "STREAM-4":
+            return plan.consumer is not None
+        case "TENANT-1":
+            return len({run.tenant for run in plan.runs}) > 1
+        case "TENANT-2":
+            return bool(plan.layers) and len({run.tenant for run in plan.runs}) > 1
+        case "TENANT-3":
+            return "tenant_store" in required_capabilities(program, plan)
+        case "TENANT-4":
+            return len(plan.runs) > 1
+        case "CORR-1":
+            return any(run.correlation for run in plan.runs)
+        case "CORR-2":
+            return any(run.traceparent for run in plan.runs)
+        case "CORR-3":
+            return len(plan.runs) > 1 and any(
+                run.correlation or run.traceparent for run in plan.runs
+            )
+    if clause.family == "TIME":
+        return timed
+    if clause.family == "EVENT":
+        return "flood" in ops and plan.sink is not None
+    if clause.family == "STREAM":
+        return "chunk" in ops
+    return True
 
 
 @dataclass(slots=True)
@@ -136,7 +200,12 @@ class _Unit:
         others = (c for c in CLAUSES.values() if c.id not in scenario.clauses)
         self.clauses: list[Clause] = [
             *self.judged.values(),
-            *(c for c in others if c.needs <= lab.info.capabilities and self._touches(c)),
+            *(
+                c
+                for c in others
+                if c.needs <= lab.info.capabilities
+                and touches(c, scenario.program, scenario.plan, self.shape)
+            ),
         ]
         self.runs = 0
         self.violating = 0
@@ -148,48 +217,6 @@ class _Unit:
         self.remembered = 0
         self.counts_points = any(c.id == "GRAPH-4" for c in self.clauses)
         self.samples: list[dict[str, Any]] = []
-
-    def _touches(self, clause: Clause) -> bool:
-        """Say whether a clause can apply to the scenario at all, by what the program holds."""
-        program, plan = self.scenario.program, self.scenario.plan
-        ops = self.shape.ops
-        timed = plan.stage_timeout_s is not None or any(
-            s.timeout_s is not None or s.idle_timeout_s is not None for s in program.stages
-        )
-        match clause.id:
-            case "TIME-4":
-                return "timeout" in ops or "raise" in ops
-            case "TIME-6":
-                return "timeout" in ops or timed
-            case "TIME-8":
-                return "call" in ops
-            case "CANCEL-3" | "CANCEL-5":
-                return bool(plan.cancels)
-            case "CANCEL-4":
-                return "swallow" in ops
-            case "CANCEL-6" | "TIME-10":
-                return "subpipeline" in ops
-            case "CANCEL-8":
-                return "raise" in ops or "call" in ops
-            case "CLEAN-6":
-                return len(plan.runs) > 1
-            case "GRAPH-4":
-                return len(program.stages) > 100
-            case "PART-5":
-                return any(run.redrives for run in plan.runs)
-            case "PART-6":
-                return "compensate" in ops
-            case "RETRY-1":
-                return any(s.retry is not None for s in program.stages)
-            case "CTX-1":
-                return "context" in ops
-            case "CTX-2":
-                return "mutate" in ops
-        if clause.family == "TIME":
-            return timed
-        if clause.family == "STREAM":
-            return "chunk" in ops
-        return True
 
     def run(self, runs: int, seed: int, progress: Callable[[int], None] | None) -> None:
         scenario = self.scenario
@@ -453,6 +480,9 @@ def run_unit(
         unit.sum_up()
         unit.confirm_replays()
         unit.put_cancels_in_time()
+    except NotOffered as exc:
+        # The engine has the capability, but cannot be told what this plan asks of it.
+        return _result("unsupported", str(exc), missing={"plan_settings": str(exc)})
     except HarnessFault as exc:
         return _result("error", str(exc), runs=unit.runs)
     rows = {c.id: unit.clause_row(c) for c in unit.judged.values()}

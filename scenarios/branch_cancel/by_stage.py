@@ -54,7 +54,7 @@ BY_STAGE: tuple[Scenario, ...] = (
             "stage_cancel_tie",
             stage("left", sleep(0.2), cancel_run("left is done")),
             stage("right", acquire("lock", 0.1), sleep(0.4, 0.2), cancel_run("right is done")),
-            stage("third", sleep(0.3, 0.2), ok("third")),
+            stage("third", sleep(0.2, 0.3), ok("third")),
         ),
         plan=Plan(),
         clauses=("CANCEL-1", "PART-3", "CLEAN-1", "CLEAN-5"),

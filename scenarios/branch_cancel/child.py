@@ -21,6 +21,7 @@ CHILD: tuple[Scenario, ...] = (
         program=program("subpipeline_cancel", stage("delegate", subpipeline(LONG), ok("done"))),
         plan=Plan(cancels=(Cancel(at_s=0.2),)),
         clauses=("CANCEL-6", "CANCEL-3", "CLEAN-1", "CLEAN-5"),
+        tests=("CANCEL-CLEANUP/child_pipeline",),
         purpose="A run is cancelled while a stage of its child pipeline holds a resource.",
         fires=("cancel.sent", "sub.begin"),
     ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from harness.contract.scenario import Pack
+from scenarios.cleanup.mission import CANCEL_CLEANUP
 from scenarios.cleanup.registry import REGISTRY
 from scenarios.cleanup.ways_out import WAYS_OUT
 
@@ -21,4 +22,5 @@ PACK = Pack(
         "reported as over, and that it was cut off by a second cancel are four separate facts."
     ),
     scenarios=(*WAYS_OUT, *REGISTRY),
+    missions=(CANCEL_CLEANUP,),
 )

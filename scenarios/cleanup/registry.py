@@ -73,6 +73,7 @@ REGISTRY: tuple[Scenario, ...] = (
         ),
         plan=Plan(cancels=(Cancel(at_point=-1),)),
         clauses=("CLEAN-1", "CLEAN-3", "CLEAN-2", "CANCEL-3", "CLEAN-5"),
+        tests=("CANCEL-CLEANUP/registered_cleanups",),
         purpose="The caller cancels before, in and after the run of registered cleanups.",
         category="chaos",
         sweep="cancel_points",

@@ -60,6 +60,7 @@ WAYS_OUT: tuple[Scenario, ...] = (
         ),
         plan=Plan(),
         clauses=("CLEAN-1", "CLEAN-2", "CLEAN-5"),
+        tests=("CANCEL-CLEANUP/sibling_raises",),
         purpose="A stage raises while its sibling holds a resource.",
     ),
     Scenario(
@@ -85,6 +86,7 @@ WAYS_OUT: tuple[Scenario, ...] = (
         ),
         plan=Plan(),
         clauses=("CLEAN-1", "CLEAN-2", "CLEAN-5"),
+        tests=("CANCEL-CLEANUP/stage_ends_the_run",),
         purpose="A stage ends the run while its sibling holds a resource.",
     ),
     Scenario(
@@ -97,6 +99,7 @@ WAYS_OUT: tuple[Scenario, ...] = (
         ),
         plan=Plan(cancels=(Cancel(at_point=-1),)),
         clauses=("CLEAN-1", "CLEAN-2", "CLEAN-5"),
+        tests=("CANCEL-CLEANUP/cancel_anywhere",),
         purpose="The caller cancels before, in and after the cleanups of two stages.",
         category="chaos",
         sweep="cancel_points",
@@ -130,6 +133,7 @@ WAYS_OUT: tuple[Scenario, ...] = (
         ),
         plan=Plan(cleanup_grace_s=1.0),
         clauses=("CLEAN-2", "CLEAN-1", "CLEAN-5"),
+        tests=("CANCEL-CLEANUP/long_cleanup",),
         purpose="A sibling fails, and a cleanup needs most of a grace of 1 s.",
     ),
     Scenario(
@@ -160,6 +164,7 @@ WAYS_OUT: tuple[Scenario, ...] = (
         ),
         plan=Plan(),
         clauses=("CLEAN-4", "CLEAN-1", "CLEAN-5"),
+        tests=("CANCEL-CLEANUP/failing_cleanup",),
         purpose="A stage is cancelled because its sibling failed, and its cleanup raises.",
     ),
     Scenario(
@@ -180,6 +185,7 @@ WAYS_OUT: tuple[Scenario, ...] = (
         ),
         plan=Plan(),
         clauses=("CLEAN-5", "CLEAN-1"),
+        tests=("CANCEL-CLEANUP/nothing_left",),
         purpose="A sibling fails while a stage has tasks, a generator and a session open.",
         fires=("spawn",),
     ),
@@ -205,6 +211,46 @@ WAYS_OUT: tuple[Scenario, ...] = (
         plan=Plan(runs=TWO_RUNS, cancels=(Cancel(run="r0", at_s=0.4),)),
         clauses=("CLEAN-6", "CLEAN-1", "CANCEL-3", "CLEAN-5"),
         purpose="One of two runs is cancelled; the other must not notice.",
+        fires=("cancel.sent",),
+    ),
+    Scenario(
+        id="cleanup/many_resources",
+        title="Sixty resources when the caller cancels",
+        program=program(
+            "many_resources",
+            *(
+                stage(
+                    f"load{i:02}",
+                    acquire("connection", 0.1),
+                    using("file", acquire("lock", sync=True), sleep(0.5, 0.4), cleanup_s=0.1),
+                    ok("rows"),
+                )
+                for i in range(20)
+            ),
+        ),
+        plan=Plan(cancels=(Cancel(at_s=0.4),)),
+        clauses=("CLEAN-1", "CLEAN-2", "CANCEL-3", "CLEAN-5"),
+        tests=("CANCEL-CLEANUP/many_resources",),
+        purpose="Twenty stages hold three resources each, some of them just giving them back.",
+        fires=("cancel.sent", "acquire"),
+    ),
+    Scenario(
+        id="cleanup/cancelled_then_again",
+        title="The same pipeline object after a cancelled run",
+        program=program(
+            "cancelled_then_again",
+            stage("fetch", acquire("socket", 0.1), sleep(0.2), ok("page")),
+            stage("parse", acquire("file", 0.1), sleep(0.1), ok("text"), needs="fetch"),
+        ),
+        plan=Plan(
+            runs=(RunSpec("r0", "t0"), RunSpec("r1", "t1", start_s=20.0)),
+            cancels=(Cancel(run="r0", at_point=-1),),
+        ),
+        clauses=("CLEAN-1", "GRAPH-3", "CANCEL-3", "CLEAN-5"),
+        tests=("CANCEL-CLEANUP/works_again",),
+        purpose="A run is cancelled wherever a cancel can land; the next one goes as ever.",
+        category="chaos",
+        sweep="cancel_points",
         fires=("cancel.sent",),
     ),
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from harness.contract.scenario import Pack, Scenario
 from harness.kernel.plan import Plan
+from scenarios.context.mission import CONTEXT_UNIFICATION
 from scenarios.notation import context, mutate, ok, program, read, sleep, stage
 
 __all__ = ["PACK"]
@@ -19,6 +20,7 @@ SCENARIOS: tuple[Scenario, ...] = (
         ),
         plan=Plan(),
         clauses=("CTX-1",),
+        tests=("CONTEXT-UNIFICATION/entry_points",),
         purpose="Two stages note what their context offers; a stage run directly is the measure.",
         category="baseline",
         fires=("context",),
@@ -34,6 +36,7 @@ SCENARIOS: tuple[Scenario, ...] = (
         ),
         plan=Plan(),
         clauses=("CTX-2",),
+        tests=("CONTEXT-UNIFICATION/changed_mapping",),
         purpose="One stage changes the output that it was given; another reads it later.",
         fires=("mutated", "read"),
     ),
@@ -48,6 +51,7 @@ SCENARIOS: tuple[Scenario, ...] = (
         ),
         plan=Plan(),
         clauses=("CTX-2",),
+        tests=("CONTEXT-UNIFICATION/changed_list",),
         purpose="A stage appends to the list that it was given; the next stage reads it.",
         fires=("mutated", "read"),
     ),
@@ -61,4 +65,5 @@ PACK = Pack(
         "and can one stage change what another reads?"
     ),
     scenarios=SCENARIOS,
+    missions=(CONTEXT_UNIFICATION,),
 )

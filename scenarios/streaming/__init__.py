@@ -1,19 +1,13 @@
-"""Streaming: chunks that were produced are not lost when their stage ends early."""
+"""Streaming: chunks that were produced are not lost, and their consumer is in control."""
 
 from __future__ import annotations
 
 from harness.contract.scenario import Pack, Scenario
 from harness.kernel.plan import Plan
-from harness.kernel.steps import Step
-from scenarios.notation import cancel_run, chunk, fail, ok, program, raises, sleep, stage
+from scenarios.notation import cancel_run, fail, ok, program, raises, sleep, stage
+from scenarios.streaming.consumers import CONSUMERS, tokens
 
 __all__ = ["PACK"]
-
-
-def tokens(count: int, every_s: float) -> tuple[Step, ...]:
-    """Produce `count` chunks, one each `every_s`."""
-    return tuple(one for i in range(count) for one in (sleep(every_s), chunk(f"token {i}")))
-
 
 SCENARIOS: tuple[Scenario, ...] = (
     Scenario(
@@ -93,7 +87,11 @@ PACK = Pack(
         "A model has produced half an answer when its stage times out, fails or is cancelled. Can "
         "the half be reached, in order and none of it twice, and is it marked as a half? These "
         "scenarios hand chunks to the engine's own stream; engines without one are not put to the "
-        "test. What a stage collects by itself and returns is looked at in the pack tools."
+        "test. What a stage collects by itself and returns is looked at in the pack tools. "
+        "Other scenarios consume the chunks while the run goes on. A consumer that is slower than "
+        "the model must not make the engine's memory grow, and one that goes, as a client does "
+        "that closes its browser, must take the producer with it: the stage is ended and what it "
+        "holds is released."
     ),
-    scenarios=SCENARIOS,
+    scenarios=(*SCENARIOS, *CONSUMERS),
 )

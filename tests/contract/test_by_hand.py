@@ -58,6 +58,7 @@ def natural_cleanup(*before: Row) -> list[Row]:
         *before,
         (0.2, "a", "release.begin", "lock"),
         sent(0.5),
+        (0.5, "a", "interrupt"),
         (0.5, "a", "release.cut", "lock"),
         (0.5, "a", "stage.end", "cancelled"),
         over(0.5),

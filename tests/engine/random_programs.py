@@ -10,7 +10,7 @@ from typing import Any
 from harness.kernel.plan import Plan
 from harness.kernel.program import Program
 
-__all__ = ["random_case"]
+__all__ = ["Writer", "random_case"]
 
 SECONDS: list[Any] = [0, 0.5, 1, 1, 2, [0, 1, 2], [0.5, 1]]
 ENDINGS: list[dict[str, Any]] = [
@@ -26,7 +26,7 @@ ENDINGS: list[dict[str, Any]] = [
 ]
 
 
-class _Writer:
+class Writer:
     def __init__(self, seed: int) -> None:
         self.rng = random.Random(seed)
         self.numbers: Iterator[int] = itertools.count()
@@ -112,6 +112,6 @@ class _Writer:
 
 def random_case(seed: int) -> tuple[Program, Plan]:
     """Return the program and plan of a seed."""
-    writer = _Writer(seed)
+    writer = Writer(seed)
     program = Program.from_json(writer.program(2, 5))
     return program, Plan.from_json(writer.plan())

@@ -25,7 +25,19 @@ SEEDS = range(40)
 POINTS_STEP = 6
 POINTS_MAX = 200
 
-FAMILIES = {"TIME": 11, "CANCEL": 8, "CLEAN": 6, "STREAM": 2, "PART": 4, "GRAPH": 4, "CTX": 2}
+FAMILIES = {
+    "TIME": 11,
+    "CANCEL": 8,
+    "CLEAN": 6,
+    "STREAM": 4,
+    "PART": 6,
+    "EVENT": 6,
+    "RETRY": 1,
+    "TENANT": 4,
+    "CORR": 3,
+    "GRAPH": 5,
+    "CTX": 2,
+}
 
 
 def _many_timeouts_without_a_stop() -> Scenario:

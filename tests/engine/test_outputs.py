@@ -153,7 +153,7 @@ def test_a_function_that_is_not_async_is_a_failure_of_its_stage() -> None:
 def chunky(end: Any) -> Any:
     async def stage(context: Context) -> str:
         for i in range(4):
-            context.chunk(i)
+            await context.chunk(i)
         await end(context)
         return "all"
 

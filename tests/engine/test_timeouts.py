@@ -195,6 +195,7 @@ def test_each_stage_has_its_own_timeout_or_the_pipelines() -> None:
         "cleanup_grace_s": 10.0,
         "on_failure": "cancel",
         "chunks_max": 1_000,
+        "layers": [],
         "stages": [
             {"name": "own", "needs": [], "timeout_s": 5.0, "idle_timeout_s": 2.0},
             {"name": "default", "needs": ["own"], "timeout_s": 30.0, "idle_timeout_s": None},

@@ -9,8 +9,18 @@ import pytest
 from hypothesis import given, settings
 
 from harness.kernel.errors import InputError
-from harness.kernel.plan import Cancel, Fault, Plan, RunSpec, required_capabilities
-from harness.kernel.program import LIMIT_STAGES, Program, Stage
+from harness.kernel.plan import (
+    LAYER_KINDS,
+    Cancel,
+    Consumer,
+    Fault,
+    Layer,
+    Plan,
+    RunSpec,
+    Sink,
+    required_capabilities,
+)
+from harness.kernel.program import LIMIT_STAGES, Program, Retry, Stage
 from harness.kernel.steps import LIMIT_STEPS, OPS, Step, parse_step, step, walk
 from tests.kernel.programs import plans, programs, steps
 
@@ -47,7 +57,10 @@ def test_asking_for_capabilities_and_faults_never_fails(program: Program, plan: 
     asked = {OPS[one.op].needs for _, one in program.walk()} - {None}
     assert asked <= needs
     assert ("stage_timeout" in needs) == (plan.stage_timeout_s is not None)
-    assert ("concurrent_runs" in needs) == (len(plan.runs) > 1)
+    redriven = [run.redrives for run in plan.runs if run.redrives]
+    assert ("checkpoint" in needs) == bool(redriven)
+    at_once = len(plan.runs) - len(redriven) > 1 or len(set(redriven)) < len(redriven)
+    assert ("concurrent_runs" in needs) == at_once
     assert bool(program.stages) == ("empty" not in program.faults())
 
 
@@ -140,6 +153,31 @@ def test_what_is_wrong_with_a_step_is_said_whole(data: Any, says: str) -> None:
             "program.stages[0].timeout_s: expected seconds as a number, got True",
         ),
         (
+            {"stages": [{"name": "a", "retry": 3}]},
+            "program.stages[0].retry: expected an object, got 3",
+        ),
+        (
+            {"stages": [{"name": "a", "retry": {"tries": 3}}]},
+            "program.stages[0].retry: unknown field 'tries'; known: "
+            "['attempts', 'backoff_s', 'factor', 'jitter_s']",
+        ),
+        (
+            {"stages": [{"name": "a", "retry": {"attempts": 0}}]},
+            "program.stages[0].retry.attempts: expected a whole number from 1 to 1000, got 0",
+        ),
+        (
+            {"stages": [{"name": "a", "retry": {"attempts": 2.0}}]},
+            "program.stages[0].retry.attempts: expected a whole number from 1 to 1000, got 2.0",
+        ),
+        (
+            {"stages": [{"name": "a", "retry": {"backoff_s": True}}]},
+            "program.stages[0].retry.backoff_s: expected a number from 0 to 86400, got True",
+        ),
+        (
+            {"stages": [{"name": "a", "retry": {"factor": 0.5}}]},
+            "program.stages[0].retry.factor: expected a number from 1 to 1000, got 0.5",
+        ),
+        (
             {"stages": [{"name": "a", "steps": [{"op": "sleep"}]}]},
             "program.stages[0].steps[0]: step 'sleep' needs 'seconds'",
         ),
@@ -214,6 +252,64 @@ KNOWN = (
             "plan.horizon_s: expected a number from 0 to 1e+07, got nan",
         ),
         ({"steps_max": 0}, "plan.steps_max: expected a number from 1 to 1e+08, got 0"),
+        (
+            {"runs": [{"id": "a", "redrives": "b"}, {"id": "b"}]},
+            "plan.runs[0].redrives: no earlier run 'b' in the plan",
+        ),
+        (
+            {"runs": [{"id": "a", "redrives": "a"}]},
+            "plan.runs[0].redrives: no earlier run 'a' in the plan",
+        ),
+        ({"runs": [{"inputs": 3}]}, "plan.runs[0].inputs: expected an object, got 3"),
+        ({"sink": 3}, "plan.sink: expected an object"),
+        ({"sink": {"speed": 3}}, "plan.sink: unknown field 'speed'"),
+        (
+            {"sink": {"delivery_s": -1}},
+            "plan.sink.delivery_s: expected a number from 0 to 1e+06, got -1",
+        ),
+        (
+            {"sink": {"queue_max": 0}},
+            "plan.sink.queue_max: expected a number from 1 to 1e+06, got 0",
+        ),
+        (
+            {"sink": {"error_every": 0}},
+            "plan.sink.error_every: expected a number from 1 to 1e+06, got 0",
+        ),
+        (
+            {"sink": {"error": "Oops"}},
+            "plan.sink.error: expected one of ValueError, RuntimeError, KeyError, OSError, "
+            "TimeoutError, CancelledError",
+        ),
+        (
+            {"sink": {"policy": "lose"}},
+            "plan.sink.policy: expected block, drop_newest, drop_oldest, spill, got 'lose'",
+        ),
+        (
+            {"consumer": {"every_s": 1}},
+            "plan.consumer: Consumer.__init__() missing 1 required positional argument: 'stage'",
+        ),
+        (
+            {"consumer": {"stage": "a", "buffer_max": 0}},
+            "plan.consumer.buffer_max: expected a number from 1 to 1e+06, got 0",
+        ),
+        (
+            {"consumer": {"stage": "a", "stop_after": -1}},
+            "plan.consumer.stop_after: expected a number from 0 to 1e+06, got -1",
+        ),
+        (
+            {"layers": [{"kind": "cache", "name": "x"}]},
+            "plan.layers[0].kind: expected one of observe, raise, deny, circuit_breaker, "
+            "rate_limit, idempotency, got 'cache'",
+        ),
+        (
+            {"layers": [{"kind": "raise", "name": "x", "phase": "within"}]},
+            "plan.layers[0].phase: expected before or after, got 'within'",
+        ),
+        (
+            {"layers": [{"kind": "raise", "name": "x", "error": "Oops"}]},
+            "plan.layers[0].error: expected one of ValueError, RuntimeError, KeyError, OSError, "
+            "TimeoutError, CancelledError",
+        ),
     ],
 )
 def test_what_is_wrong_with_a_plan_is_said_whole(data: Any, says: str) -> None:
@@ -294,4 +390,58 @@ def test_needed_capabilities_follow_from_stages_and_plan() -> None:
     assert required_capabilities(program, plan) == {
         *("stage_timeout", "stage_timeout_each", "heartbeat"),
         *("continue_on_failure", "concurrent_runs"),
+    }
+
+
+def test_what_stands_around_a_run_needs_what_it_is_asked_of() -> None:
+    def needs(**plan: Any) -> frozenset[str]:
+        return required_capabilities(Program((Stage("a"),)), Plan(**plan))
+
+    assert needs(sink=Sink()) == {"events"}
+    assert needs(sink=Sink(queue_max=1)) == needs(sink=Sink(policy="block"))
+    assert needs(sink=Sink(queue_max=1)) == {"events", "event_queue"}
+    assert needs(consumer=Consumer("a")) == {"stream_consumer"}
+    assert needs(runs=(RunSpec(inputs={"k": 1}),)) == {"run_inputs"}
+    assert needs(runs=(RunSpec(traceparent="00-1-2-01"),)) == {"trace_context"}
+    assert needs(runs=(RunSpec(correlation="c"),)) == frozenset()
+    for kind, capability in LAYER_KINDS.items():
+        assert needs(layers=(Layer(kind, "x"),)) == {capability}
+
+
+def test_a_redrive_runs_after_what_it_redrives_and_beside_another_redrive_of_it() -> None:
+    def needs(**redrives: str) -> frozenset[str]:
+        runs = tuple(RunSpec(name, redrives=of) for name, of in redrives.items())
+        return required_capabilities(Program((Stage("a"),)), Plan(runs=runs))
+
+    assert needs(a="", b="a", c="b") == {"checkpoint"}
+    assert needs(a="", b="a", c="a") == {"checkpoint", "concurrent_runs"}
+    assert needs(a="", b="", c="a") == {"checkpoint", "concurrent_runs"}
+
+
+def test_a_declared_retry_is_kept_whole_and_needs_an_engine_that_retries() -> None:
+    program = Program((Stage("a", retry=Retry(attempts=2, jitter_s=0.5)),))
+    assert program.to_json()["stages"][0]["retry"] == {
+        "attempts": 2,
+        "backoff_s": 0.1,
+        "factor": 2.0,
+        "jitter_s": 0.5,
+    }
+    assert required_capabilities(program, Plan()) == {"retry"}
+    (stage,) = Program.from_json({"stages": [{"name": "a", "retry": {"attempts": 2}}]}).stages
+    assert stage.retry == Retry(attempts=2)
+
+
+def test_what_stands_around_a_run_is_left_out_of_json_where_it_is_as_by_default() -> None:
+    plan = Plan(
+        runs=(RunSpec("a", inputs={"k": [1]}), RunSpec("b", redrives="a")),
+        sink=Sink(policy="block"),
+        consumer=Consumer("s", stop_after=0),
+        layers=(Layer("deny", "auth", stages=("s",), runs=("a",)),),
+    )
+    assert plan.to_json() == {
+        "version": 1,
+        "runs": [{"id": "a", "inputs": {"k": [1]}}, {"id": "b", "redrives": "a"}],
+        "sink": {"policy": "block"},
+        "consumer": {"stage": "s", "stop_after": 0},
+        "layers": [{"kind": "deny", "name": "auth", "stages": ["s"], "runs": ["a"]}],
     }

@@ -129,6 +129,7 @@ CASES: list[Case] = [
             (0.0, "acquire", "a"),
             (2.0, "interrupt", None),
             (2.0, "release.begin", "a"),
+            (2.25, "interrupt", None),
             (2.25, "release.cut", "a"),
             *cancelled(2.25),
         ],

@@ -54,6 +54,37 @@ SEED_CLAIMS = {
         "IMP-040",
         "IMP-041",
     },
+    "CANCEL-CLEANUP": {
+        "Cancellation & Resource Cleanup",
+        "Code Evidence 2",
+        "Recommendation: TaskGroup",
+    },
+    "CONTEXT-UNIFICATION": {
+        "Tier 1, 1.1",
+        "Tier 1, 1.2",
+        "Tier 1, 4.3",
+        *(f"Code Evidence {i}" for i in (1, 3, 4, 5, 6, 7)),
+    },
+    "EVENT-OVERFLOW": {
+        "Event Sink Backpressure",
+        "Event Sink Backpressure (risk)",
+        "Event Sink Overflow (test)",
+        "Recommendation: Event Backpressure",
+    },
+    "CORRELATION": {
+        "Code Evidence 4",
+        "Code Evidence 4 (events)",
+        "Observability Correlation IDs (test)",
+        "Recommendation: OpenTelemetry Integration",
+    },
+    "TENANT-ISOLATION": {
+        "Code Evidence 3",
+        "Multi-Tenant Data Isolation (quotas)",
+        "Multi-Tenant Data Isolation (risk)",
+        "Tier 1, 1.1",
+    },
+    "PARTIAL-RESULTS": {"BUG-020", "BUG-021", "DX-025", "STR-042"},
+    "REDRIVE": {"IMP-040", "IMP-041"},
     "WORK-007": {"BUG-078", "BUG-078 (cause)", "BUG-079", "STR-092", "IMP-107"},
 }
 
@@ -115,6 +146,12 @@ def test_a_scenario_needs_no_capability_beside_its_point(one: Scenario) -> None:
     assert needs <= allowed, sorted(needs - allowed)
 
 
+# Every way that values take out of a run.
+CHANNELS = (
+    *("cleanup_registry", "events", "identity", "inputs", "log_records"),
+    *("streaming", "subpipeline"),
+)
+
 # Capabilities that are the point of a clause or a scenario without being in the clause's needs.
 ALLOWED: dict[str, set[str]] = {
     "timeouts/concurrent_timeouts_continue": {"continue_on_failure"},
@@ -127,7 +164,62 @@ ALLOWED: dict[str, set[str]] = {
     "CTX-1": {"context"},
     "CTX-2": {"inputs"},
     "PART-2": {"cancel_run"},
+    "partial_results/parity_timeout": {"stage_timeout"},
+    "partial_results/others_go_on": {"continue_on_failure"},
+    "partial_results/failure_in_subpipeline": {"subpipeline"},
+    "partial_results/failure_after_retries": {"retry"},
+    "recovery/retry_after_timeout": {"stage_timeout_each"},
+    "recovery/retry_around_subpipeline": {"subpipeline"},
+    "recovery/retry_while_stage_ends_run": {"cancel_run"},
+    "recovery/redrive_reads_outputs": {"inputs"},
+    "recovery/redrive_past_skipped": {"skip", "cancel_branch"},
+    "recovery/redrive_after_retries": {"retry"},
+    "recovery/redrive_with_others_going_on": {"continue_on_failure"},
+    "recovery/redrives_at_once": {"concurrent_runs"},
+    "recovery/undo_after_retries": {"retry"},
+    "recovery/undo_after_timeout": {"stage_timeout"},
+    "recovery/undo_before_cleanups": {"cleanup_registry"},
+    "TENANT-1": {"inputs"},
+    "tenant_isolation/every_channel": {*CHANNELS},
+    "tenant_isolation/every_channel_hundred": {*CHANNELS},
+    "tenant_isolation/events_and_logs": {"events", "log_records"},
+    "tenant_isolation/events_through_a_queue": {"events", "event_queue"},
+    "TENANT-2": {"run_inputs"},
+    "tenant_isolation/breaker": {"circuit_breaker", "interceptors"},
+    "tenant_isolation/breaker_mixed": {"circuit_breaker", "interceptors"},
+    "tenant_isolation/breaker_of_a_failing_stage": {"circuit_breaker"},
+    "tenant_isolation/rate_limit": {"rate_limit"},
+    "tenant_isolation/idempotency": {"idempotency"},
+    "tenant_isolation/idempotency_at_once": {"idempotency"},
+    "TENANT-3": {"run_inputs", "concurrent_runs"},
+    "TENANT-4": {"run_inputs", "inputs"},
+    "tenant_isolation/errors_of_some": {"interceptors"},
+    "CORR-1": {"concurrent_runs"},
+    "correlation/log_records": {"run_inputs", "log_records"},
+    "correlation/events": {"run_inputs", "events"},
+    "correlation/events_through_a_queue": {"run_inputs", "events", "event_queue"},
+    "correlation/child_runs": {"subpipeline"},
+    "correlation/fifty_runs": {*CHANNELS, "run_inputs"},
+    "correlation/errors": {*CHANNELS, "run_inputs"},
+    "correlation/cleanups_of_cancelled_runs": {"cleanup_registry"},
+    "correlation/timeouts": {"cleanup_registry", "stage_timeout"},
+    "CORR-2": {"concurrent_runs"},
+    "correlation/spans_of_child_runs": {"subpipeline"},
+    "correlation/spans_of_fifty_runs": {*CHANNELS, "run_inputs"},
     "GRAPH-3": {"inputs"},
+    "event_overflow/two_runs_share_a_hung_sink": {"concurrent_runs"},
+    "streaming/consumer_stops_then_another_run": {"concurrent_runs"},
+    "GRAPH-5": {
+        *("interceptors", "guard", "circuit_breaker", "rate_limit", "idempotency"),
+        "concurrent_runs",
+    },
+    "middleware/failing_layer_goes_on": {"continue_on_failure"},
+    "middleware/circuit_of_one_stage": {"continue_on_failure"},
+    "middleware/timeout_under_a_key": {"stage_timeout_each"},
+    "middleware/circuit_of_one_tenant": {"circuit_breaker"},
+    "middleware/rate_limit_of_one_tenant": {"rate_limit"},
+    "middleware/key_of_two_tenants": {"idempotency"},
+    "cleanup/cancelled_then_again": {"concurrent_runs"},
     **{
         f"cleanup/{name}": {"cleanup_registry"}
         for name in (

@@ -11,13 +11,34 @@ from types import MappingProxyType
 
 from harness.engine.broken.cancels import CANCELS
 from harness.engine.broken.cleanups import CLEANUPS
+from harness.engine.broken.correlations import CORRELATIONS
 from harness.engine.broken.defect import Defect
+from harness.engine.broken.events import EVENTS
 from harness.engine.broken.graphs import GRAPHS
+from harness.engine.broken.layers import LAYERS
 from harness.engine.broken.outputs import OUTPUTS
+from harness.engine.broken.recovery import RECOVERIES
+from harness.engine.broken.streams import STREAMS
+from harness.engine.broken.tenants import TENANTS
 from harness.engine.broken.timeouts import TIMEOUTS
 
 __all__ = ["CATALOGUE", "Defect"]
 
 CATALOGUE: Mapping[str, Defect] = MappingProxyType(
-    {one.name: one for one in (*TIMEOUTS, *CANCELS, *CLEANUPS, *OUTPUTS, *GRAPHS)}
+    {
+        one.name: one
+        for one in (
+            *TIMEOUTS,
+            *CANCELS,
+            *CLEANUPS,
+            *OUTPUTS,
+            *GRAPHS,
+            *RECOVERIES,
+            *LAYERS,
+            *EVENTS,
+            *STREAMS,
+            *TENANTS,
+            *CORRELATIONS,
+        )
+    }
 )

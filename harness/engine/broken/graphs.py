@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
@@ -32,17 +31,9 @@ class UnknownIgnored(Pipeline):
 
 
 class DuplicateOverwrites(Pipeline):
-    def stage(
-        self,
-        name: str,
-        fn: StageFn,
-        *,
-        needs: Iterable[str] = (),
-        timeout_s: float | None = None,
-        idle_timeout_s: float | None = None,
-    ) -> None:
+    def stage(self, name: str, fn: StageFn, **options: Any) -> None:
         self._stages.pop(name, None)
-        super().stage(name, fn, needs=needs, timeout_s=timeout_s, idle_timeout_s=idle_timeout_s)
+        super().stage(name, fn, **options)
 
 
 class EmptyAccepted(Pipeline):

@@ -29,10 +29,10 @@ class LastChunkLost(Run):
 
 
 class ChunkTwice(Context):
-    def chunk(self, value: Any) -> None:
-        super().chunk(value)
+    async def chunk(self, value: Any) -> None:
+        await super().chunk(value)
         if len(self._chunks) % 3 == 0:
-            super().chunk(value)
+            await super().chunk(value)
 
 
 class LooksComplete(StageResult):

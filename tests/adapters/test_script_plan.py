@@ -1,0 +1,107 @@
+"""Scripts leave out nothing silently: what of a plan or a stage a dialect has no word for."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from harness.kernel.plan import Consumer, Layer, Plan, RunSpec, Sink
+from harness.kernel.program import Program, Retry, Stage
+from harness.kernel.script import Unrenderable, render
+from harness.kernel.steps import Step, step
+from tests.adapters.toy import TOY
+
+CHECK = "def violation(seen, error, outputs, left, took):\n    return repr(seen)\n"
+WORDY = dataclasses.replace(
+    TOY,
+    input="ctx.given[{key}]",
+    identity='{{"run": ctx.run}}',
+    log="ctx.sent.append({message})",
+    account="ctx.account()",
+    plan_words=frozenset({"layers", "sink", "inputs", "correlation", "retry"}),
+)
+
+
+def program(*steps: Step, retry: Retry | None = None) -> Program:
+    return Program((Stage("a", steps, retry=retry),))
+
+
+@pytest.mark.parametrize(
+    ("word", "plan"),
+    [
+        ("layers", Plan(layers=(Layer("observe", "l"),))),
+        ("sink", Plan(sink=Sink())),
+        ("consumer", Plan(consumer=Consumer("a"))),
+        ("inputs", Plan(runs=(RunSpec(inputs={"marker": "M"}),))),
+        ("correlation", Plan(runs=(RunSpec(correlation="c"),))),
+        ("traceparent", Plan(runs=(RunSpec(traceparent="00-1-2-01"),))),
+        ("redrives", Plan(runs=(RunSpec("r0"), RunSpec("r1", redrives="r0")))),
+    ],
+)
+def test_a_plan_that_a_dialect_has_no_words_for_gets_no_script(word: str, plan: Plan) -> None:
+    with pytest.raises(Unrenderable, match=word):
+        render(program(), plan, TOY, "X-1", CHECK)
+    if word in WORDY.plan_words:
+        assert "class StageA" in render(program(), plan, WORDY, "X-1", CHECK)
+
+
+def test_a_retry_needs_a_word_also_in_a_subpipeline() -> None:
+    with pytest.raises(Unrenderable, match="retry"):
+        render(program(retry=Retry()), Plan(), TOY, "X-1", CHECK)
+    kid = Program((Stage("k", retry=Retry()),), "kid")
+    with pytest.raises(Unrenderable, match="retry"):
+        render(program(step("subpipeline", program=kid)), Plan(), TOY, "X-1", CHECK)
+
+
+@pytest.mark.parametrize(
+    "one",
+    [
+        step("input"),
+        step("identify"),
+        step("log", message="m"),
+        step("thread", seconds=0, identify=True),
+        step("cleanup", name="c", identify=True),
+    ],
+    ids=lambda one: one.op,
+)
+def test_a_service_without_a_word_gets_no_script(one: Step) -> None:
+    with pytest.raises(Unrenderable):
+        render(program(one), Plan(), TOY, "X-1", CHECK)
+    assert render(program(one), Plan(), WORDY, "X-1", CHECK)
+
+
+def lines_of(*steps: Step) -> list[str]:
+    text = render(program(*steps), Plan(), WORDY, "X-1", CHECK)
+    body = text.split("class StageA:")[1].split("def build")[0]
+    return [line.strip() for line in body.splitlines() if line.strip()]
+
+
+def test_a_flood_notes_each_offer_and_the_account() -> None:
+    lines = lines_of(step("flood", producer="p", count=3, every_s=0.5))
+    assert lines[2:7] == [
+        "for n in range(3):",
+        "await asyncio.sleep(0.5)",
+        'with noted_offer("a", "a/p", n):',
+        'ctx.sent.append(("flood", {"producer": "a/p", "n": n}))',
+        'note("a", "account", ctx.account())',
+    ]
+
+
+def test_the_marker_takes_the_place_of_its_name_in_later_values() -> None:
+    lines = lines_of(step("input"), step("emit", type="x", data={"m": "$marker"}), step("ok"))
+    assert 'given["marker"] = ctx.given["marker"]' in lines
+    assert 'ctx.sent.append(("x", filled({"m": "$marker"}, given)))' in lines
+    # Without the input it is a text as any other.
+    lines = lines_of(step("emit", type="x", data={"m": "$marker"}), step("ok"))
+    assert 'ctx.sent.append(("x", {"m": "$marker"}))' in lines
+
+
+def test_a_flaky_stage_counts_its_executions() -> None:
+    lines = lines_of(step("flaky", times=2, error="OSError", message="m"), step("ok"))
+    assert lines[2:6] == [
+        'execution = execution_number("a")',
+        'note("a", "flaky", (execution, execution <= 2))',
+        "if execution <= 2:",
+        'raise OSError("m")',
+    ]
