@@ -88,6 +88,7 @@ test: $(VENV)/.ready  ## the project's own tests
 .PHONY: selftest
 selftest: $(VENV)/.ready  ## is every broken engine caught, and the reference never accused?
 	$(VENV)/bin/python tests/selftest/detect.py $(ARGS)
+	$(VENV)/bin/python -m pytest -q -n auto -m slow
 
 .PHONY: test-all
 test-all:  ## the tests on each Python 3.11-3.14 that runs on this machine

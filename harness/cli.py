@@ -12,6 +12,7 @@ import contextlib
 import dataclasses
 import difflib
 import json
+import math
 import os
 import re
 import subprocess
@@ -21,6 +22,7 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -44,7 +46,14 @@ from harness.lab.conclude import confirmations, write_json
 from harness.lab.confirm import SCRIPT_LIMIT_S
 from harness.lab.engines import ENGINES, known_engines, parse_engine, python_of
 from harness.lab.environments import installed, versions
-from harness.lab.token import decode, scenario_digest
+from harness.lab.minimal import token_of
+from harness.lab.probe import BUDGET_S, HORIZON_S, POINTS_MAX, RUNS, STEPS_MAX, probe
+from harness.lab.replay import Replayed, case_of, replay, shrink_again
+from harness.lab.search.units import SWARM_RUNS, points_units, swarm_units
+from harness.lab.token import FILE_SUFFIX, TEXT_MAX, Token, decode, encode, is_token
+from harness.lab.token import read as read_token
+from harness.lab.token import write as write_token
+from harness.lab.trace import journal_lines, trace
 from harness.lab.worker import Worker, WorkerDied
 from scenarios import PACKS, missions, scenarios
 
@@ -55,6 +64,9 @@ QUICK = ("smoke", "default")
 QUICK_MISSIONS = ("DAG-009", "WORK-007", "CONTRACT-003")
 DEFAULT_ENGINES = ("reference", "stageflow@0.5.1", "stageflow@1.2.0")
 DEFAULT_SEED = 1
+# `points` cuts in wherever it can; `swarm` makes programs of its own. Nightly runs search, too.
+SEARCHES = ("points", "swarm")
+SEARCHING = ("nightly",)
 FAIL_ON = ("new", "any", "critical", "high", "never")
 RUNS_FOLDER = Path("reports") / "runs"
 SEVERITIES = ("critical", "high", "medium", "low", "info")
@@ -105,6 +117,23 @@ def _positive(text: str) -> int:
     return value
 
 
+def _count(text: str) -> int:
+    value = _whole(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"expected 0 or more, got {text!r}")
+    return value
+
+
+def _real(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"expected seconds such as 0.25, got {text!r}")
+    return value
+
+
 def _seconds(text: str) -> float:
     match = re.fullmatch(r"(\d+(?:\.\d+)?)(s|m|h)?", text)
     if match is None:
@@ -124,6 +153,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--clause", action="append", metavar="CLAUSE")
     run.add_argument("--scenario", action="append", metavar="PACK/NAME")
     run.add_argument("--program", metavar="FILE", help="a program and plan of your own (JSON)")
+    run.add_argument("--search", choices=SEARCHES, help="what nobody wrote, or every point")
     run.add_argument("--profile", default="default", choices=list(PROFILES))
     run.add_argument("--seed", type=_whole, default=DEFAULT_SEED)
     run.add_argument("--runs", type=_positive, help="spread so many runs over the scenarios")
@@ -138,17 +168,46 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--no-confirm", action="store_true", help="leave out the scripts")
     run.set_defaults(do=_run)
 
-    replay = commands.add_parser("replay", help="the same run again, twice, and its digest")
-    replay.add_argument("what", metavar="TOKEN|FINDING-ID")
-    replay.add_argument("--run", metavar="DIR")
-    replay.add_argument("--trace", action="store_true", help="print the journal")
-    replay.set_defaults(do=_replay)
+    again = commands.add_parser("replay", help="the same run again, twice, and its digest")
+    smaller = commands.add_parser("shrink", help="the smallest run that still shows it")
+    for one in (again, smaller):
+        one.add_argument("what", metavar="TOKEN|FILE|FINDING-ID")
+        one.add_argument("--run", metavar="DIR")
+        one.add_argument("--engine", metavar="NAME[@VERSION]", help="another than the token's")
+    again.add_argument("--trace", action="store_true", help="print the journal, write a trace")
+    again.add_argument("--out", metavar="FILE", help="where the trace goes")
+    again.set_defaults(do=_replay)
+    smaller.add_argument("--tries", type=_positive, help="so many simpler runs at most")
+    smaller.add_argument("--out", metavar="FILE", help="write the token as a file, too")
+    smaller.add_argument("--json", action="store_true")
+    smaller.set_defaults(do=_shrink)
 
     repro = commands.add_parser("repro", help="run or print a finding's stand-alone script")
     repro.add_argument("finding", metavar="FINDING-ID")
     repro.add_argument("--run", metavar="DIR")
     repro.add_argument("--print", action="store_true", dest="show")
     repro.set_defaults(do=_repro)
+
+    probed = commands.add_parser("probe", help="any async function, cancelled at every point")
+    probed.add_argument("target", metavar="MODULE:FUNCTION|FILE.py:FUNCTION")
+    probed.add_argument("--args", metavar="JSON", help="an object (by name) or a list")
+    probed.add_argument("--runs", type=_count, default=RUNS, help="perturbed schedules")
+    probed.add_argument("--points-max", type=_positive, default=POINTS_MAX, metavar="N")
+    probed.add_argument("--horizon", type=_seconds, default=HORIZON_S, metavar="TIME")
+    probed.add_argument("--steps-max", type=_positive, default=STEPS_MAX, metavar="N")
+    probed.add_argument("--budget", type=_seconds, default=BUDGET_S, metavar="TIME")
+    probed.add_argument("--may-raise", action="store_true", help="undisturbed, it raises: right so")
+    probed.add_argument("--python", metavar="PATH", help="interpreter to run the function with")
+    probed.add_argument("--seed", type=_count, help="first perturbed schedule, or that of one run")
+    alone = probed.add_argument_group("one run only (as a report's line 'again' says)")
+    alone.add_argument("--once", action="store_true", help="no cancel")
+    alone.add_argument("--point", type=_count, metavar="N", help="the caller cancels there")
+    alone.add_argument("--second", type=_count, metavar="N", help="and again there")
+    alone.add_argument("--timeout", type=_real, metavar="SECONDS", help="the caller's timeout")
+    alone.add_argument("--wait-for", action="store_true", help="that timeout by asyncio.wait_for")
+    probed.add_argument("--json", action="store_true")
+    probed.add_argument("--quiet", action="store_true")
+    probed.set_defaults(do=_probe)
 
     rendered = commands.add_parser("report", help="render a run again, from its data alone")
     rendered.add_argument("run", metavar="RUN")
@@ -289,7 +348,7 @@ def _run(options: argparse.Namespace) -> int:
         raise InputError(f"--lab {options.lab}: there is no live laboratory yet; use --lab sim")
     if options.resume:
         return _resume(options)
-    chosen = _chosen(options)
+    chosen, swarm_runs = _sought(options)
     refs = [parse_engine(e, CATALOGUE) for e in options.engine or DEFAULT_ENGINES]
     labels = [r.label for r in refs]
     if len(set(labels)) != len(labels):
@@ -298,12 +357,14 @@ def _run(options: argparse.Namespace) -> int:
     run_id = f"{time.strftime('%Y%m%d-%H%M%S', started)}-{options.seed}"
     folder = _folder(options, run_id)
     runs = PROFILES[options.profile]
-    if options.runs:
+    if options.runs and not swarm_runs:
         runs = max(1, -(-options.runs // len(chosen)))
     request = {
         "engines": [_engine_word(r) for r in refs],
         "scenarios": [s.id for s in chosen],
         "program": str(Path(options.program).resolve()) if options.program else None,
+        "search": options.search,
+        "swarm_runs": swarm_runs,
         "runs": runs,
         "no_confirm": options.no_confirm,
     }
@@ -320,6 +381,25 @@ def _run(options: argparse.Namespace) -> int:
     return _campaign(options, folder, refs, chosen, metadata)
 
 
+def _sought(options: argparse.Namespace) -> tuple[list[Scenario], int]:
+    """Return what is to be run, and how many runs of a swarm are among it for each engine."""
+    swarm_runs = options.runs or SWARM_RUNS[options.profile]
+    if options.search == "swarm":
+        if options.budget and not options.runs:
+            swarm_runs = max(SWARM_RUNS.values())  # as many as there is time for
+        return swarm_units(swarm_runs), swarm_runs
+    chosen = _chosen(options)
+    if options.search == "points":
+        units = points_units(chosen)
+        if not units:
+            raise InputError("--search points: none of these scenarios is small enough for it")
+        return units, 0
+    named = options.pack or options.mission or options.clause or options.scenario or options.program
+    if options.profile in SEARCHING and not named:
+        return [*chosen, *swarm_units(SWARM_RUNS[options.profile])], SWARM_RUNS[options.profile]
+    return chosen, 0
+
+
 def _engine_word(ref: Any) -> str:
     if "file" in ref.adapter:
         return f"{ref.adapter['file']}:{ref.adapter['attr']}"
@@ -328,7 +408,8 @@ def _engine_word(ref: Any) -> str:
 
 def _command(request: Mapping[str, Any], options: argparse.Namespace) -> str:
     engines = " ".join(f"--engine {Path(e).name}" for e in request["engines"])
-    return f"dagstorm run {engines} --profile {options.profile} --seed {options.seed}"
+    search = f" --search {request['search']}" if request["search"] else ""
+    return f"dagstorm run {engines}{search} --profile {options.profile} --seed {options.seed}"
 
 
 def _resume(options: argparse.Namespace) -> int:
@@ -342,10 +423,13 @@ def _resume(options: argparse.Namespace) -> int:
         raise InputError(f"--resume {folder}: that run is completed; nothing is left to do")
     options.seed, options.profile = metadata["seed"], metadata["profile"]
     options.no_confirm = request["no_confirm"]
+    every = scenarios()
     if request["program"]:
-        chosen = [_own_scenario(Path(request["program"]))]
-    else:
-        chosen = [scenarios()[_known("scenario", s, scenarios())] for s in request["scenarios"]]
+        one = _own_scenario(Path(request["program"]))
+        every = {one.id: one}
+    sought = [*swarm_units(request.get("swarm_runs", 0)), *points_units(every.values())]
+    every = {**every, **{one.id: one for one in sought}}
+    chosen = [every[_known("scenario", s, every)] for s in request["scenarios"]]
     refs = [parse_engine(e, CATALOGUE) for e in request["engines"]]
     metadata["status"] = "running"
     return _campaign(options, folder, refs, chosen, metadata)
@@ -532,55 +616,107 @@ def _finding(folder: Path, wanted: str) -> dict[str, Any]:
     return found
 
 
-def _replay(options: argparse.Namespace) -> int:
+def _token_of(options: argparse.Namespace) -> tuple[Token, dict[str, Any] | None]:
+    """Return the token that a text, a file or a finding's id names, and that finding."""
     text = options.what
-    if not text.startswith("ds1."):
-        finding = _finding(_run_folder(options.run), text)
-        text = finding["reproduction"].get("token") or ""
-        if not text:
-            raise InputError(f"{options.what} has no run to replay: it is a {finding['kind']}")
-    token = decode(text)
-    every = scenarios()
-    scenario = every.get(token.scenario)
-    if scenario is None:
-        raise InputError(f"token: no scenario {token.scenario!r} here; was it made elsewhere?")
-    data = scenario_data(scenario)
-    if scenario_digest(data["program"], data["plan"]) != token.digest:
-        raise InputError(f"token: scenario {token.scenario} has changed since; run it again")
-    if token.cancels is not None:
-        data["plan"] = {**data["plan"], "cancels": token.cancels}
-    here = f"{sys.version_info[0]}.{sys.version_info[1]}"
-    if token.python != here:
-        print(f"note: made on Python {token.python}, replayed on {here}", file=sys.stderr)
+    if is_token(text):
+        return decode(text), None
+    if text.endswith(".json"):
+        return read_token(Path(text)), None
+    finding = _finding(_run_folder(options.run), text)
+    named = (finding["reproduction"] or {}).get("token") or ""
+    if not named:
+        raise InputError(f"{text} has no run to replay: it is a {finding['kind']}")
+    return decode(named), finding
+
+
+def _case_of(options: argparse.Namespace, token: Token) -> tuple[dict[str, Any], Any]:
+    """Return a token's case as plain data, and the engine that it is to be run on."""
+    known = {name: partial(scenario_data, one) for name, one in scenarios().items()}
+    case = case_of(token, known)
     label = f"{token.engine}@{token.version}" if token.version else token.engine
-    ref = parse_engine(label, CATALOGUE)
-    answers = []
-    for _ in range(2):
-        worker = Worker(python_of(ref, _to_stderr), ref.adapter, isolated=ref.isolated)
-        try:
-            worker.hello()
-            request = {"op": "replay", "scenario": data, "seed": token.seed}
-            # The seed gives the same choices again; a tape is needed only where it was cut.
-            answers.append(worker.ask(request))
-        except WorkerDied as exc:
-            raise EnvironmentFault(f"replay on {label}: {exc}") from exc
-        finally:
-            worker.close()
-    first, second = answers
-    broken = {c: j for c, j in first["judged"].items() if j["violations"]}
-    if options.trace:
-        for at_s, run, stage, kind, detail in first["journal"]:
-            print(f"{at_s:>10.4f}  {run:<4} {stage:<16} {kind:<14} {detail if detail else ''}")
-    for clause, judgement in broken.items():
-        for violation in judgement["violations"]:
-            print(f"{clause}: expected: {violation['expected']}; actual: {violation['actual']}")
-    if first["digest"] != second["digest"]:
-        verdict = "nondeterministic"
-    else:
-        verdict = (
-            "reproduced" if set(broken) & set(scenario.clauses) or broken else "not reproduced"
+    return case, parse_engine(options.engine or label, CATALOGUE)
+
+
+def _replay(options: argparse.Namespace) -> int:
+    token, finding = _token_of(options)
+    case, ref = _case_of(options, token)
+    done = replay(token, case, ref, _to_stderr)
+    if options.trace and done.answer:
+        proof = {i for v in done.violations for i in v["at"]}
+        for line in journal_lines(done.answer["journal"], proof):
+            print(line)
+        file = _write_trace(options, token, finding, done)
+        print(f"trace: {file} (open it at ui.perfetto.dev or in chrome://tracing)", file=sys.stderr)
+    for violation in done.violations:
+        print(
+            f"{violation['clause']}: expected: {violation['expected']}; "
+            f"actual: {violation['actual']}"
         )
-    print(f"{verdict} (digest {first['digest']}, {second['digest']}) on {label}")
+    print(f"{done.verdict} (digest {', '.join(done.digests)}) on {ref.label}")
+    return 0
+
+
+def _write_trace(
+    options: argparse.Namespace, token: Token, finding: Mapping[str, Any] | None, done: Replayed
+) -> Path:
+    if options.out:
+        file = Path(options.out)
+    elif finding is not None:
+        file = _run_folder(options.run) / "traces" / f"{finding['id']}.json"
+    else:
+        file = RUNS_FOLDER.parent / "traces" / f"{done.digests[0]}.json"
+    about = {
+        "engine": f"{token.engine} {token.version}".strip(),
+        "scenario": token.scenario,
+        "seed": token.seed,
+        "digest": done.digests[0],
+        "verdict": done.verdict,
+    }
+    data = trace(
+        done.answer["journal"],
+        violations=done.violations,
+        leaks=done.answer["leaks"],
+        about=about,
+    )
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_json(file, data)
+    except OSError as exc:
+        raise InputError(f"--out {file}: cannot be written: {exc.strerror}") from exc
+    return file
+
+
+def _shrink(options: argparse.Namespace) -> int:
+    token, _ = _token_of(options)
+    case, ref = _case_of(options, token)
+    row = shrink_again(token, case, ref, _to_stderr, tries_max=options.tries)
+    small = token_of(ref.name, ref.version, token.scenario, row)
+    text = encode(small)
+    file = Path(options.out) if options.out else None
+    if file is None and len(text) > TEXT_MAX:
+        file = Path(f"{row['digest']}{FILE_SUFFIX}")
+    if file is not None:
+        try:
+            write_token(small, file)
+        except OSError as exc:
+            raise InputError(f"--out {file}: cannot be written: {exc.strerror}") from exc
+    if options.json:
+        print(json.dumps({**row, "token": text, "file": str(file or "")}, indent=1))
+        return 0
+    before, after = row["shrunk"]["before"], row["shrunk"]["after"]
+    took = ", ".join(f"{name} {before[name]} -> {after[name]}" for name in after)
+    print(f"{row['key'][0]} {row['key'][1]} on {ref.label}")
+    print(f"{took} ({row['shrunk']['tries']} tries, {row['shrunk']['ended']})")
+    print("program:")
+    for stage in row["program"]["stages"]:
+        print(f"  {json.dumps(stage)}")
+    print(f"plan: {json.dumps({k: v for k, v in row['plan'].items() if k != 'version'})}")
+    print(f"tape: {json.dumps(row['tape'])}")
+    print(f"expected: {row['expected']}\nactual: {row['actual']}")
+    if row["nondeterministic"]:
+        print("note: two runs of it went differently, so it proves nothing", file=sys.stderr)
+    print(f"dagstorm replay {file or text}")
     return 0
 
 
@@ -620,6 +756,54 @@ def _report(options: argparse.Namespace) -> int:
     for path in written:
         print(path)
     return 0
+
+
+# probe
+
+
+def _probe(options: argparse.Namespace) -> int:
+    only: dict[str, Any] | None = None
+    if options.second is not None and options.point is None:
+        raise InputError("--second needs --point: the first cancel's")
+    if options.wait_for and options.timeout is None:
+        raise InputError("--wait-for needs --timeout SECONDS")
+    if (options.point is not None) + (options.timeout is not None) + options.once > 1:
+        raise InputError("--point, --timeout and --once name different runs; give one of them")
+    if options.once or options.point is not None or options.timeout is not None:
+        only = {
+            "seed": options.seed or 0,
+            "point": options.point,
+            "second": options.second,
+            "timeout_s": options.timeout,
+            "wait_for": options.wait_for,
+        }
+    progress = _Progress(options.quiet or not sys.stderr.isatty())
+    found = probe(
+        options.target,
+        args=_arguments(options.args),
+        runs=options.runs,
+        seed=1 if options.seed is None else options.seed,
+        points_max=options.points_max,
+        horizon_s=options.horizon,
+        steps_max=options.steps_max,
+        budget_s=options.budget,
+        may_raise=options.may_raise,
+        only=only,
+        python=options.python,
+        progress=lambda p: progress.say(f"{p['runs']} runs, {p['defects']} defects"),
+    )
+    print(json.dumps(found.answer, indent=1) if options.json else str(found))
+    return 1 if found.defects else 0
+
+
+def _arguments(text: str | None) -> Any:
+    try:
+        value = json.loads(text) if text else []
+    except ValueError as exc:
+        raise InputError(f"--args {text!r}: not valid JSON: {exc}") from exc
+    if not isinstance(value, (list, dict)):
+        raise InputError(f"--args {text!r}: expected a JSON object (by name) or list (in order)")
+    return value
 
 
 # engines, packs, missions, clauses

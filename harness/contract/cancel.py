@@ -186,6 +186,8 @@ def check_cancel_2(r: Reading) -> Judgement:
         for stage in r.program.names:
             if stage in others or stage in below or (stage in done and stage not in ones):
                 continue
+            if r.of("consume.stop", run, stage):
+                continue  # its consumer may have stopped it
             if stage not in ones or ones[stage].how not in ("ok", "skip"):
                 bad.append(
                     Violation(
@@ -290,12 +292,15 @@ def check_cancel_4(r: Reading) -> Judgement:
             grace *= 2  # what was registered may have a grace of its own
         if any(r.of("undo.begin", run, name) for name in r.program.names):
             grace += r.plan.cleanup_grace_s  # and so may what undoes the run
+        if r.plan.sink is not None:
+            grace += r.plan.sink.drain_s
         if not facts.over:
             bad.append(_hung(r, run, f"stage {ones[0].stage} swallows its cancellation"))
             continue
         # Three waits at most follow each other, each with a timer of its own.
         # Where others go on when a stage is ended, it is not for its sake that the run goes on.
         goes_on = r.policy() == "continue" and r.first_cause(run)[1] not in ("cancel", "cancel_run")
+        goes_on = goes_on or r.plan.consumer is not None
         if facts.end_s > asked_s + grace + 3 * r.tolerance_s and not goes_on:
             bad.append(
                 Violation(
@@ -350,6 +355,7 @@ def check_cancel_6(r: Reading) -> Judgement:
             if cut >= 0 and running and not child.failed_by_itself and not child.swallowed:
                 cancelled += 1
                 given_up = bool(child.interrupts) and _given_up(r, child, facts.end_s)
+                given_up = given_up or r.stubborn_child(run)
                 if (child.end < 0 or child.end > facts.end) and not given_up:
                     bad.append(
                         Violation(

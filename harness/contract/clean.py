@@ -156,7 +156,7 @@ def check_clean_2(r: Reading) -> Judgement:
             )
         elif stop < 0 or stop > over:
             spent = r.time_of(over) - _cleaning_since(r, held)
-            if spent >= _grace_s(r, held) - CLOSE_S:
+            if spent >= _grace_s(r, held) - CLOSE_S or _under_stubborn(r, held):
                 continue
             bad.append(
                 Violation(
@@ -170,6 +170,16 @@ def check_clean_2(r: Reading) -> Judgement:
                 )
             )
     return violated(bad, awaited_cleanups=awaited) if awaited else untested()
+
+
+def _under_stubborn(r: Reading, held: Held) -> bool:
+    """Say whether it is of a subpipeline of a stage that went on after it was cancelled."""
+    return any(
+        one.swallowed
+        for (run, _), ones in r.ran.items()
+        if held.run.startswith(f"{run}/")
+        for one in ones
+    )
 
 
 def _grace_s(r: Reading, held: Held) -> float:
@@ -303,7 +313,8 @@ def check_clean_4(r: Reading) -> Judgement:
         one = _execution(r, held)
         if not held.registered and one is not None and one.again:
             continue  # it is an attempt that failed by it, and is tried again
-        if not held.registered and (_given_up(r, held) or held.stage in r.shape.unordered):
+        late = one is not None and _late(r, one)
+        if not held.registered and (late or _given_up(r, held) or held.stage in r.shape.unordered):
             continue  # nobody waits for it, or tasks of its own may each have failed
         if not held.registered and one is not None and one.how != f"raise:{FAULT}":
             continue  # the stage itself kept it from the engine

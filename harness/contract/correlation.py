@@ -253,7 +253,7 @@ def _stages(
     under: dict[str, list[SpanReport]] = {}
     for one in spans:
         if one is not top and one.parent not in by_id:
-            if r.stubborn_child(run):
+            if r.stubborn_child(run) or any(o.swallowed for o in r.executions(run)):
                 continue  # that one was given up, and its span has not ended
             kind = "stage" if one.kind == "stage" else "subpipeline"
             return [

@@ -161,7 +161,7 @@ def check_event_6(r: Reading) -> Judgement:
     if r.record.ended != "over":
         bad = _hung(r, t)
         return violated(bad) if bad else untested()
-    bad = _stage_failed(t, sink.error or "") + _run_failed(r) + _stalled(r, t)
+    bad = _stage_failed(r, t, sink.error or "") + _run_failed(r) + _stalled(r, t)
     return violated(bad, sink_slow=len(slow), sink_raised=len(raised))
 
 
@@ -190,8 +190,11 @@ def _hung(r: Reading, t: Traffic) -> list[Violation]:
     ]
 
 
-def _stage_failed(t: Traffic, error: str) -> list[Violation]:
+def _stage_failed(r: Reading, t: Traffic, error: str) -> list[Violation]:
     hit = [one for one in t.events.values() if error and one.answer == f"raise:{error}"]
+    if error == "CancelledError":
+        # In a run that is being ended it may be the engine's own.
+        hit = [one for one in hit if not _being_ended(r, one.run, one.answered)]
     if not hit:
         return []
     return [
@@ -205,6 +208,12 @@ def _stage_failed(t: Traffic, error: str) -> list[Violation]:
             (hit[0].offered, hit[0].answered),
         )
     ]
+
+
+def _being_ended(r: Reading, run: str, position: int) -> bool:
+    at, kind = r.first_cause(run)
+    timed = any(r.by_timeout(one) for one in r.executions(run))
+    return timed or (bool(kind) and at < position) or r.layers_disturb(run)
 
 
 def _run_failed(r: Reading) -> list[Violation]:

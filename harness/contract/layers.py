@@ -125,6 +125,8 @@ def _reported(r: Reading, way: Way) -> list[Violation]:
     outcome = r.outcome(way.run)
     if at < 0 or not r.runs[way.run].over:
         return []
+    if r.of("consume.stop", way.run, way.stage):
+        return []  # a stage that its consumer has stopped is no failure, whatever comes after
     if r.stage(way.stage).retry is not None and layers_of(r, way.stage, "idempotency"):
         return []  # at its next try it may have been answered for, which is no passage
     how = way.refused[2] if before else "raise"

@@ -223,8 +223,9 @@ def check_stream_1(r: Reading) -> Judgement:
         done = one.how in ("ok", "skip")
         if not chunks or done or outcome is None or r.runs[one.run].cancels:
             continue
-        if r.layers_disturb(one.run):
-            continue
+        given_up = one.swallowed and not one.ended
+        if r.layers_disturb(one.run) or given_up or one.end > r.runs[one.run].end:
+            continue  # what it brings when the run is over, nobody waits for
         if one.stage in r.shape.attempts and r.of("consume.stop", one.run, one.stage):
             continue  # between two attempts, it may be
         if _consumer_gone(r, one):

@@ -207,6 +207,8 @@ class Reading:
             if kind == "stage.start":
                 ran.setdefault((run, stage), []).append(Ran(run, stage, i, at_s))
             elif kind == "stage.end":
+                if detail == "raise:GeneratorExit":
+                    continue  # nobody held its task any more, and the collector closed it
                 one = ran[run, stage][-1]
                 one.end, one.end_s, one.how = i, at_s, detail
             elif kind == "interrupt":
@@ -444,7 +446,10 @@ class Reading:
         in the journal's words: it was interrupted when the timeout was due."""
         if not one.interrupts:
             return False
-        at_s = self.time_of(one.interrupts[0])
+        first = one.interrupts[0]
+        if len(one.interrupts) > 1:  # a timeout of the stage's own or a tool's may have come first
+            first = next((i for i in one.interrupts if not self.own_scope_due(one, i)), first)
+        at_s = self.time_of(first)
         limit = self.timeout_of(one.stage)
         if limit is not None and limit >= 0 and at_s >= one.start_s + limit - CLOSE_S:
             return True
@@ -471,6 +476,7 @@ class Reading:
             scope.run == one.run
             and scope.stage == one.stage
             and scope.at < position
+            and not 0 <= max(scope.left, scope.expired, scope.leaked) < position
             and abs(scope.at_s + scope.seconds - at_s) <= self.tolerance_s
             for scope in self.scopes
         )

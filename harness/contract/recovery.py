@@ -612,7 +612,7 @@ def _after_the_end(r: Reading, ones: list[Ran]) -> list[Violation]:
     """Find attempts that began when the run was cancelled, was being ended, or was over."""
     facts = r.runs[ones[0].run]
     for one in ones[1:]:
-        if facts.over and one.start > facts.end:
+        if facts.over and one.start_s > facts.end_s + r.tolerance_s:
             return [
                 _retry_bad(
                     one,
@@ -668,6 +668,9 @@ def _said(r: Reading, ones: list[Ran]) -> list[Violation]:
     if len(ones) > 1 and last.how == "ok" and not last.interrupts and outcome.status != "ok":
         if _called_off(r, last, float("inf")):
             return []
+        finals = {one.stage: one for one in r.executions(last.run)}
+        if any(one.how not in ("ok", "skip") for one in finals.values()):
+            return []  # it is another stage that failed the run
         words = outcome.raised.message[:160] if outcome.raised is not None else outcome.status
         return [
             _retry_bad(

@@ -160,6 +160,9 @@ def _has_cause(r: Reading, run: str, stage: str, layer: Layer) -> bool:
             and (r.runs[one].end_s >= since or not r.runs[one].over)
         ]
         tried = sum(one.run in attempts and one.start_s >= since for one in ones)
+        # What layers further in refused has passed it all the same.
+        inner = (*r.all_of("layer.raise"), *r.all_of("layer.deny"))
+        tried += sum(e.stage == stage and e.run in attempts and e.at_s >= since for e in inner)
         return max(len(attempts), tried) >= int(option(r, layer, "limit"))
     return _may_be_open(r, run, stage, ones, layer)
 

@@ -98,6 +98,8 @@ def _not_stopped(
 ) -> list[Violation]:
     """Find what a producer did after its consumer had stopped. An engine may tell it when it
     hands over its next chunk, but not later; and it is over before the run is."""
+    if one.swallowed:
+        return []  # that it does not stop is CANCEL-4's
     more = [e for e in told if e.kind == "chunk"]
     at = (stop, one.end)
     if len(more) > 1:
@@ -117,8 +119,6 @@ def _not_stopped(
     grace_s = r.plan.cleanup_grace_s - r.tolerance_s
     if one.interrupts and r.time_of(over) >= r.time_of(one.interrupts[0]) + grace_s:
         return []  # it was given up after the grace
-    if one.swallowed:
-        return []  # that it does not stop is CANCEL-4's
     if one.end < 0 or one.end > over:
         return [
             Violation(

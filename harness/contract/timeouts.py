@@ -234,6 +234,8 @@ def check_time_3(r: Reading) -> Judgement:
                 continue
             if one.in_child(r.time_of(since)):
                 continue  # what reached it shows in the subpipeline: CANCEL-6
+            if r.of("consume.stop", run, one.stage):
+                continue  # its consumer may have stopped it
             siblings += 1
             bad += _sibling(r, one, first, since, policy)
     if not siblings:
@@ -268,6 +270,8 @@ def _sibling(r: Reading, one: Ran, first: Ran, since: int, policy: str) -> list[
     fate = [i for i in one.interrupts if r.time_of(i) >= r.time_of(since) - CLOSE_S]
     # An engine may wait for the timed-out stage's own cleanup before it cancels the others.
     bound_s = max(r.time_of(since), first.end_s) + r.tolerance_s
+    if first.swallowed:
+        bound_s = max(bound_s, r.time_of(since) + r.plan.cleanup_grace_s + 2 * r.tolerance_s)
     # One that was told to end before is at it.
     told = [i for i in one.interrupts if not r.own_scope_due(one, i)]
     spared = one.end_s > bound_s and not (told and r.time_of(told[0]) <= bound_s)
@@ -611,8 +615,8 @@ def check_time_9(r: Reading) -> Judgement:
         idle = r.stage(one.stage).idle_timeout_s
         if idle is None or idle <= 0 or r.runs[one.run].cancels or one.swallowed or one.children:
             continue
-        if r.layers_disturb(one.run):
-            continue  # what ended it may be what a layer did elsewhere
+        if r.layers_disturb(one.run) or r.of("consume.stop", one.run, one.stage):
+            continue  # what ended it may be what a layer did elsewhere, or its consumer
         noted = [e.at_s for e in r.of("heartbeat", one.run, one.stage)]
         if len(r.ran[one.run, one.stage]) > 1:  # those of other attempts are not this one's
             noted = [b for b in noted if one.start_s <= b and not (one.ended and b > one.end_s)]

@@ -25,6 +25,7 @@ from harness.contract.clauses import CLAUSES
 from harness.contract.scenario import Scenario
 from harness.kernel.errors import DagstormError, InputError
 from harness.lab.engines import EngineRef, python_of
+from harness.lab.search.units import SHARD_RUNS
 from harness.lab.token import Token, encode, scenario_digest
 from harness.lab.worker import AGAIN_LIMIT_S, UNIT_LIMIT_S, Worker, WorkerDied, WorkerHung
 
@@ -244,6 +245,8 @@ class Campaign:
         return None, _died(scenario, died)
 
     def _runs_of(self, scenario: Scenario) -> int:
+        if scenario.sweep == "swarm":
+            return SHARD_RUNS
         stages = len(scenario.program.stages)
         return max(2, min(self.runs, STAGE_RUNS_MAX // max(1, stages * len(scenario.plan.runs))))
 
@@ -254,7 +257,12 @@ class Campaign:
         name, version = engine.key
         digest = scenario_digest(data["program"], data["plan"])
         witnesses = []
+        searched = scenario.sweep in ("swarm", "points")
         for witness in result.get("witnesses", ()):
+            if searched and not result.get("crashed"):
+                token = _own_case(name, version, scenario.id, witness)
+                witnesses.append({**witness, "token": encode(token)})
+                continue
             cancels = witness.get("plan", {}).get("cancels")
             same = cancels == data["plan"].get("cancels")
             token = Token(
@@ -282,7 +290,9 @@ class Campaign:
             "engine_version": version,
             "lab": "sim",
             "seed": self.seed,
-            "token": encode(Token(name, version, scenario.id, first or 0, digest)),
+            "token": (witnesses[0]["token"] if witnesses else "")
+            if searched
+            else encode(Token(name, version, scenario.id, first or 0, digest)),
             "duration_s": round(took_s, 3),
             "program": data["program"],
             "plan": data["plan"],
@@ -295,6 +305,22 @@ class Campaign:
             file.write(line)
             file.flush()
             os.fsync(file.fileno())
+
+
+def _own_case(engine: str, version: str, scenario: str, witness: Mapping[str, Any]) -> Token:
+    """Return the token of a witness that brings its own program and plan."""
+    return Token(
+        engine=engine,
+        version=version,
+        scenario=scenario,
+        seed=witness["seed"],
+        digest=scenario_digest(witness["program"], witness["plan"]),
+        tape=witness["tape"],
+        program=witness["program"],
+        plan=witness["plan"],
+        shows=tuple(witness["key"]),
+        run_digest=witness["digest"],
+    )
 
 
 def _without_runs(verdict: str, reason: str) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import os
 import platform
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import IO, Any
 
 from harness.contract.clauses import CLAUSES
@@ -26,12 +26,17 @@ from harness.kernel.interpreter import ToolMock
 from harness.kernel.laboratory import Laboratory, digest
 from harness.kernel.plan import Plan
 from harness.kernel.program import Program
+from harness.lab.search.points import points_unit
+from harness.lab.search.shrink import key_of
+from harness.lab.search.smallest import run_taped, shrink_witness
+from harness.lab.search.swarm import swarm_unit
 from harness.lab.unit import ScenarioData, run_unit
 
 __all__ = ["main"]
 
 MEMORY_MAX_BYTES = 4 << 30
 OUT_OF_MEMORY = 137
+REFERENCE = "harness.adapters.reference"
 
 
 def main(tool: ToolMock) -> None:
@@ -66,6 +71,7 @@ class _Served:
         self.channel = channel
         self.tool = tool
         self.lab: Laboratory | None = None
+        self.reference: Laboratory | None = None
 
     def say(self, message: Mapping[str, Any]) -> None:
         self.channel.write(json.dumps(message, default=repr) + "\n")
@@ -96,6 +102,8 @@ class _Served:
                 return self._replay(request)
             case "render":
                 return self._render(request)
+            case "shrink":
+                return shrink_witness(self._ready(), request, self._progress(request, "tries"))
             case other:
                 raise InputError(f"worker: unknown operation {other!r}")
 
@@ -111,24 +119,37 @@ class _Served:
 
     def _unit(self, request: Mapping[str, Any]) -> dict[str, Any]:
         scenario = ScenarioData.from_json(request["scenario"])
+        lab, progress = self._ready(), self._progress(request, "runs")
+        runs, seed = int(request["runs"]), int(request["seed"])
+        if scenario.sweep == "swarm":
+            return swarm_unit(
+                lab,
+                seed=f"{scenario.id} {seed}",
+                runs=runs,
+                progress=progress,
+                reference=self._reference(),
+            )
+        if scenario.sweep == "points":
+            return points_unit(lab, scenario.program, scenario.plan, progress=progress)
+        return run_unit(lab, scenario, runs=runs, seed=seed, progress=progress)
+
+    def _reference(self) -> Laboratory:
+        """Return the reference engine, which needs the standard library only."""
+        if self.reference is None:
+            self.reference = Laboratory(_load({"module": REFERENCE}), self.tool)
+        return self.reference
+
+    def _progress(self, request: Mapping[str, Any], what: str) -> Callable[[int], None]:
+        """Return what tells the controller how far a long request has come."""
         number = request.get("id")
-        return run_unit(
-            self._ready(),
-            scenario,
-            runs=int(request["runs"]),
-            seed=int(request["seed"]),
-            progress=lambda done: self.say({"id": number, "progress": {"runs": done}}),
-        )
+        return lambda done: self.say({"id": number, "progress": {what: done}})
 
     def _replay(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """Run one recorded run again; also say what each of the scenario's clauses makes of it."""
         lab = self._ready()
         scenario = ScenarioData.from_json(request["scenario"])
-        record = lab.run(
-            scenario.program,
-            scenario.plan,
-            seed=int(request.get("seed", 0)),
-            recorded=request.get("tape"),
+        record = run_taped(
+            lab, scenario.program, scenario.plan, int(request.get("seed", 0)), request.get("tape")
         )
         reading = Reading(scenario.program, scenario.plan, record, lab.info)
         judged = {}
@@ -139,7 +160,15 @@ class _Served:
                     judged[clause.id] = {
                         "verdict": judgement.verdict,
                         "violations": [
-                            {"shape": v.shape, "expected": v.expected, "actual": v.actual}
+                            {
+                                "key": list(key_of(clause.id, v.shape, v.location)),
+                                "shape": v.shape,
+                                "expected": v.expected,
+                                "actual": v.actual,
+                                "stage": v.stage,
+                                "location": v.location,
+                                "at": [i for i in v.at if i >= 0],
+                            }
                             for v in judgement.violations
                         ],
                     }

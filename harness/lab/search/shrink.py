@@ -1,0 +1,532 @@
+"""Shrinking: program, plan and tape together, to the smallest that still shows one violation.
+
+Delta debugging in passes, from coarse to fine, over and over until a whole round gives
+nothing. A simpler case is taken only if it violates the same clause in the same shape and
+the same component of the engine, is not unsound in a way that the first one was not, and can
+still be told by a stand-alone script where the first could. There is no chance and no clock in
+it: a limit on tries and one on the loop's callbacks bound the work, so that the same witness
+shrinks to the same case everywhere.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from harness.kernel.errors import DagstormError, InputError
+from harness.kernel.plan import Plan, required_capabilities
+from harness.kernel.program import Program
+from harness.kernel.steps import OPS
+from harness.lab.search.simpler import (
+    Path,
+    at,
+    blocks_in,
+    edited,
+    lower_numbers,
+    numbers_in,
+    programs_in,
+    size_of,
+    unsound,
+    without_items,
+    without_stages,
+)
+
+__all__ = ["ANYWHERE", "TRIES_MAX", "Key", "Seen", "Shrunk", "is_shown", "key_of", "shrink"]
+
+TRIES_MAX = 2_000
+# Some five seconds; a case that spins spends it soon, and is then left as it is.
+CALLBACKS_MAX = 2_000_000
+# Dropping something moves a cancel that lands at a point of the loop: so many earlier and
+# later points are tried with it.
+POINTS_TRIED = (-1, -2, -3, -4, -6, -8, 1, 2)
+# As in a unit: soonest after the point where a cancel by time shows the same.
+LATER_S = (0.03, 0.01, 0.0)
+LONGER_S = 1.0
+# A limit of zero, or a cancel before anything began, is another case, not a simpler one.
+LIMITS = ("timeout_s", "idle_timeout_s", "stage_timeout_s", "at_s")
+
+# In a key's third place: whatever component. Where in the engine a run was when it broke a
+# clause depends on what else was going on; the smallest run, with nothing else going on,
+# names the place that matters, and by it sights of one defect are known as one.
+ANYWHERE = "*"
+
+Key = tuple[str, str, str]
+Tape = Mapping[str, Sequence[int]]
+Data = dict[str, Any]
+Change = Callable[[Any], Any]
+
+
+def key_of(clause: str, shape: str, location: str) -> Key:
+    """Return what two sights of the same defect share: clause, shape, engine's file and function.
+
+    The line is left out, as in a finding's fingerprint.
+    """
+    return (clause, shape, location.split(":", 1)[0] + location.rpartition(" ")[2])
+
+
+def is_shown(key: Key, keys: Iterable[Key]) -> bool:
+    """Say whether a key is among those that were seen."""
+    if key[2] == ANYWHERE:
+        return any(seen[:2] == key[:2] for seen in keys)
+    return key in keys
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What running and judging one case showed.
+
+    Attributes:
+        keys: of the violations.
+        callbacks: of the loop: what the run cost.
+        took_s: on the run's own clock; a simpler case may not take much longer than the first
+            one, or a script of it would have people wait for an engine's own limits.
+        cancelled_s: when the first cancel was sent, or None.
+        chosen: identity of a list of durations -> what the run chose from it.
+    """
+
+    keys: frozenset[Key]
+    callbacks: int = 0
+    took_s: float = 0.0
+    cancelled_s: float | None = None
+    chosen: Mapping[int, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Shrunk:
+    """The smallest case found, what it is made of, and what finding it took.
+
+    Attributes:
+        ended: "smallest" if a whole round of passes found nothing simpler, else the limit that
+            was hit: "tries" or "callbacks".
+    """
+
+    program: Program
+    plan: Plan
+    tape: Mapping[str, list[int]]
+    before: Mapping[str, int]
+    after: Mapping[str, int]
+    tries: int
+    taken: int
+    ended: str
+
+
+RunAndJudge = Callable[[Program, Plan, Tape], Seen]
+
+
+class _LimitHit(Exception):
+    """No more tries: what there is is the answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Case:
+    program: Data
+    plan: Data
+    tape: Mapping[str, list[int]]
+
+
+def shrink(
+    program: Program,
+    plan: Plan,
+    recorded: Tape,
+    key: Key,
+    run_and_judge: RunAndJudge,
+    *,
+    tries_max: int = TRIES_MAX,
+    callbacks_max: int = CALLBACKS_MAX,
+    keeps: Callable[[Program, Plan], bool] = lambda _program, _plan: True,
+) -> Shrunk:
+    """Return the smallest case found that still shows `key`.
+
+    Args:
+        run_and_judge: runs a case from its tape alone and says what it violates.
+        keeps: what else must hold of a simpler case; asked of those that show `key` only.
+
+    Raises:
+        InputError: if the case that was given does not show `key` itself.
+    """
+    work = _Shrinking((program, plan, recorded), key, run_and_judge, keeps)
+    work.tries_left, work.callbacks_left = tries_max, callbacks_max
+    before = size_of(program, plan, work.case.tape)
+    ended = "smallest"
+    try:
+        work.begin()
+        while work.round():
+            pass
+    except _LimitHit as exc:
+        ended = str(exc)
+    case = work.case
+    small, circumstances = Program.from_json(case.program), Plan.from_json(case.plan)
+    return Shrunk(
+        program=small,
+        plan=circumstances,
+        tape={k: v for k, v in case.tape.items() if v},
+        before=before,
+        after=size_of(small, circumstances, case.tape),
+        tries=work.tries,
+        taken=work.taken,
+        ended=ended,
+    )
+
+
+class _Shrinking:
+    def __init__(
+        self,
+        case: tuple[Program, Plan, Tape],
+        key: Key,
+        run_and_judge: RunAndJudge,
+        keeps: Callable[[Program, Plan], bool],
+    ) -> None:
+        program, plan, recorded = case
+        self.first = program
+        self.case = _Case(
+            program.to_json(), plan.to_json(), {k: list(v) for k, v in recorded.items()}
+        )
+        self.key = key
+        self.run_and_judge = run_and_judge
+        self.keeps = keeps
+        self.allowed = unsound(program, plan)
+        self.needs = required_capabilities(program, plan)
+        self.seen = Seen(frozenset())
+        self.asked: set[int] = set()
+        self.tries = self.taken = 0
+        self.tries_left = self.callbacks_left = 0
+        self.took_s_max = 0.0
+
+    def begin(self) -> None:
+        """Run the case as it is, and settle what its tape chose into it."""
+        case = self.case
+        seen = self._run(self.first, Plan.from_json(case.plan), case.tape)
+        if seen is None or not is_shown(self.key, seen.keys):
+            raise InputError(f"shrink: the run does not violate {self.key[0]} as it is said to")
+        self.seen, self.took_s_max = seen, seen.took_s + LONGER_S
+        settled = self.first.with_durations(seen.chosen).to_json()
+        rest = {k: v for k, v in case.tape.items() if k != "durations"}
+        if settled != case.program or len(rest) < len(case.tape):
+            self.take(dataclasses.replace(case, program=settled, tape=rest))
+
+    def round(self) -> bool:
+        """Try every kind of edit once; say whether any was taken."""
+        before = self.taken
+        self._tape()
+        self._cancels()
+        self._plan_parts()
+        self._stages()
+        self._edges()
+        self._steps()
+        self._settings()
+        self._numbers()
+        return self.taken > before
+
+    # Trying.
+
+    def _run(self, program: Program, plan: Plan, tape: Tape) -> Seen | None:
+        if self.tries >= self.tries_left:
+            raise _LimitHit("tries")
+        if self.callbacks_left <= 0:
+            raise _LimitHit("callbacks")
+        self.tries += 1
+        try:
+            seen = self.run_and_judge(program, plan, tape)
+        except DagstormError:
+            return None
+        self.callbacks_left -= seen.callbacks
+        return seen
+
+    def take(self, case: _Case, *, moves_points: bool = False) -> bool:
+        """Take a simpler case if it shows the same; say whether it did.
+
+        Args:
+            moves_points: the edit may have moved the point at which a cancel lands.
+        """
+        if self._try(case):
+            return True
+        if not moves_points:
+            return False
+        points = [c.get("at_point") for c in case.plan.get("cancels", ())]
+        if points.count(None) == len(points):
+            return False
+        for by in POINTS_TRIED:
+            moved = [
+                c if c.get("at_point") is None else {**c, "at_point": max(1, c["at_point"] + by)}
+                for c in case.plan["cancels"]
+            ]
+            if self._try(dataclasses.replace(case, plan={**case.plan, "cancels": moved})):
+                return True
+        return False
+
+    def _try(self, case: _Case) -> bool:
+        mark = hash(repr((case.program, case.plan, case.tape)))
+        if mark in self.asked:
+            return False
+        self.asked.add(mark)
+        try:
+            program, plan = Program.from_json(case.program), Plan.from_json(case.plan)
+        except InputError:
+            return False
+        if not unsound(program, plan) <= self.allowed:
+            return False
+        if not required_capabilities(program, plan) <= self.needs:
+            return False
+        seen = self._run(program, plan, case.tape)
+        if seen is None or not is_shown(self.key, seen.keys) or seen.took_s > self.took_s_max:
+            return False
+        if not self.keeps(program, plan):
+            return False
+        self.case, self.seen = case, seen
+        self.taken += 1
+        return True
+
+    def _with_program(self, path: Path, change: Change) -> _Case:
+        case = self.case
+        return dataclasses.replace(case, program=edited(case.program, path, change))
+
+    def _with_plan(self, path: Path, change: Change) -> _Case:
+        case = self.case
+        return dataclasses.replace(case, plan=edited(case.plan, path, change))
+
+    def _drop_chunks(self, length: Callable[[], int], drop: Callable[[int, int], bool]) -> None:
+        """Drop as large pieces of a list as will go, halving them down to single items."""
+        count = length()
+        while count:
+            start = 0
+            while start < length():
+                if not drop(start, min(count, length() - start)):
+                    start += count
+            count //= 2
+
+    # Passes.
+
+    def _tape(self) -> None:
+        """Cut the tape: all streams, each, their tails, their choices one by one."""
+        if not self.case.tape or self._take_tape({}):
+            return
+        for stream in sorted(self.case.tape):
+            rest = {k: v for k, v in self.case.tape.items() if k != stream}
+            if self._take_tape(rest):
+                continue
+            self._shorten(stream)
+            for i in range(len(self.case.tape[stream])):
+                values = self.case.tape[stream]
+                for value in (0, 1):
+                    if value < values[i]:
+                        new = [*values[:i], value, *values[i + 1 :]]
+                        if self._take_tape({**self.case.tape, stream: new}):
+                            break
+
+    def _shorten(self, stream: str) -> None:
+        """Cut a stream's tail, then set runs of its choices to the default."""
+        cut = len(self.case.tape[stream])
+        while cut:
+            values = self.case.tape[stream]
+            kept = values[: max(0, len(values) - cut)]
+            if len(kept) == len(values) or not self._take_tape({**self.case.tape, stream: kept}):
+                cut //= 2
+
+        def zero(start: int, count: int) -> bool:
+            values = self.case.tape[stream]
+            if not any(values[start : start + count]):
+                return False
+            new = [*values[:start], *[0] * count, *values[start + count :]]
+            self._take_tape({**self.case.tape, stream: new})
+            return False
+
+        self._drop_chunks(lambda: len(self.case.tape[stream]), zero)
+
+    def _take_tape(self, tape: Mapping[str, list[int]]) -> bool:
+        return self.take(dataclasses.replace(self.case, tape=tape))
+
+    def _cancels(self) -> None:
+        """Put cancels by a point of the loop into time, or at the earliest point."""
+        for i, cancel in enumerate(self.case.plan.get("cancels", ())):
+            if cancel.get("at_point") is None:
+                continue
+            path: Path = ("cancels", i)
+            sent_s = self.seen.cancelled_s
+            for later_s in LATER_S if sent_s is not None else ():
+                rest = {k: v for k, v in cancel.items() if k != "at_point"}
+                timed = {**rest, "at_s": round((sent_s or 0.0) + later_s, 6)}
+                if self.take(self._with_plan(path, _put(timed))):
+                    break
+            else:
+                self._lower_point(path)
+
+    def _lower_point(self, path: Path) -> None:
+        point = at(self.case.plan, path)["at_point"]
+        tried = [*range(1, min(point, 33)), *(point // n for n in (2, 4) if point > 64)]
+        for lower in sorted({p for p in tried if 0 < p < point}):
+            if self.take(self._with_plan((*path, "at_point"), _put(lower))):
+                return
+
+    def _plan_parts(self) -> None:
+        """Drop what the plan need not say, whole fields first, then items, then their fields."""
+        for name in [k for k in self.case.plan if k != "version"]:
+            self.take(self._with_plan((), _drop(name)), moves_points=True)
+        for name in ("runs", "cancels", "faults", "layers"):
+            if name in self.case.plan:
+                self._plan_list(name)
+        for name in ("sink", "consumer", "options"):
+            if name in self.case.plan:
+                self._fields_of_plan((name,))
+
+    def _plan_list(self, name: str) -> None:
+        def drop(start: int, count: int) -> bool:
+            plan = {**self.case.plan, name: without_items(self.case.plan[name], start, count)}
+            if name == "runs":
+                plan = _without_strays(plan)
+            return self.take(dataclasses.replace(self.case, plan=plan), moves_points=True)
+
+        self._drop_chunks(lambda: len(self.case.plan.get(name, ())), drop)
+        for i in range(len(self.case.plan.get(name, ()))):
+            self._fields_of_plan((name, i))
+
+    def _fields_of_plan(self, path: Path) -> None:
+        for key in list(at(self.case.plan, path)):
+            if key != "id":
+                self.take(self._with_plan(path, _drop(key)))
+
+    def _stages(self) -> None:
+        number = 0
+        # Dropping a stage drops the subpipelines in it, so the paths are found anew each time.
+        while number < len(paths := list(programs_in(self.case.program))):
+            self._drop_stages(paths[number])
+            number += 1
+
+    def _drop_stages(self, path: Path) -> None:
+        def drop(start: int, count: int) -> bool:
+            return any(
+                self.take(
+                    self._with_program(
+                        path, partial(without_stages, start=start, count=count, bridged=bridged)
+                    ),
+                    moves_points=True,
+                )
+                for bridged in (True, False)
+            )
+
+        self._drop_chunks(lambda: len(at(self.case.program, path)["stages"]), drop)
+
+    def _edges(self) -> None:
+        for path in list(programs_in(self.case.program)):
+            for i, stage in enumerate(at(self.case.program, path)["stages"]):
+                where: Path = (*path, "stages", i)
+                for need in stage.get("needs", ()):
+                    change = partial(_without_need, need=need)
+                    self.take(self._with_program(where, change), moves_points=True)
+
+    def _steps(self) -> None:
+        """Drop steps in every block, then unwrap what is left of steps that hold blocks."""
+        number = 0
+        while number < len(paths := list(blocks_in(self.case.program))):
+            self._drop_items(paths[number])
+            self._unwrap(paths[number])
+            number += 1
+
+    def _drop_items(self, path: Path) -> None:
+        def drop(start: int, count: int) -> bool:
+            change = partial(without_items, start=start, count=count)
+            return self.take(self._with_program(path, change), moves_points=True)
+
+        self._drop_chunks(lambda: len(at(self.case.program, path)), drop)
+
+    def _unwrap(self, path: Path) -> None:
+        """Put what a step holds in its place: its block, or one branch of several."""
+        i = 0
+        while i < len(block := at(self.case.program, path)):
+            inners = _inner_blocks(block[i])
+            if not any(self._replaced(path, [*block[:i], *x, *block[i + 1 :]]) for x in inners):
+                for name, spec in OPS[block[i]["op"]].fields.items():
+                    if spec.shape == "blocks" and block[i].get(name):
+                        self._drop_items((*path, i, name))
+                i += 1
+
+    def _replaced(self, path: Path, value: Any) -> bool:
+        return self.take(self._with_program(path, _put(value)), moves_points=True)
+
+    def _settings(self) -> None:
+        """Drop what stages and steps need not say, so that their defaults hold."""
+        for path in list(programs_in(self.case.program)):
+            for i in range(len(at(self.case.program, path)["stages"])):
+                where: Path = (*path, "stages", i)
+                for key in ("timeout_s", "idle_timeout_s", "retry"):
+                    if key in at(self.case.program, where):
+                        self._drop_key(where, key)
+                for key in list(at(self.case.program, where).get("retry", ())):
+                    self._drop_key((*where, "retry"), key)
+        number = 0
+        while number < len(paths := list(blocks_in(self.case.program))):
+            for i, one in enumerate(at(self.case.program, paths[number])):
+                for name, spec in OPS[one["op"]].fields.items():
+                    if name in one and not spec.required:
+                        self._drop_key((*paths[number], i), name)
+                    if spec.shape == "duration" and isinstance(one.get(name), (list, tuple)):
+                        self._one_of((*paths[number], i, name), one[name])
+            number += 1
+
+    def _one_of(self, path: Path, seconds: Sequence[float]) -> None:
+        """Put one of a list of durations in the list's place."""
+        if at(self.case.program, path[:-1]).get(path[-1]) is None:
+            return
+        for value in sorted(set(seconds)):
+            if self.take(self._with_program(path, _put(value))):
+                return
+
+    def _drop_key(self, path: Path, key: str) -> None:
+        self.take(self._with_program(path, _drop(key)), moves_points=True)
+
+    def _numbers(self) -> None:
+        """Put simpler numbers."""
+        for path in list(numbers_in(self.case.program)):
+            holder = at(self.case.program, path[:-1])
+            limits = path[-1] in LIMITS or (
+                isinstance(holder, Mapping) and holder.get("op") == "timeout"
+            )
+            for number in lower_numbers(at(self.case.program, path)):
+                if (number or not limits) and self.take(self._with_program(path, _put(number))):
+                    break
+        for path in list(numbers_in(self.case.plan)):
+            if path[-1] == "at_point":
+                continue
+            for number in lower_numbers(at(self.case.plan, path)):
+                usable = number or path[-1] not in LIMITS
+                if usable and self.take(self._with_plan(path, _put(number))):
+                    break
+
+
+def _put(value: Any) -> Change:
+    return lambda _old: value
+
+
+def _drop(key: str) -> Change:
+    return lambda one: {k: v for k, v in one.items() if k != key}
+
+
+def _without_need(stage: Data, need: str) -> Data:
+    needs = [n for n in stage["needs"] if n != need]
+    return {**stage, "needs": needs} if needs else {k: stage[k] for k in stage if k != "needs"}
+
+
+def _without_strays(plan: Mapping[str, Any]) -> Data:
+    """Drop what refers to runs that are there no more."""
+    out = dict(plan)
+    known: set[str] = set()
+    runs = []
+    for run in plan["runs"]:
+        if run.get("redrives", "") in known | {""}:
+            runs.append(run)
+            known.add(run.get("id", "r0"))
+    out["runs"] = runs
+    if "cancels" in plan:
+        out["cancels"] = [c for c in plan["cancels"] if c.get("run", "r0") in known]
+    return out
+
+
+def _inner_blocks(one: Mapping[str, Any]) -> Iterator[Sequence[Any]]:
+    """Yield the blocks that a step holds, the longest of several branches first."""
+    for name, spec in OPS[one["op"]].fields.items():
+        if spec.shape == "block" and one.get(name):
+            yield one[name]
+        elif spec.shape == "blocks":
+            yield from sorted(one.get(name, ()), key=len, reverse=True)

@@ -1,0 +1,278 @@
+"""What is simpler than a program, plan and tape: the edits that shrinking tries.
+
+They work on plain JSON data, because an edit may give something that is no program at all;
+`Program.from_json` and `Plan.from_json` then say so before anything is run. Every edit makes
+its case strictly simpler, so that shrinking ends. Nothing here knows why a case is kept.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from harness.kernel.plan import Plan
+from harness.kernel.program import Program
+from harness.kernel.steps import OPS, Step
+
+__all__ = [
+    "Path",
+    "at",
+    "blocks_in",
+    "edited",
+    "lower_numbers",
+    "numbers_in",
+    "programs_in",
+    "size_of",
+    "unsound",
+    "without_items",
+    "without_stages",
+]
+
+Path = tuple[str | int, ...]
+
+# Round seconds and counts; a number is only ever replaced by a smaller one of these, or by
+# itself to one or two digits.
+GRID = (0, 0.1, 0.2, 0.5, 1, 2, 3, 5, 10, 20, 30, 60)
+INTENDED_FAILURES = ("raise", "fail", "never", "flaky")
+
+
+def at(data: Any, path: Path) -> Any:
+    """Return what lies at a path."""
+    for key in path:
+        data = data[key]
+    return data
+
+
+def edited(data: Any, path: Path, change: Callable[[Any], Any]) -> Any:
+    """Return the data with what lies at a path changed; the rest is shared, not copied."""
+    if not path:
+        return change(data)
+    key, rest = path[0], path[1:]
+    if isinstance(data, Mapping):
+        return {**data, key: edited(data[key], rest, change)}
+    out = list(data)
+    assert isinstance(key, int)  # paths are made by walking the same data
+    out[key] = edited(out[key], rest, change)
+    return out
+
+
+def without_items(items: Sequence[Any], start: int, count: int) -> list[Any]:
+    """Return a list without `count` items from `start` on."""
+    return [*items[:start], *items[start + count :]]
+
+
+def programs_in(program: Mapping[str, Any]) -> Iterator[Path]:
+    """Yield the path of the program itself, then of each subpipeline's, outermost first."""
+    yield ()
+    for block in blocks_in(program):
+        for i, one in enumerate(at(program, block)):
+            if one["op"] == "subpipeline":
+                yield (*block, i, "program")
+
+
+def blocks_in(program: Mapping[str, Any], base: Path = ()) -> Iterator[Path]:
+    """Yield the path of every block of steps, outer ones first, subpipelines' too."""
+    for i, stage in enumerate(at(program, base)["stages"]):
+        block: Path = (*base, "stages", i, "steps")
+        if stage.get("steps"):
+            yield from _blocks_from(program, block)
+
+
+def _blocks_from(program: Mapping[str, Any], block: Path) -> Iterator[Path]:
+    yield block
+    for i, one in enumerate(at(program, block)):
+        for name, spec in OPS[one["op"]].fields.items():
+            if not one.get(name):
+                continue
+            here: Path = (*block, i, name)
+            if spec.shape == "block":
+                yield from _blocks_from(program, here)
+            elif spec.shape == "blocks":
+                for j in range(len(one[name])):
+                    yield from _blocks_from(program, (*here, j))
+            elif spec.shape == "program":
+                yield from blocks_in(program, here)
+
+
+def without_stages(
+    program: Mapping[str, Any], start: int, count: int, *, bridged: bool
+) -> dict[str, Any]:
+    """Return a program without some stages, their edges, and the steps that read from them.
+
+    Args:
+        bridged: what needed a dropped stage needs what that one needed instead.
+    """
+    stages = program["stages"]
+    gone = {s["name"]: s.get("needs", ()) for s in stages[start : start + count]}
+    kept = []
+    for stage in without_items(stages, start, count):
+        if gone.keys() & set(stage.get("needs", ())):
+            needs = _bridged(stage["needs"], gone) if bridged else stage["needs"]
+            stage = {**stage, "needs": [n for n in needs if n not in gone]}
+            if not stage["needs"]:
+                del stage["needs"]
+            stage["steps"] = _without_reads(stage.get("steps", ()), gone)
+        kept.append(stage)
+    return {**program, "stages": kept}
+
+
+def _bridged(needs: Sequence[str], gone: Mapping[str, Sequence[str]]) -> list[str]:
+    found: dict[str, None] = {}
+    passed: set[str] = set()
+    waiting = list(needs)
+    while waiting:
+        one = waiting.pop(0)
+        if one not in gone:
+            found[one] = None
+        elif one not in passed:
+            passed.add(one)
+            waiting += gone[one]
+    return list(found)
+
+
+def _without_reads(block: Sequence[Any], gone: Mapping[str, Any]) -> list[Any]:
+    kept = []
+    for one in block:
+        spec = OPS[one["op"]].fields
+        if one["op"] in ("read", "mutate") and one["stage"] in gone:
+            continue
+        changed = dict(one)
+        for name, field in spec.items():
+            if field.shape == "block" and one.get(name):
+                changed[name] = _without_reads(one[name], gone)
+            elif field.shape == "blocks" and one.get(name):
+                changed[name] = [_without_reads(b, gone) for b in one[name]]
+        kept.append(changed)
+    return kept
+
+
+def lower_numbers(value: float) -> Iterator[float]:
+    """Yield simpler numbers than this one, the simplest first."""
+    if isinstance(value, bool) or not math.isfinite(value) or value <= 0:
+        return
+    rounded = [round(value, d - math.floor(math.log10(value)) - 1) for d in (1, 2)]
+    for number in dict.fromkeys([*GRID, *rounded]):
+        if isinstance(value, int):
+            if number != int(number):
+                continue
+            number = int(number)
+        if _rank(number) < _rank(value) and (number < value or number in rounded):
+            yield number
+
+
+def _rank(value: float) -> tuple[int, float]:
+    return (len(f"{value:.12g}".replace(".", "").strip("0")), value)
+
+
+def numbers_in(data: Any, path: Path = ()) -> Iterator[Path]:
+    """Yield the path of every number in plain data, but those of values.
+
+    A value is what an output, chunk or event is known by; two made equal are another case.
+    """
+    if isinstance(data, Mapping):
+        for key, value in data.items():
+            if key not in ("version", "value", "data", "inputs", "options"):
+                yield from numbers_in(value, (*path, key))
+    elif isinstance(data, (list, tuple)):
+        for i, value in enumerate(data):
+            yield from numbers_in(value, (*path, i))
+    elif isinstance(data, (int, float)) and not isinstance(data, bool):
+        yield path
+
+
+def unsound(program: Program, plan: Plan) -> frozenset[str]:
+    """Name what in a case refers to something that is not there.
+
+    Such a case may break a clause by its own fault, so shrinking must not make one.
+    """
+    found = {f.split(" ", 1)[0] for f in program.faults()}
+    for stage in program.stages:
+        for one in _steps(stage.steps):
+            if one.op in ("read", "mutate") and one.args["stage"] not in stage.needs:
+                found.add("read")
+            elif one.op == "subpipeline":
+                found |= unsound(one.args["program"], Plan())
+        found |= _unmatched(stage.steps)
+    if plan.consumer is not None and plan.consumer.stage not in program.names:
+        found.add("consumer")
+    if plan.layers:
+        names = {stage.name for one in _whole(program) for stage in one.stages}
+        runs = {run.id for run in plan.runs}
+        for layer in plan.layers:
+            if not names.issuperset(layer.stages) or not runs.issuperset(layer.runs):
+                found.add("layer")
+    if plan.faults:
+        calls = [one for inner in _whole(program) for _, one in inner.walk() if one.op == "call"]
+        if not {fault.tool for fault in plan.faults} <= {one.args["tool"] for one in calls}:
+            found.add("fault")
+    return frozenset(found)
+
+
+def _whole(program: Program) -> Iterator[Program]:
+    """Yield the program and those of its subpipelines."""
+    yield program
+    for _, one in program.walk():
+        if one.op == "subpipeline":
+            yield from _whole(one.args["program"])
+
+
+def _nested(one: Step) -> Iterator[tuple[Step, ...]]:
+    for name, field in OPS[one.op].fields.items():
+        if field.shape == "block":
+            yield one.args[name]
+        elif field.shape == "blocks":
+            yield from one.args[name]
+
+
+def _steps(block: Sequence[Step]) -> Iterator[Step]:
+    for one in block:
+        yield one
+        for inner in _nested(one):
+            yield from _steps(inner)
+
+
+def _unmatched(block: Sequence[Step]) -> set[str]:
+    """Find releases of what this block does not hold, or holds no longer."""
+    held: set[str] = set()
+    found: set[str] = set()
+    for one in block:
+        if one.op == "acquire":
+            held.add(one.args["name"])
+        elif one.op == "release":
+            found |= set() if one.args["name"] in held else {"release"}
+            held.discard(one.args["name"])
+        for inner in _nested(one):
+            found |= _unmatched(inner)
+    return found
+
+
+def size_of(program: Program, plan: Plan, tape: Mapping[str, Sequence[int]]) -> dict[str, int]:
+    """Count what a case is made of; subpipelines' stages and steps count too.
+
+    `faults` are all that goes wrong on purpose: tool faults, cancels, failing stages,
+    cleanups, sinks and layers.
+    """
+    stages = len(program.stages)
+    steps = faults = 0
+    for _, one in program.walk():
+        steps += 1
+        faults += one.op in INTENDED_FAILURES or bool(one.args.get("fails"))
+        faults += one.op == "call" and one.args["error"] is not None
+        if one.op == "subpipeline":
+            inner = size_of(one.args["program"], Plan(), {})
+            stages, steps = stages + inner["stages"], steps + inner["steps"]
+            faults += inner["faults"]
+    cancels = sum(c.times for c in plan.cancels)
+    faults += len(plan.faults) + cancels
+    faults += sum(layer.kind in ("raise", "deny") for layer in plan.layers)
+    if plan.sink is not None:
+        faults += (plan.sink.error is not None) + (plan.sink.hangs_at is not None)
+    return {
+        "stages": stages,
+        "steps": steps,
+        "faults": faults,
+        "cancels": cancels,
+        "runs": len(plan.runs),
+        "choices": sum(1 for values in tape.values() for v in values if v),
+    }

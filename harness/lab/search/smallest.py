@@ -1,0 +1,225 @@
+"""The smallest run that shows a violation, as a worker finds it beside the engine.
+
+Brings laboratory, clauses and shrinking together: takes a witness as plain data, gives back
+what shrinking changes of it, with the run of the smallest case on record.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from harness.contract.clause import Violation
+from harness.contract.clauses import CLAUSES
+from harness.contract.reading import Reading
+from harness.kernel.errors import InputError
+from harness.kernel.laboratory import Laboratory, digest
+from harness.kernel.plan import Cancel, Plan
+from harness.kernel.program import Program
+from harness.kernel.record import RunRecord
+from harness.lab.search.shrink import (
+    TRIES_MAX,
+    Key,
+    RunAndJudge,
+    Seen,
+    Tape,
+    is_shown,
+    key_of,
+    shrink,
+)
+
+__all__ = ["judging", "run_taped", "shrink_witness"]
+
+JOURNAL_MAX = 400
+STURDY_SEEDS = range(1, 7)
+
+
+def judging(
+    lab: Laboratory, clause: str, seed: int, ran: Callable[[], None] = lambda: None
+) -> RunAndJudge:
+    """Return what runs a case in this laboratory and judges it by one clause."""
+    check = CLAUSES[clause].check
+
+    def run_and_judge(program: Program, plan: Plan, tape: Tape) -> Seen:
+        ran()
+        record = run_taped(lab, program, plan, seed, tape)
+        try:
+            judgement = check(Reading(program, plan, record, lab.info))
+        except Exception:
+            # A check that crashes is a fault of ours, and no violation.
+            return Seen(frozenset(), record.points, record.took_s)
+        return Seen(
+            keys=frozenset(key_of(clause, v.shape, v.location) for v in judgement.violations),
+            callbacks=record.points,
+            took_s=record.took_s,
+            cancelled_s=next((e.at_s for e in record.journal if e.kind == "cancel.sent"), None),
+            chosen=record.chosen,
+        )
+
+    return run_and_judge
+
+
+def run_taped(
+    lab: Laboratory, program: Program, plan: Plan, seed: int, tape: Tape | None
+) -> RunRecord:
+    """Run a case from its tape alone, or from its seed if there is no tape (None).
+
+    An empty tape is one that chooses the first alternative everywhere, not none at all.
+    """
+    clean_points = 0
+    if any(c.at_point is not None and c.at_point < 0 for c in plan.cancels):
+        clean_points = lab.run(program, dataclasses.replace(plan, cancels=())).points
+    recorded = None if tape is None else dict(tape) or {"points": []}
+    return lab.run(program, plan, seed=seed, recorded=recorded, clean_points=clean_points)
+
+
+def shrink_witness(
+    lab: Laboratory, request: Mapping[str, Any], progress: Callable[[int], None] | None = None
+) -> dict[str, Any]:
+    """Shrink one witness; answers a worker's request of operation "shrink".
+
+    Args:
+        request: program, plan, seed, tape (absent: drawn from the seed), and key [clause, shape,
+            component or `ANYWHERE`] or the clauses to look for one in; tries_max.
+        progress: called with the number of tries, every hundred: a sign of life.
+
+    Returns:
+        The fields of a witness row that shrinking changes, and `shrunk`: what it took.
+
+    Raises:
+        InputError: if the run violates nothing of what is asked for.
+    """
+    program, plan = Program.from_json(request["program"]), Plan.from_json(request["plan"])
+    seed, tape = int(request.get("seed", 0)), request.get("tape")
+    record = run_taped(lab, program, plan, seed, tape)
+    plan = _points_fixed(plan, record.tape)
+    tape = {k: v for k, v in record.tape.items() if k != "points"}
+    key = tuple(request["key"]) if request.get("key") else _gravest(lab, request, plan, record)
+    clause = CLAUSES[key[0]]
+    tries = 0
+
+    def ran() -> None:
+        nonlocal tries
+        tries += 1
+        if progress is not None and tries % 100 == 0:
+            progress(tries)
+
+    scripted = _scripted(lab, key[0], program, plan)
+    sturdy = _sturdy(lab, key, program, plan, 0) if scripted else 0
+
+    def keeps(smaller: Program, circumstances: Plan) -> bool:
+        if not scripted:
+            return True
+        return (
+            _scripted(lab, key[0], smaller, circumstances)
+            and _sturdy(lab, key, smaller, circumstances, sturdy) >= sturdy
+        )
+
+    # A seed also numbers what the engine draws by itself; without one there is less to say.
+    run_and_judge = judging(lab, key[0], 0, ran)
+    if seed and is_shown(key, run_and_judge(program, plan, tape).keys):
+        seed = 0
+    elif seed:
+        run_and_judge = judging(lab, key[0], seed, ran)
+    small = shrink(
+        program,
+        plan,
+        tape,
+        key,
+        run_and_judge,
+        tries_max=int(request.get("tries_max", TRIES_MAX)),
+        keeps=keeps,
+    )
+    record = run_taped(lab, small.program, small.plan, seed, small.tape)
+    again = run_taped(lab, small.program, small.plan, seed, small.tape)
+    found = clause.check(Reading(small.program, small.plan, record, lab.info)).violations
+    violation: Violation | None = next(
+        (v for v in found if is_shown(key, [key_of(clause.id, v.shape, v.location)])), None
+    )
+    if violation is None:
+        raise InputError(f"shrink: the run of the smallest case does not show {key[0]} again")
+    rows = record.journal.to_json()
+    return {
+        "program": small.program.to_json(),
+        "plan": small.plan.to_json(),
+        "seed": seed,
+        "tape": dict(small.tape),
+        "stage": violation.stage,
+        "expected": violation.expected,
+        "actual": violation.actual,
+        "location": violation.location,
+        "figures": dict(violation.figures),
+        "journal": rows[:JOURNAL_MAX],
+        "journal_cut": max(0, len(rows) - JOURNAL_MAX),
+        "at": [i for i in violation.at if i >= 0],
+        "digest": digest(record),
+        "nondeterministic": digest(again) != digest(record),
+        "key": list(key_of(clause.id, violation.shape, violation.location)),
+        "shrunk": {
+            "before": dict(small.before),
+            "after": dict(small.after),
+            "tries": small.tries,
+            "taken": small.taken,
+            "ended": small.ended,
+        },
+    }
+
+
+def _points_fixed(plan: Plan, tape: Tape) -> Plan:
+    """Replace "where the tape draws" by the point that it drew."""
+    drawn = list(tape.get("points", ()))
+
+    def fixed(cancel: Cancel) -> Cancel:
+        if cancel.at_point is None or cancel.at_point >= 0:
+            return cancel
+        return dataclasses.replace(cancel, at_point=1 + (drawn.pop(0) if drawn else 0))
+
+    return dataclasses.replace(plan, cancels=tuple(fixed(c) for c in plan.cancels))
+
+
+def _scripted(lab: Laboratory, clause: str, program: Program, plan: Plan) -> bool:
+    """Say whether a stand-alone script can tell this case."""
+    render = getattr(lab.adapter, "render", None)
+    try:
+        check = CLAUSES[clause].script(program, plan)
+        return (
+            check is not None and render is not None and bool(render(program, plan, clause, check))
+        )
+    except Exception:
+        # What cannot be written down is no script; why is not asked here.
+        return False
+
+
+def _sturdy(lab: Laboratory, key: Key, program: Program, plan: Plan, wanted: int) -> int:
+    """Count the disturbed runs of a case that show it as well, or give up below `wanted`.
+
+    A script runs on a real clock, where timers are late and ties are broken as it happens. A
+    case that shows it only if two moments coincide is no simpler than one that does not care.
+    """
+    check = CLAUSES[key[0]].check
+    shown = 0
+    for tried, seed in enumerate(STURDY_SEEDS):
+        if shown + len(STURDY_SEEDS) - tried < wanted:
+            break
+        record = run_taped(lab, program, plan, seed, None)
+        try:
+            found = check(Reading(program, plan, record, lab.info)).violations
+        except Exception:
+            continue  # a check of ours that crashes shows nothing
+        shown += is_shown(key, [key_of(key[0], v.shape, v.location) for v in found])
+    return shown
+
+
+def _gravest(lab: Laboratory, request: Mapping[str, Any], plan: Plan, record: RunRecord) -> Key:
+    """Return the key of the gravest violation in a run, of the clauses asked for first."""
+    program = Program.from_json(request["program"])
+    reading = Reading(program, plan, record, lab.info)
+    wanted = list(request.get("clauses") or ())
+    grave = ("critical", "high", "medium", "low", "info")
+    ordered = sorted(CLAUSES.values(), key=lambda c: (c.id not in wanted, grave.index(c.severity)))
+    for clause in ordered:
+        if clause.needs <= lab.info.capabilities:
+            for violation in clause.check(reading).violations:
+                return key_of(clause.id, violation.shape, violation.location)
+    raise InputError("shrink: this run violates no clause; there is nothing to shrink")

@@ -1,0 +1,356 @@
+"""Shrinking ends at the smallest case, the same one each time, and keeps what is shown."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+
+from harness.adapters.reference import Adapter
+from harness.kernel.errors import InputError
+from harness.kernel.laboratory import Laboratory
+from harness.kernel.plan import Plan
+from harness.kernel.program import Program
+from harness.lab.minimal import token_of
+from harness.lab.search.shrink import Key, Seen, Shrunk, key_of, shrink
+from harness.lab.search.simpler import lower_numbers, size_of, unsound, without_stages
+from harness.lab.search.smallest import shrink_witness
+from harness.lab.token import Token, encode, scenario_digest
+from harness.strategies import cases
+from mocks.tools import simulated_tool
+from tests.engine.random_programs import random_case
+
+ROOT = Path(__file__).resolve().parents[2]
+KEY: Key = ("X-1", "shown", "")
+Tape = Mapping[str, Sequence[int]]
+
+
+def program(*stages: dict[str, Any]) -> Program:
+    return Program.from_json({"stages": list(stages)})
+
+
+def stage(name: str, *steps: dict[str, Any], **more: Any) -> dict[str, Any]:
+    return {"name": name, "steps": list(steps), **more}
+
+
+SLEEP = {"op": "sleep", "seconds": [0.7, 3.7]}
+BIG = program(
+    stage("a", SLEEP, {"op": "ok", "value": [1, 2]}, timeout_s=30),
+    stage("b", {"op": "timeout", "label": "l", "seconds": 9, "steps": [SLEEP]}, needs=["a"]),
+    stage("c", {"op": "read", "stage": "b"}, {"op": "chunk", "value": 1}, needs=["b"]),
+    stage("d", {"op": "raise", "message": "it broke"}, needs=["a", "c"]),
+)
+PLAN = Plan.from_json(
+    {
+        "runs": [{"id": "r0", "tenant": "t7"}, {"id": "r1", "start_s": 0.7}],
+        "cancels": [{"at_s": 3.3, "times": 3, "gap_s": 0.1}, {"run": "r1", "at_point": 40}],
+        "stage_timeout_s": 17.5,
+    }
+)
+TAPE = {"ties": [0, 1, 2, 0, 1], "late": [3, 3]}
+
+
+class Shown:
+    """Shows what a predicate holds of; counts how often it was asked."""
+
+    def __init__(self, predicate: Any) -> None:
+        self.predicate = predicate
+        self.asked = 0
+
+    def __call__(self, small: Program, plan: Plan, tape: Tape) -> Seen:
+        self.asked += 1
+        return Seen(frozenset([KEY]) if self.predicate(small, plan, tape) else frozenset(), 10)
+
+
+def small(predicate: Any, case: Program = BIG, plan: Plan = PLAN, **limits: Any) -> Shrunk:
+    return shrink(case, plan, TAPE, KEY, Shown(predicate), **limits)
+
+
+def test_what_shows_always_shrinks_to_one_empty_stage() -> None:
+    found = small(lambda _p, _q, _t: True)
+    assert found.program == Program((found.program.stages[0],))
+    assert found.program.stages[0].steps == ()
+    assert (found.plan, found.tape, found.ended) == (Plan(), {}, "smallest")
+
+
+def test_what_it_needs_is_kept_and_nothing_else() -> None:
+    found = small(
+        lambda p, q, t: (
+            "d" in p.names
+            and any(one.op == "chunk" for _, one in p.walk())
+            and any(c.run == "r1" for c in q.cancels)
+            and sum(t.get("ties", ())) >= 2
+        )
+    )
+    assert found.program == program(stage("c", {"op": "chunk", "value": 1}), stage("d"))
+    assert found.plan.to_json() == {
+        "version": 1,
+        "runs": [{"id": "r1"}],
+        "cancels": [{"run": "r1", "at_point": 1}],
+    }
+    assert {k: sum(v) for k, v in found.tape.items()} == {"ties": 2}
+    assert found.after == {
+        "stages": 2,
+        "steps": 1,
+        "faults": 1,
+        "cancels": 1,
+        "runs": 1,
+        "choices": found.after["choices"],
+    }
+
+
+def test_a_chain_stays_a_chain_when_its_middle_goes() -> None:
+    def reaches(p: Program, _q: Plan, _t: Tape) -> bool:
+        return "a" in p.names and "d" in p.descendants("a")
+
+    found = small(reaches)
+    assert found.program == program(stage("a"), stage("d", needs=["a"]))
+
+
+def test_blocks_are_unwrapped_and_lists_of_durations_settled() -> None:
+    def sleeps(p: Program, _q: Plan, _t: Tape) -> bool:
+        return any(one.op == "sleep" and s.name == "b" for s, one in p.walk())
+
+    found = small(sleeps)
+    assert found.program == program(stage("b", {"op": "sleep", "seconds": 0}))
+
+
+def test_a_limit_or_a_cancel_s_time_is_never_put_to_zero() -> None:
+    found = small(
+        lambda p, q, _t: (
+            p.stages[0].timeout_s is not None
+            and any(c.at_s is not None for c in q.cancels)
+            and q.stage_timeout_s is not None
+        )
+    )
+    assert (found.program.stages[0].timeout_s, found.plan.stage_timeout_s) == (1, 0.1)
+    assert found.plan.cancels[0].at_s == 0.1
+
+
+def test_the_same_case_shrinks_alike_each_time() -> None:
+    def odd(p: Program, q: Plan, t: Tape) -> bool:
+        return (len(p.stages) + len(q.cancels) + sum(map(sum, t.values()))) % 3 != 2
+
+    one, two = small(odd), small(odd)
+    assert one == two
+
+
+def test_a_case_that_does_not_show_it_is_refused() -> None:
+    with pytest.raises(InputError, match="does not violate X-1"):
+        small(lambda _p, _q, _t: False)
+
+
+@pytest.mark.parametrize(
+    ("limits", "ended"), [({"tries_max": 9}, "tries"), ({"callbacks_max": 50}, "callbacks")]
+)
+def test_a_limit_ends_it_with_the_best_so_far(limits: dict[str, int], ended: str) -> None:
+    shown = Shown(lambda p, _q, _t: "d" in p.names)
+    found = shrink(BIG, PLAN, TAPE, KEY, shown, **limits)
+    assert found.ended == ended
+    assert found.tries == shown.asked <= 9
+    assert "d" in found.program.names
+    assert found.after["stages"] <= found.before["stages"]
+
+
+def test_what_else_must_hold_is_held() -> None:
+    found = small(lambda _p, _q, _t: True, keeps=lambda p, _q: len(p.stages) >= 2)
+    assert len(found.program.stages) == 2
+
+
+@given(cases())
+def test_no_simpler_case_refers_to_what_is_not_there(case: tuple[Program, Plan]) -> None:
+    def sound(p: Program, q: Plan, _t: Tape) -> bool:
+        assert unsound(p, q) == frozenset()
+        return len(p.stages) > 1 or len(case[0].stages) == 1
+
+    found = shrink(*case, {}, KEY, Shown(sound), tries_max=300)
+    assert all(found.after[k] <= found.before[k] for k in found.after)
+
+
+def test_reads_go_with_the_stage_that_they_read() -> None:
+    left = without_stages(BIG.to_json(), 1, 1, bridged=True)
+    assert Program.from_json(left) == program(
+        stage("a", SLEEP, {"op": "ok", "value": [1, 2]}, timeout_s=30),
+        stage("c", {"op": "chunk", "value": 1}, needs=["a"]),
+        stage("d", {"op": "raise", "message": "it broke"}, needs=["a", "c"]),
+    )
+
+
+@pytest.mark.parametrize(
+    ("value", "simpler"),
+    [
+        (0, []),
+        (-1, []),
+        (True, []),
+        (0.1, [0.0]),
+        (1, [0]),
+        (7, [0, 1, 2, 3, 5]),
+        (0.37, [0, 0.1, 0.2, 0.4]),
+        (float("nan"), []),
+    ],
+)
+def test_numbers_become_fewer_digits_or_less(value: float, simpler: list[float]) -> None:
+    assert list(lower_numbers(value)) == simpler
+
+
+def test_subpipelines_count_and_so_does_all_that_goes_wrong() -> None:
+    inner = {"stages": [stage("x", {"op": "raise"}), stage("y", {"op": "sleep", "seconds": 1})]}
+    case = program(
+        stage("a", {"op": "subpipeline", "program": inner}),
+        stage("b", {"op": "acquire", "name": "r", "fails": True}),
+    )
+    plan = Plan.from_json({"cancels": [{"at_s": 1, "times": 2}], "faults": [{"tool": "t"}]})
+    assert size_of(case, plan, {"ties": [0, 3]}) == {
+        "stages": 4,
+        "steps": 4,
+        "faults": 5,
+        "cancels": 2,
+        "runs": 1,
+        "choices": 1,
+    }
+
+
+def laboratory(subject: str) -> Laboratory:
+    return Laboratory(Adapter(subject), simulated_tool)
+
+
+def witness(seed: int, clause: str, shape: str, location: str = "") -> dict[str, Any]:
+    case, plan = random_case(seed)
+    return {
+        "program": case.to_json(),
+        "plan": plan.to_json(),
+        "seed": seed,
+        "key": list(key_of(clause, shape, location)),
+    }
+
+
+# A random program on an engine broken on purpose -> the smallest that still shows it.
+SMALLEST: dict[str, tuple[int, str, str, list[dict[str, Any]], dict[str, Any]]] = {
+    "broken:cleanup-cut-by-cancel": (
+        13,
+        "CLEAN-2",
+        "cleanup-cut",
+        [stage("s0", {"op": "cleanup", "name": "r3", "cleanup_s": 1.0})],
+        {"version": 1, "cancels": [{"at_s": 1}]},
+    ),
+    "broken:cleanup-fifo": (
+        24,
+        "CLEAN-3",
+        "wrong-order",
+        [stage("s0", {"op": "cleanup", "name": "r4"}, {"op": "cleanup", "name": "r6"})],
+        {"version": 1},
+    ),
+    "broken:leaves-task": (1, "CLEAN-5", "task-left", [stage("s1")], {"version": 1}),
+}
+
+
+@pytest.mark.parametrize("subject", sorted(SMALLEST))
+def test_a_random_program_on_a_broken_engine_shrinks_to_the_heart_of_it(subject: str) -> None:
+    seed, clause, shape, stages, plan = SMALLEST[subject]
+    lab = laboratory(subject)
+    request = witness(seed, clause, shape)
+    request["clauses"] = [clause]
+    del request["key"]  # let it find what the run violates of this clause
+    row = shrink_witness(lab, request)
+    assert row["key"][:2] == [clause, shape]
+    assert (row["program"]["stages"], row["plan"], row["tape"]) == (stages, plan, {})
+    assert not row["nondeterministic"]
+    assert shrink_witness(lab, request) == row
+
+
+def test_a_cancel_at_a_point_of_the_loop_is_put_into_time() -> None:
+    lab = laboratory("broken:cleanup-cut-by-cancel")
+    case = program(stage("a", {"op": "cleanup", "name": "db", "cleanup_s": 1.0}))
+    found = []
+    for point in range(1, 40):
+        plan = Plan.from_json({"cancels": [{"at_point": point}]})
+        data = {"program": case.to_json(), "plan": plan.to_json(), "clauses": ["CLEAN-2"]}
+        try:
+            row = shrink_witness(lab, data)
+        except InputError:
+            continue
+        if row["key"][:2] == ["CLEAN-2", "cleanup-cut"]:
+            found.append(row["plan"]["cancels"])
+    assert found
+    assert all("at_point" not in cancel for cancels in found for cancel in cancels)
+
+
+def dagstorm(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "harness.cli", *words],
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def token(subject: str, seed: int) -> str:
+    case, plan = random_case(seed)
+    data = (case.to_json(), plan.to_json())
+    digest = scenario_digest(*data)
+    lab = laboratory(subject)
+    tape = lab.run(case, plan, seed=seed).tape
+    return encode(Token(subject, "", "search/1", seed, digest, tape, None, "3.11", *data))
+
+
+def test_the_command_prints_the_smallest_case_and_a_token_that_replays(tmp_path: Path) -> None:
+    done = dagstorm("shrink", token("broken:cleanup-cut-by-cancel", 13), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert "CLEAN-" in lines[0]
+    assert "stages 3 -> 1" in lines[1]
+    assert lines[-1].startswith("dagstorm replay ds2.")
+    again = dagstorm("replay", lines[-1].split()[-1], "--trace", "--out", "t.json", cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert again.stdout.splitlines()[-1].startswith("reproduced ")
+    assert any(line.startswith("->") for line in again.stdout.splitlines())
+    assert json.loads((tmp_path / "t.json").read_text("utf-8"))["traceEvents"]
+
+
+def test_a_token_s_file_is_replayed_and_says_if_it_no_longer_shows(tmp_path: Path) -> None:
+    words = ("shrink", token("broken:cleanup-fifo", 24), "--out", "small.token.json", "--json")
+    done = dagstorm(*words, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    row = json.loads(done.stdout)
+    assert row["token"] == encode(token_of("broken:cleanup-fifo", "", "search/1", row))
+    shown = dagstorm("replay", "small.token.json", cwd=tmp_path)
+    assert shown.stdout.splitlines()[-1].startswith("reproduced ")
+    fixed = dagstorm("replay", "small.token.json", "--engine", "reference", cwd=tmp_path)
+    assert (fixed.returncode, fixed.stdout.splitlines()[-1][:15]) == (0, "not reproduced ")
+
+
+MOODY = """
+import os
+from harness.adapters import reference
+from harness.kernel.adapter import BuildRefused
+
+class Adapter(reference.Adapter):
+    def __init__(self):
+        super().__init__("reference")
+    def build(self, program, plan, bodies):
+        raise BuildRefused(os.urandom(8).hex())
+"""
+
+
+def test_an_engine_that_goes_otherwise_each_time_is_called_so(tmp_path: Path) -> None:
+    (tmp_path / "moody.py").write_text(MOODY, "utf-8")
+    words = ("replay", token("broken:cleanup-fifo", 24), "--engine", "moody.py:Adapter")
+    done = dagstorm(*words, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1].startswith("nondeterministic ")
+
+
+def test_a_run_that_violates_nothing_cannot_be_shrunk(tmp_path: Path) -> None:
+    done = dagstorm("shrink", token("reference", 1), cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "violates no clause" in done.stderr
