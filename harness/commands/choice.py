@@ -1,0 +1,107 @@
+"""Which scenarios a campaign runs: those that the options name, a file of the user's, a search."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from pathlib import Path
+
+from harness.commands.words import (
+    known,
+)
+from harness.contract.clauses import CLAUSES
+from harness.contract.scenario import Mission, Scenario
+from harness.kernel.errors import InputError
+from harness.kernel.plan import Plan
+from harness.kernel.program import Program
+from harness.lab.search.units import SWARM_RUNS, points_units, swarm_units
+from scenarios import PACKS, missions, scenarios
+
+__all__ = ["SEARCHES", "chosen_scenarios", "own_scenario", "sought"]
+
+QUICK = ("smoke", "default")
+QUICK_MISSIONS = ("DAG-009", "WORK-007", "CONTRACT-003")
+SEARCHES = ("points", "swarm")
+SEARCHING = ("nightly",)
+
+
+def chosen_scenarios(options: argparse.Namespace) -> list[Scenario]:
+    """Return the scenarios that the options name, in the catalogue's order."""
+    if options.program:
+        return [own_scenario(Path(options.program))]
+    every = scenarios()
+    wanted = list(every)
+    if options.pack and "all" not in options.pack:
+        packs = {known("pack", p, (x.id for x in PACKS)) for p in options.pack}
+        wanted = [s for s in wanted if every[s].pack in packs]
+    if options.mission:
+        ids = [known("mission", m, missions()) for m in options.mission]
+        named = {s for m in ids for s in _mission_scenarios(missions()[m])}
+        wanted = [s for s in wanted if s in named]
+    elif options.profile in QUICK and not (options.pack or options.clause or options.scenario):
+        named = {s for m in QUICK_MISSIONS for s in _mission_scenarios(missions()[m])}
+        wanted = [s for s in wanted if s in named]
+    if options.clause:
+        clauses = {known("clause", c, CLAUSES) for c in options.clause}
+        wanted = [s for s in wanted if clauses & set(every[s].clauses)]
+    if options.scenario:
+        names = {known("scenario", s, every) for s in options.scenario}
+        wanted = [s for s in wanted if s in names]
+    if not wanted:
+        raise InputError("no scenario is left by these options together; leave one of them out")
+    return [every[s] for s in wanted]
+
+
+def _mission_scenarios(mission: Mission) -> list[str]:
+    found = dict.fromkeys([*mission.tests.values(), *mission.more_scenarios])
+    for pairs in [h.decides for h in mission.hypotheses] + [c.decides for c in mission.claims]:
+        found.update({s: None for s, _ in pairs if s not in ("probe", "capability")})
+    return list(found)
+
+
+def own_scenario(file: Path) -> Scenario:
+    """Read a user's program file: {"program": …, "plan": …, "clauses": […]}."""
+    try:
+        data = json.loads(file.read_text("utf-8"))
+    except OSError as exc:
+        raise InputError(f"--program {file}: cannot be read: {exc.strerror}") from exc
+    except ValueError as exc:
+        raise InputError(f"--program {file}: not valid JSON: {exc}") from exc
+    if not isinstance(data, dict) or "program" not in data:
+        raise InputError(f"--program {file}: expected an object with 'program' (and 'plan')")
+    chosen = data.get("clauses", ["CLEAN-5"])
+    if not isinstance(chosen, list) or not chosen:
+        raise InputError(f"--program {file}: 'clauses' must be a list of clause ids")
+    try:
+        program = Program.from_json(data["program"])
+        plan = Plan.from_json(data.get("plan", {}))
+    except InputError as exc:
+        raise InputError(f"--program {file}: {exc}") from exc
+    return Scenario(
+        id=f"own/{re.sub(r'[^A-Za-z0-9_-]', '-', file.stem)}",
+        title=str(data.get("title", file.stem)),
+        program=program,
+        plan=plan,
+        clauses=tuple(known("clause", str(c), CLAUSES) for c in chosen),
+        purpose=str(data.get("purpose", "A program of the user's own.")),
+    )
+
+
+def sought(options: argparse.Namespace) -> tuple[list[Scenario], int]:
+    """Return what is to be run, and how many runs of a swarm are among it for each engine."""
+    swarm_runs = options.runs or SWARM_RUNS[options.profile]
+    if options.search == "swarm":
+        if options.budget and not options.runs:
+            swarm_runs = max(SWARM_RUNS.values())  # as many as there is time for
+        return swarm_units(swarm_runs), swarm_runs
+    chosen = chosen_scenarios(options)
+    if options.search == "points":
+        units = points_units(chosen)
+        if not units:
+            raise InputError("--search points: none of these scenarios is small enough for it")
+        return units, 0
+    named = options.pack or options.mission or options.clause or options.scenario or options.program
+    if options.profile in SEARCHING and not named:
+        return [*chosen, *swarm_units(SWARM_RUNS[options.profile])], SWARM_RUNS[options.profile]
+    return chosen, 0

@@ -1,0 +1,322 @@
+"""`dagstorm run`: a campaign from the options to the summary."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import json
+import os
+import sys
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from harness import findings, report
+from harness.commands.choice import SEARCHES, own_scenario, sought
+from harness.commands.progress import Progress
+from harness.commands.words import (
+    RUNS_FOLDER,
+    known,
+    positive,
+    seconds,
+    whole,
+)
+from harness.contract.clauses import CLAUSES
+from harness.contract.scenario import Scenario
+from harness.engine.broken import CATALOGUE
+from harness.kernel.errors import DagstormError, InputError
+from harness.lab.campaign import (
+    PROFILES,
+    Campaign,
+    Engine,
+    run_metadata,
+    scenario_data,
+)
+from harness.lab.conclude import confirmations, write_json
+from harness.lab.engines import parse_engine
+from harness.lab.search.units import points_units, swarm_units
+from scenarios import missions, scenarios
+
+__all__ = ["add"]
+
+DEFAULT_ENGINES = ("reference", "stageflow@0.5.1", "stageflow@1.2.0")
+DEFAULT_SEED = 1
+FAIL_ON = ("new", "any", "critical", "high", "never")
+SEVERITIES = ("critical", "high", "medium", "low", "info")
+
+
+def add(commands: Any) -> None:
+    """Add this module's commands to the parser."""
+    run = commands.add_parser("run", help="a campaign: run, judge, confirm, report")
+    run.add_argument("--engine", action="append", metavar="NAME[@VERSION]")
+    run.add_argument("--pack", action="append", metavar="PACK", help="`all` for all of them")
+    run.add_argument("--mission", action="append", metavar="MISSION")
+    run.add_argument("--clause", action="append", metavar="CLAUSE")
+    run.add_argument("--scenario", action="append", metavar="PACK/NAME")
+    run.add_argument("--program", metavar="FILE", help="a program and plan of your own (JSON)")
+    run.add_argument("--search", choices=SEARCHES, help="what nobody wrote, or every point")
+    run.add_argument("--profile", default="default", choices=list(PROFILES))
+    run.add_argument("--seed", type=whole, default=DEFAULT_SEED)
+    run.add_argument("--runs", type=positive, help="spread so many runs over the scenarios")
+    run.add_argument("--budget", type=seconds, metavar="TIME")
+    run.add_argument("--workers", type=positive, default=os.cpu_count() or 1)
+    run.add_argument("--lab", default="sim", choices=["sim", "live", "both"])
+    run.add_argument("--out", metavar="DIR")
+    run.add_argument("--resume", metavar="DIR")
+    run.add_argument("--fail-on", default="never", choices=FAIL_ON)
+    run.add_argument("--json", action="store_true")
+    run.add_argument("--quiet", action="store_true")
+    run.add_argument("--no-confirm", action="store_true", help="leave out the scripts")
+    run.set_defaults(do=_run)
+
+
+def _folder(options: argparse.Namespace, run_id: str) -> Path:
+    folder = Path(options.out) if options.out else RUNS_FOLDER / run_id
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if any(folder.iterdir()):
+            raise InputError(
+                f"{folder} exists and is not empty; name another --out, or --resume {folder}"
+            )
+        (folder / ".write").touch()
+        (folder / ".write").unlink()
+    except OSError as exc:
+        raise InputError(
+            f"--out {folder}: cannot be written: {exc.strerror}; name a folder that can"
+        ) from exc
+    return folder
+
+
+def _run(options: argparse.Namespace) -> int:
+    if options.lab != "sim":
+        raise InputError(f"--lab {options.lab}: there is no live laboratory yet; use --lab sim")
+    if options.resume:
+        return _resume(options)
+    chosen, swarm_runs = sought(options)
+    refs = [parse_engine(e, CATALOGUE) for e in options.engine or DEFAULT_ENGINES]
+    labels = [r.label for r in refs]
+    if len(set(labels)) != len(labels):
+        raise InputError(f"--engine: named twice: {Counter(labels).most_common(1)[0][0]}")
+    started = time.gmtime()
+    run_id = f"{time.strftime('%Y%m%d-%H%M%S', started)}-{options.seed}"
+    folder = _folder(options, run_id)
+    runs = PROFILES[options.profile]
+    if options.runs and not swarm_runs:
+        runs = max(1, -(-options.runs // len(chosen)))
+    request = {
+        "engines": [_engine_word(r) for r in refs],
+        "scenarios": [s.id for s in chosen],
+        "program": str(Path(options.program).resolve()) if options.program else None,
+        "search": options.search,
+        "swarm_runs": swarm_runs,
+        "runs": runs,
+        "no_confirm": options.no_confirm,
+    }
+    metadata = run_metadata(
+        run_id=run_id,
+        seed=options.seed,
+        profile=options.profile,
+        started_at=time.strftime("%Y-%m-%dT%H:%M:%SZ", started),
+        completed_at=None,
+        status="running",
+        command=_command(request, options),
+        request=request,
+    )
+    return _campaign(options, folder, refs, chosen, metadata)
+
+
+def _engine_word(ref: Any) -> str:
+    if "file" in ref.adapter:
+        return f"{ref.adapter['file']}:{ref.adapter['attr']}"
+    return str(ref.label)
+
+
+def _command(request: Mapping[str, Any], options: argparse.Namespace) -> str:
+    engines = " ".join(f"--engine {Path(e).name}" for e in request["engines"])
+    search = f" --search {request['search']}" if request["search"] else ""
+    return f"dagstorm run {engines}{search} --profile {options.profile} --seed {options.seed}"
+
+
+def _resume(options: argparse.Namespace) -> int:
+    folder = Path(options.resume)
+    try:
+        metadata = json.loads((folder / "run.json").read_text("utf-8"))
+        request = metadata["request"]
+    except (OSError, ValueError, KeyError) as exc:
+        raise InputError(f"--resume {folder}: not a run directory (no usable run.json)") from exc
+    if metadata["status"] == "completed":
+        raise InputError(f"--resume {folder}: that run is completed; nothing is left to do")
+    options.seed, options.profile = metadata["seed"], metadata["profile"]
+    options.no_confirm = request["no_confirm"]
+    every = scenarios()
+    if request["program"]:
+        one = own_scenario(Path(request["program"]))
+        every = {one.id: one}
+    sought = [*swarm_units(request.get("swarm_runs", 0)), *points_units(every.values())]
+    every = {**every, **{one.id: one for one in sought}}
+    chosen = [every[known("scenario", s, every)] for s in request["scenarios"]]
+    refs = [parse_engine(e, CATALOGUE) for e in request["engines"]]
+    metadata["status"] = "running"
+    return _campaign(options, folder, refs, chosen, metadata)
+
+
+def _campaign(
+    options: argparse.Namespace,
+    folder: Path,
+    refs: Sequence[Any],
+    chosen: Sequence[Scenario],
+    metadata: dict[str, Any],
+) -> int:
+    progress = Progress(options.quiet)
+    write_json(folder / "run.json", metadata)
+    engines = [Engine(ref) for ref in refs]
+    campaign = Campaign(
+        folder,
+        engines,
+        chosen,
+        seed=options.seed,
+        runs=metadata["request"]["runs"],
+        workers=options.workers,
+        report=progress.unit,
+        budget_s=options.budget,
+    )
+    status = "completed"
+    try:
+        campaign.prepare(progress.say)
+        campaign.run()
+    except KeyboardInterrupt:
+        status = "interrupted"
+    except DagstormError as exc:
+        if isinstance(exc, InputError) and not campaign.units:
+            # Nothing was run: the next try may have the folder.
+            (folder / "run.json").unlink()
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+        else:
+            write_json(folder / "run.json", {**metadata, "status": "failed"})
+        raise
+    metadata |= {
+        "status": status,
+        "completed_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "engines": [
+            {
+                "name": e.ref.name,
+                "version": e.ref.version,
+                "capabilities": e.description()["capabilities"],
+            }
+            for e in engines
+        ],
+        "left_out": campaign.left_out,
+    }
+    found = _conclude(folder, campaign, metadata, progress, confirming=not options.no_confirm)
+    if status == "interrupted":
+        print(
+            f"dagstorm: interrupted; what is done is in {folder}; "
+            f"go on with: dagstorm run --resume {folder}",
+            file=sys.stderr,
+        )
+        return 130
+    _summary(options, folder, campaign, found)
+    return _exit_code(options.fail_on, found)
+
+
+def _conclude(
+    folder: Path,
+    campaign: Campaign,
+    metadata: dict[str, Any],
+    progress: Progress,
+    *,
+    confirming: bool,
+) -> list[dict[str, Any]]:
+    """Write findings and reports of what was run; returns the findings as plain data."""
+    units = campaign.units
+    engines = [e.description() for e in campaign.engines]
+    mine = {s.id for s in campaign.scenarios}
+    plain_missions = [
+        dataclasses.asdict(m) for m in missions().values() if mine & set(m.tests.values())
+    ]
+    plain_scenarios = [
+        {
+            **scenario_data(s),
+            **{k: getattr(s, k) for k in ("pack", "title", "purpose", "category", "tests")},
+        }
+        for s in campaign.scenarios
+    ]
+    answers: dict[str, dict[str, Any]] = {}
+    if confirming and metadata["status"] == "completed":
+        drafts = findings.build_findings(
+            units, engines, CLAUSES, missions=plain_missions, seen=metadata["run_id"]
+        )
+        bugs = [f.to_json() for f in drafts if f.kind == "bug"]
+        answers = confirmations(folder, campaign.engines, bugs, progress.say)
+    totals = Counter(u["verdict"] for u in units)
+    metadata["totals"] = dict(sorted(totals.items()))
+    shown = {k: v for k, v in metadata.items() if k != "request"}
+    findings.write_run_files(
+        folder, units, engines, plain_missions, plain_scenarios, CLAUSES, answers, shown
+    )
+    write_json(folder / "run.json", metadata)
+    report.render_run(folder)
+    document = json.loads((folder / "findings.json").read_text("utf-8"))
+    found: list[dict[str, Any]] = document["findings"]
+    return found
+
+
+def _summary(
+    options: argparse.Namespace,
+    folder: Path,
+    campaign: Campaign,
+    found: Sequence[Mapping[str, Any]],
+) -> None:
+    bugs = [f for f in found if f["kind"] == "bug"]
+    if options.json:
+        data = {
+            "run": str(folder),
+            "verdicts": {
+                e.ref.label: dict(
+                    Counter(
+                        u["verdict"]
+                        for u in campaign.units
+                        if (u["engine"], u["engine_version"]) == e.key
+                    )
+                )
+                for e in campaign.engines
+            },
+            "bugs": [
+                {k: b[k] for k in ("id", "clause", "severity", "title", "engine", "confirmation")}
+                for b in bugs
+            ],
+            "left_out": campaign.left_out,
+        }
+        print(json.dumps(data, indent=1))
+        return
+    for engine in campaign.engines:
+        mine = [u for u in campaign.units if (u["engine"], u["engine_version"]) == engine.key]
+        counts = Counter(u["verdict"] for u in mine)
+        words = ", ".join(f"{n} {v}" for v, n in sorted(counts.items()))
+        runs = sum(u["runs"] for u in mine)
+        print(f"{engine.ref.label}: {words} ({runs} runs)")
+        if engine.fault:
+            print(f"  could not be run: {engine.fault}")
+    for bug in bugs:
+        where = f"{bug['engine']} {', '.join(v for v in bug['engine_versions'] if v)}".strip()
+        print(
+            f"{bug['id']}  {bug['severity']:<8}  {bug['clause']:<9} {bug['title']} "
+            f"[{where}] ({bug['confirmation']})"
+        )
+    if campaign.left_out:
+        print(f"the budget left out {campaign.left_out} scenarios")
+    print(f"reports: {folder}/missions, findings: {folder}/findings.json")
+
+
+def _exit_code(fail_on: str, found: Sequence[Mapping[str, Any]]) -> int:
+    if fail_on == "never":
+        return 0
+    bugs = [f for f in found if f["kind"] == "bug"]
+    if fail_on in ("critical", "high"):
+        grave = SEVERITIES[: SEVERITIES.index(fail_on) + 1]
+        bugs = [b for b in bugs if b["severity"] in grave]
+    return 1 if bugs else 0

@@ -1,0 +1,101 @@
+"""How the words of a command line are read: numbers, times, names of things that there are."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import json
+import math
+import re
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from harness.kernel.errors import InputError
+
+__all__ = [
+    "RUNS_FOLDER",
+    "count",
+    "finding_of",
+    "known",
+    "positive",
+    "real",
+    "run_folder",
+    "seconds",
+    "to_stderr",
+    "whole",
+]
+
+RUNS_FOLDER = Path("reports") / "runs"
+
+
+def whole(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected a whole number, got {text!r}") from None
+
+
+def positive(text: str) -> int:
+    value = whole(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"expected at least 1, got {text!r}")
+    return value
+
+
+def count(text: str) -> int:
+    value = whole(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"expected 0 or more, got {text!r}")
+    return value
+
+
+def real(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"expected seconds such as 0.25, got {text!r}")
+    return value
+
+
+def seconds(text: str) -> float:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)(s|m|h)?", text)
+    if match is None:
+        raise argparse.ArgumentTypeError(f"expected a time such as 60s, 10m or 1h, got {text!r}")
+    return float(match[1]) * {"s": 1, "m": 60, "h": 3600}[match[2] or "s"]
+
+
+def known(kind: str, wanted: str, there: Iterable[str]) -> str:
+    names = list(there)
+    exact = {n.lower(): n for n in names}
+    if wanted.lower() in exact:
+        return exact[wanted.lower()]
+    near = difflib.get_close_matches(wanted, names, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(names[:12])}"
+    raise InputError(f"no {kind} {wanted!r}; {hint}")
+
+
+def to_stderr(text: str) -> None:
+    print(text, file=sys.stderr)
+
+
+def run_folder(named: str | None) -> Path:
+    if named:
+        folder = Path(named)
+        if not (folder / "findings.json").is_file():
+            raise InputError(f"--run {folder}: no findings.json there")
+        return folder
+    runs = sorted(RUNS_FOLDER.glob("*/findings.json"), key=lambda p: p.stat().st_mtime)
+    if not runs:
+        raise InputError(f"no run under {RUNS_FOLDER}; make one by dagstorm run, or give --run")
+    return runs[-1].parent
+
+
+def finding_of(folder: Path, wanted: str) -> dict[str, Any]:
+    document = json.loads((folder / "findings.json").read_text("utf-8"))
+    by_id = {f["id"]: f for f in document["findings"]}
+    found: dict[str, Any] = by_id[known("finding", wanted, by_id)]
+    return found
