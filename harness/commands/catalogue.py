@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.commands.words import (
+    known,
     to_stderr,
 )
 from harness.contract.clauses import CLAUSES
