@@ -30,6 +30,9 @@ WITNESS_JOURNAL_MAX = 400
 SAMPLES_MAX = 100
 PROGRESS_EVERY_S = 1.0
 REMEMBERED_ENTRIES_MAX = 50_000
+# What no run put to the test gets more of them: so many times those asked for, but no fewer.
+MORE_RUNS_FACTOR = 3
+MORE_RUNS_MIN = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,11 +232,21 @@ class _Unit:
         if scenario.sweep == "cancel_points":
             for point in range(1, self.clean_points + 1):
                 self._one(0, point)
-        for run_seed in run_seeds(scenario.id, seed, runs):
+        more = max(MORE_RUNS_MIN, MORE_RUNS_FACTOR * runs)
+        for done, run_seed in enumerate(run_seeds(scenario.id, seed, runs + more)):
+            if done >= runs and not self._lacks():
+                break
             self._one(run_seed, None)
             if progress is not None and time.monotonic() - told_s > PROGRESS_EVERY_S:
                 told_s = time.monotonic()
                 progress(self.runs)
+
+    def _lacks(self) -> bool:
+        """Say whether chance alone may have kept a judged clause or a fault from a test."""
+        if len(self.fired) < len(set(self.scenario.fires)):
+            return True
+        tallies = [self.tallies.get(c, _Tally()) for c in self.judged]
+        return any(not (t.exercised or t.crashed or t.blocked_by) for t in tallies)
 
     def _one(self, seed: int, point: int | None) -> None:
         scenario = self.scenario
@@ -463,7 +476,8 @@ def run_unit(
     """Run and judge one scenario; returns the unit's result as plain data.
 
     Args:
-        runs: how many seeds are run, the undisturbed one included; a sweep's come on top.
+        runs: how many seeds are run, the undisturbed one included; a sweep's come on top, and
+            a limited number more while they have not put each judged clause to the test.
         seed: of the campaign.
         progress: called each second or so with the number of runs done: a sign of life.
     """
