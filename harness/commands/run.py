@@ -36,7 +36,7 @@ from harness.lab.campaign import (
     scenario_data,
 )
 from harness.lab.conclude import confirmations, write_json
-from harness.lab.engines import parse_engine
+from harness.lab.engines import parse_engine, parse_engines
 from harness.lab.search.units import points_units, swarm_units
 from scenarios import missions, scenarios
 
@@ -51,7 +51,7 @@ SEVERITIES = ("critical", "high", "medium", "low", "info")
 def add(commands: Any) -> None:
     """Add this module's commands to the parser."""
     run = commands.add_parser("run", help="a campaign: run, judge, confirm, report")
-    run.add_argument("--engine", action="append", metavar="NAME[@VERSION]")
+    run.add_argument("--engine", action="append", metavar="NAME[@VERSION|@all|@A..B]")
     run.add_argument("--pack", action="append", metavar="PACK", help="`all` for all of them")
     run.add_argument("--mission", action="append", metavar="MISSION")
     run.add_argument("--clause", action="append", metavar="CLAUSE")
@@ -96,7 +96,7 @@ def _run(options: argparse.Namespace) -> int:
     if options.resume:
         return _resume(options)
     chosen, swarm_runs = sought(options)
-    refs = [parse_engine(e, CATALOGUE) for e in options.engine or DEFAULT_ENGINES]
+    refs = [r for e in options.engine or DEFAULT_ENGINES for r in parse_engines(e, CATALOGUE)]
     labels = [r.label for r in refs]
     if len(set(labels)) != len(labels):
         raise InputError(f"--engine: named twice: {Counter(labels).most_common(1)[0][0]}")

@@ -8,6 +8,7 @@ from harness.findings.finding import Finding
 from harness.findings.fingerprint import fingerprint
 from harness.findings.run_files import write_run_files
 from harness.findings.schema import faults_of, schema
+from harness.findings.versions import version_tables
 
 __all__ = [
     "Finding",
@@ -15,6 +16,7 @@ __all__ = [
     "faults_of",
     "fingerprint",
     "schema",
+    "version_tables",
     "write_run_files",
     "write_whole",
 ]

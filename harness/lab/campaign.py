@@ -16,6 +16,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from typing import Any
 from harness import __version__
 from harness.contract.clauses import CLAUSES
 from harness.contract.scenario import Scenario
-from harness.kernel.errors import DagstormError, InputError
+from harness.kernel.errors import DagstormError, EnvironmentFault, InputError
 from harness.lab.engines import EngineRef, python_of
 from harness.lab.search.units import SHARD_RUNS
 from harness.lab.token import Token, encode, scenario_digest
@@ -130,18 +131,16 @@ class Campaign:
         self.units = read_units(folder)
 
     def prepare(self, say: Callable[[str], None]) -> None:
-        """Make environments and load adapters; an engine that cannot is given its fault."""
-        for engine in self.engines:
-            engine.python = python_of(engine.ref, say)
-            worker = Worker(engine.python, engine.ref.adapter, isolated=engine.ref.isolated)
-            try:
-                engine.info = worker.hello()["info"]
-            except InputError:
-                raise
-            except (DagstormError, WorkerDied) as exc:
-                engine.fault = str(exc)
-            finally:
-                worker.close()
+        """Make environments and load adapters; an engine that cannot is given its fault.
+
+        Raises:
+            InputError: if an adapter is not one.
+            EnvironmentFault: if no engine at all has an environment.
+        """
+        with ThreadPoolExecutor(max(1, self.workers)) as pool:
+            faults = list(pool.map(lambda engine: _prepare(engine, say), self.engines))
+        if all(faults):
+            raise next(fault for fault in faults if fault is not None)
 
     def run(self) -> None:
         """Run all units that are not done yet; on Ctrl-C stop, keep what there is, re-raise."""
@@ -305,6 +304,25 @@ class Campaign:
             file.write(line)
             file.flush()
             os.fsync(file.fileno())
+
+
+def _prepare(engine: Engine, say: Callable[[str], None]) -> EnvironmentFault | None:
+    """Bring one engine up, or note why not; returns the fault if it has no environment."""
+    try:
+        engine.python = python_of(engine.ref, say)
+    except EnvironmentFault as exc:
+        engine.fault = str(exc)
+        return exc
+    worker = Worker(engine.python, engine.ref.adapter, isolated=engine.ref.isolated)
+    try:
+        engine.info = worker.hello()["info"]
+    except InputError:
+        raise
+    except (DagstormError, WorkerDied) as exc:
+        engine.fault = str(exc)
+    finally:
+        worker.close()
+    return None
 
 
 def _own_case(engine: str, version: str, scenario: str, witness: Mapping[str, Any]) -> Token:

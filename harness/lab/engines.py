@@ -13,7 +13,7 @@ from typing import Any
 from harness.kernel.errors import InputError
 from harness.lab.environments import Say, ensure, versions
 
-__all__ = ["ENGINES", "EngineRef", "known_engines", "parse_engine", "python_of"]
+__all__ = ["ENGINES", "EngineRef", "known_engines", "parse_engine", "parse_engines", "python_of"]
 
 ENTRY_POINTS = "dagstorm.engines"
 
@@ -105,6 +105,35 @@ def parse_engine(text: str, broken: Mapping[str, Any]) -> EngineRef:
     near = difflib.get_close_matches(name, known, n=1)
     hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(known[:4])}, broken:NAME"
     raise InputError(f"--engine {text}: no such engine; {hint} (dagstorm engines list)")
+
+
+def parse_engines(text: str, broken: Mapping[str, Any]) -> list[EngineRef]:
+    """Find the engines that `NAME@all` or `NAME@FIRST..LAST` names, or the one of `parse_engine`.
+
+    Released versions are taken, oldest first; either end of a range may be left out.
+
+    Raises:
+        InputError: as `parse_engine`, or if a range names no release.
+        EnvironmentFault: if the releases must be asked for and no index answers.
+    """
+    name, at, wanted = text.partition("@")
+    if not at or (wanted != "all" and ".." not in wanted):
+        return [parse_engine(text, broken)]
+    if name not in ENGINES or not ENGINES[name][0]:
+        parse_engine(name, broken)  # a name that is none has a better message
+        raise InputError(f"--engine {text}: {name} has no versions; leave the @ out")
+    released = versions(ENGINES[name][0])
+    first, _, last = ("", "", "") if wanted == "all" else wanted.partition("..")
+    for end in (first, last):
+        if end and end not in released:
+            raise InputError(
+                f"--engine {text}: {name} has no release {end!r}; there are {', '.join(released)}"
+            )
+    begin = released.index(first) if first else 0
+    end_at = released.index(last) if last else len(released) - 1
+    if begin > end_at:
+        raise InputError(f"--engine {text}: {first} came after {last}; swap them")
+    return [parse_engine(f"{name}@{v}", broken) for v in released[begin : end_at + 1]]
 
 
 def python_of(engine: EngineRef, say: Say) -> str:

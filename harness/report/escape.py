@@ -14,7 +14,7 @@ import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["FILTERS", "block", "cell", "code", "figures", "prose", "value", "whole"]
+__all__ = ["FILTERS", "block", "cell", "code", "figures", "prose", "value", "visible", "whole"]
 
 LIMIT_CELL = 400
 LIMIT_PROSE = 4_000
@@ -32,7 +32,7 @@ _HTML = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
 
 def prose(text: object, limit: int = LIMIT_PROSE) -> str:
     """Return one line of Markdown that reads as `text`, wherever it is put."""
-    line = _cut(" ".join(_visible(str(text)).split()), limit)
+    line = _cut(" ".join(visible(str(text)).split()), limit)
     escaped = _MARKDOWN.sub(r"\\\g<0>", "".join(_HTML.get(c, c) for c in line))
     return _OPENING.sub(_guarded, escaped)
 
@@ -49,7 +49,7 @@ def cell(text: object) -> str:
 
 def code(text: object) -> str:
     """Return `text` as inline code, also inside a table cell."""
-    line = _cut(" ".join(_visible(str(text)).split()), LIMIT_CELL)
+    line = _cut(" ".join(visible(str(text)).split()), LIMIT_CELL)
     if not line:
         return NOTHING
     fence = "`" * (_longest_run(line, "`") + 1)
@@ -60,7 +60,7 @@ def code(text: object) -> str:
 
 def block(text: object, language: str = "") -> str:
     """Return `text` as a fenced block, its lines and their number bounded."""
-    lines = [_cut(_visible(line), LIMIT_LINE) for line in str(text).splitlines()]
+    lines = [_cut(visible(line), LIMIT_LINE) for line in str(text).splitlines()]
     if len(lines) > LIMIT_LINES:
         lines = [*lines[:LIMIT_LINES], CUT.strip()]
     return _fenced("\n".join(lines), language)
@@ -73,7 +73,7 @@ def _fenced(body: str, language: str) -> str:
 
 def whole(text: object, language: str = "") -> str:
     """Return dagstorm's own pictures and tokens as a block; cut, they would be worth nothing."""
-    lines = [_visible(line) for line in str(text).splitlines()]
+    lines = [visible(line) for line in str(text).splitlines()]
     return _fenced("\n".join(lines), language)
 
 
@@ -106,7 +106,7 @@ def as_json(data: Any) -> str:
     return json.dumps(data, indent=1, sort_keys=True, ensure_ascii=False)
 
 
-def _visible(text: str) -> str:
+def visible(text: str) -> str:
     """Replace what is not seen (controls, bidirectional marks, lone surrogates) by a mark."""
     return "".join(_shown(c) for c in text)
 
@@ -138,5 +138,6 @@ FILTERS = {
     "code": code,
     "figures": figures,
     "prose": prose,
+    "visible": visible,
     "whole": whole,
 }

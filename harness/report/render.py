@@ -15,6 +15,7 @@ import jinja2
 
 from harness.findings import write_whole
 from harness.report.escape import FILTERS
+from harness.report.versions import render_versions
 
 __all__ = ["environment", "render_mission", "render_run"]
 
@@ -62,7 +63,7 @@ def render_run(run_dir: Path | str) -> list[Path]:
         run=_run_facts(run), metadata=document["metadata"], findings=document["findings"]
     )
     written.append(write_whole(folder / "summary.md", summary))
-    return written
+    return [*written, *render_versions(env, folder, document, _results(folder))]
 
 
 def render_mission(
@@ -83,6 +84,22 @@ def _run_facts(run: dict[str, Any]) -> dict[str, str]:
     names = ("run_id", "seed", "profile", "started_at", "status", "dagstorm_version")
     facts = {name: run.get(name) for name in (*names, "python_version", "platform")}
     return {k: "not recorded" if v is None or v == "" else str(v) for k, v in facts.items()}
+
+
+def _results(folder: Path) -> list[dict[str, Any]]:
+    """Return the rows of results.jsonl.
+
+    Raises:
+        ValueError: if a line is not a row.
+    """
+    path = folder / "results.jsonl"
+    rows = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError as exc:
+            raise ValueError(f"{path}: not valid JSON (line {number}): {exc.msg}") from exc
+    return rows
 
 
 def _load(path: Path) -> Any:
