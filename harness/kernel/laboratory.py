@@ -23,7 +23,7 @@ from harness.kernel.adapter import Adapter, BuildRefused, EngineInfo
 from harness.kernel.errors import HarnessFault
 from harness.kernel.interpreter import ProgramBodies, ToolMock, World, own_task
 from harness.kernel.journal import Journal
-from harness.kernel.loop import SimLoop, SimTask
+from harness.kernel.loop import SimLoop
 from harness.kernel.outcome import ErrorReport, Outcome
 from harness.kernel.plan import Cancel, Plan, RunSpec
 from harness.kernel.program import Program
@@ -46,6 +46,8 @@ class Laboratory:
         adapter: the engine's adapter.
         tool: the simulated mock behind `call` steps.
     """
+
+    name = "sim"
 
     def __init__(self, adapter: Adapter, tool: ToolMock) -> None:
         self.adapter = adapter
@@ -93,12 +95,16 @@ class Laboratory:
         if self._runs % COLLECT_EVERY == 0:
             gc.collect()
         tape = Tape(seed, recorded)
-        loop = SimLoop(tape, horizon_s=plan.horizon_s, steps_max=plan.steps_max)
+        loop = self.make_loop(tape, plan)
         trial = _Trial(self, loop, tape, program, plan)
         try:
             return trial.run(cancel_point, clean_points)
         finally:
             trial.close()
+
+    def make_loop(self, tape: Tape, plan: Plan) -> Any:
+        """Return the event loop of one run."""
+        return SimLoop(tape, horizon_s=plan.horizon_s, steps_max=plan.steps_max)
 
     def bodies(self, program: Program) -> ProgramBodies:
         """Return the compiled stage bodies of a program, kept while the same one is asked for."""
@@ -106,7 +112,7 @@ class Laboratory:
             self._bodies = (program, ProgramBodies(program))
         return self._bodies[1]
 
-    def begin(self, loop: SimLoop, seed: int) -> None:
+    def begin(self, loop: Any, seed: int) -> None:
         """Point the engine's clocks at `loop` and clear its process-wide state."""
         self.clocks.follow(loop.time, seed)
         if self._reset is not None:
@@ -124,7 +130,7 @@ class _Trial:
     """The state of one run."""
 
     def __init__(
-        self, lab: Laboratory, loop: SimLoop, tape: Tape, program: Program, plan: Plan
+        self, lab: Laboratory, loop: Any, tape: Tape, program: Program, plan: Plan
     ) -> None:
         self.lab = lab
         self.loop = loop
@@ -248,8 +254,9 @@ class _Trial:
         loop, root = self.loop, self.lab.root
         leaks: list[Leak] = []
         own_code = own_task.__code__
-        left = [t for t in asyncio.all_tasks(loop) if isinstance(t, SimTask)]
-        left.sort(key=lambda t: (t.ordinal, t.get_name()))
+        left = sorted(
+            asyncio.all_tasks(loop), key=lambda t: (getattr(t, "ordinal", 0), t.get_name())
+        )
         for task in left:
             coro = task.get_coro()
             if _code_of(coro) is own_code:
@@ -258,10 +265,10 @@ class _Trial:
             what = getattr(coro, "__qualname__", "task")
             leaks.append(Leak("task", what, world.stage_tasks.get(task, _stage_in(coro)), location))
         world.stage_tasks.clear()
-        if not left and loop._scheduled:  # type: ignore[attr-defined]
+        if not left and loop._scheduled:
             live = [
                 h
-                for h in loop._scheduled  # type: ignore[attr-defined]
+                for h in loop._scheduled
                 if not h._cancelled and h not in self.harness_timers and not loop.is_own_timer(h)
             ]
             leaks += [Leak("timer", _callback_name(h)) for h in live]
@@ -272,7 +279,7 @@ class _Trial:
         # looked through: it is all in the youngest generation, the collector being off.
         if self.tape.seed == 0 or any(o.status != "ok" for o in self.outcomes.values()):
             gc.collect(0)
-        for agen in list(loop._asyncgens):  # type: ignore[attr-defined]
+        for agen in list(loop._asyncgens):
             if agen.ag_frame is not None and not agen.ag_running:
                 leaks.append(Leak("asyncgen", getattr(agen, "__qualname__", "async generator")))
         for message, exception in self.complaints:
@@ -299,7 +306,7 @@ class _Trial:
     ) -> RunRecord:
         self.journal.closed = True
         return RunRecord(
-            lab="sim",
+            lab=self.lab.name,
             seed=self.tape.seed,
             ended=ended,
             journal=self.journal,
@@ -333,7 +340,7 @@ class _Trial:
                 # Closing runs the engine's own code, which may raise anything.
                 with contextlib.suppress(Exception):
                     task.get_coro().close()
-        if loop._asyncgens:  # type: ignore[attr-defined]
+        if loop._asyncgens:
             loop.resume()
             loop.steps_max = loop.points + TEARDOWN_STEPS
             closing = loop.create_task(loop.shutdown_asyncgens())

@@ -40,15 +40,23 @@ RESOLUTION_S = 1e-9
 
 
 class ThreadJob:
-    """A job for a worker thread that says how long it takes (seconds)."""
+    """A job for a worker thread that says how long it takes (seconds).
+
+    Attributes:
+        ended: None while time is virtual; on the real clock, what ends all jobs early, so
+            that none outlives the run that it belongs to for long.
+    """
 
     __slots__ = ("function", "seconds")
+    ended: ClassVar[threading.Event | None] = None
 
     def __init__(self, seconds: float, function: Callable[[], Any]) -> None:
         self.seconds = seconds
         self.function = function
 
     def __call__(self) -> Any:
+        if self.ended is not None:
+            self.ended.wait(self.seconds)
         return self.function()
 
 
