@@ -112,8 +112,10 @@ format: $(VENV)/.ready  ## let ruff format and fix
 	$(VENV)/bin/python -m ruff format .
 
 .PHONY: bench
-bench: $(VENV)/.ready  ## what a judged run costs against the engine's own cost
-	$(VENV)/bin/python tests/bench/overhead.py $(ARGS)
+bench: $(VENV)/.ready  ## what runs cost: against the engine, other deterministic loops, real sleeps
+	$(VENV)/bin/python tests/bench/overhead.py
+	$(VENV)/bin/python tests/bench/peers.py $(ARGS)
+	$(VENV)/bin/python tests/bench/races.py $(ARGS)
 
 .PHONY: lock
 lock:  ## pin all dependencies again, with hashes, for every platform and Python 3.11-3.14

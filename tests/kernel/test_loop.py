@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import threading
 import time
 from typing import Any
@@ -284,3 +285,15 @@ def test_a_cancel_can_be_put_at_every_point_and_lands_at_each_only_once() -> Non
     # A start, a jump, a timer, a wake-up, a turn and the end of it: each is a point.
     assert whole == 6
     assert [points(at)[1] for at in range(1, whole + 1)] == [[at] for at in range(1, whole + 1)]
+
+
+def test_a_handle_is_made_with_all_that_asyncio_gives_one() -> None:
+    async def main(loop: SimLoop, record: list[Any]) -> None:
+        context = contextvars.copy_context()
+        mine = loop.call_soon(record.append, 1, context=context)
+        theirs = asyncio.Handle(record.append, (1,), loop, context)
+        names = [n for n in asyncio.Handle.__slots__ if n != "__weakref__"]
+        assert [getattr(mine, n) for n in names] == [getattr(theirs, n) for n in names]
+        assert loop.call_soon(record.append, 2)._context is not context  # type: ignore[attr-defined]
+
+    assert run(sim(), main) == [1, 2]
