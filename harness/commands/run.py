@@ -16,6 +16,7 @@ from typing import Any
 
 from harness import findings, report
 from harness.commands.choice import SEARCHES, own_scenario, sought
+from harness.commands.notes import note_lines
 from harness.commands.progress import Progress
 from harness.commands.words import (
     RUNS_FOLDER,
@@ -37,6 +38,7 @@ from harness.lab.campaign import (
 )
 from harness.lab.conclude import confirmations, write_json
 from harness.lab.engines import parse_engine, parse_engines
+from harness.lab.order import TIERS
 from harness.lab.search.units import points_units, swarm_units
 from scenarios import missions, scenarios
 
@@ -58,6 +60,9 @@ def add(commands: Any) -> None:
     run.add_argument("--scenario", action="append", metavar="PACK/NAME")
     run.add_argument("--program", metavar="FILE", help="a program and plan of your own (JSON)")
     run.add_argument("--search", choices=SEARCHES, help="what nobody wrote, or every point")
+    run.add_argument(
+        "--tier", default="legal", choices=TIERS, help="order: also out of asyncio's order (notes)"
+    )
     run.add_argument("--profile", default="default", choices=list(PROFILES))
     run.add_argument("--seed", type=whole, default=DEFAULT_SEED)
     run.add_argument("--runs", type=positive, help="spread so many runs over the scenarios")
@@ -95,6 +100,8 @@ def _run(options: argparse.Namespace) -> int:
         raise InputError(f"--lab {options.lab}: there is no live laboratory yet; use --lab sim")
     if options.resume:
         return _resume(options)
+    if options.tier == "order" and options.search:
+        raise InputError("--tier order runs scenarios out of order; it does not go with --search")
     chosen, swarm_runs = sought(options)
     refs = [r for e in options.engine or DEFAULT_ENGINES for r in parse_engines(e, CATALOGUE)]
     labels = [r.label for r in refs]
@@ -113,6 +120,7 @@ def _run(options: argparse.Namespace) -> int:
         "search": options.search,
         "swarm_runs": swarm_runs,
         "runs": runs,
+        "tier": options.tier,
         "no_confirm": options.no_confirm,
     }
     metadata = run_metadata(
@@ -137,6 +145,7 @@ def _engine_word(ref: Any) -> str:
 def _command(request: Mapping[str, Any], options: argparse.Namespace) -> str:
     engines = " ".join(f"--engine {Path(e).name}" for e in request["engines"])
     search = f" --search {request['search']}" if request["search"] else ""
+    search += f" --tier {request['tier']}" if request["tier"] != "legal" else ""
     return f"dagstorm run {engines}{search} --profile {options.profile} --seed {options.seed}"
 
 
@@ -182,6 +191,7 @@ def _campaign(
         workers=options.workers,
         report=progress.unit,
         budget_s=options.budget,
+        tier=metadata["request"].get("tier", "legal"),
     )
     status = "completed"
     try:
@@ -291,6 +301,9 @@ def _summary(
             ],
             "left_out": campaign.left_out,
         }
+        notes = findings.note_rows(campaign.units)
+        if notes is not None:
+            data["notes"] = notes
         print(json.dumps(data, indent=1))
         return
     for engine in campaign.engines:
@@ -307,6 +320,8 @@ def _summary(
             f"{bug['id']}  {bug['severity']:<8}  {bug['clause']:<9} {bug['title']} "
             f"[{where}] ({bug['confirmation']})"
         )
+    for line in note_lines(campaign.units):
+        print(line)
     if campaign.left_out:
         print(f"the budget left out {campaign.left_out} scenarios")
     print(f"reports: {folder}/missions, findings: {folder}/findings.json")

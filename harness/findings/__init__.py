@@ -6,6 +6,7 @@ from harness.findings.build import build_findings
 from harness.findings.files import write_whole
 from harness.findings.finding import Finding
 from harness.findings.fingerprint import fingerprint
+from harness.findings.results import note_rows
 from harness.findings.run_files import write_run_files
 from harness.findings.schema import faults_of, schema
 from harness.findings.versions import version_tables
@@ -15,6 +16,7 @@ __all__ = [
     "build_findings",
     "faults_of",
     "fingerprint",
+    "note_rows",
     "schema",
     "version_tables",
     "write_run_files",

@@ -12,7 +12,7 @@ from harness.findings.campaign import Row
 from harness.findings.order import by_version
 from harness.findings.plain import plain, to_line
 
-__all__ = ["VERDICTS", "result_row", "results_page", "sorted_units"]
+__all__ = ["VERDICTS", "note_rows", "result_row", "results_page", "sorted_units"]
 
 VERDICTS = ("pass", "fail", "inconclusive", "unsupported", "blocked", "error")
 
@@ -45,9 +45,26 @@ def result_row(unit: Row) -> dict[str, Any]:
             "token": unit["token"],
             "virtual_s": unit["virtual_s"],
             "duration_s": unit["duration_s"],
+            **({"notes": unit["order"]["notes"]} if "order" in unit else {}),
         }
     )
     return row
+
+
+def note_rows(units: Sequence[Row]) -> list[dict[str, Any]] | None:
+    """Return what the order tier noted, each with its engine and scenario; None if it was not run.
+
+    A note is no finding: asyncio does not run callbacks in the order that gave it.
+    """
+    ordered = [unit for unit in units if "order" in unit]
+    if not ordered:
+        return None
+    named = ("engine", "engine_version", "scenario")
+    return [
+        plain({**{k: unit[k] for k in named}, **note})
+        for unit in ordered
+        for note in unit["order"]["notes"]
+    ]
 
 
 def sorted_units(units: Sequence[Row], scenarios: Sequence[str]) -> list[Row]:

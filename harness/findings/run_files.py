@@ -1,4 +1,7 @@
-"""The run directory's data files: results.jsonl, findings.json, by kind, and metrics.csv."""
+"""The run directory's data files: results.jsonl, findings.json, by kind, and metrics.csv.
+
+Where the order tier was run, notes.json as well.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from harness.findings.finding import Finding
 from harness.findings.metrics import metrics_page
 from harness.findings.mission import engine_rows, mission_reports, totals
 from harness.findings.plain import plain, to_page
-from harness.findings.results import results_page, sorted_units
+from harness.findings.results import note_rows, results_page, sorted_units
 from harness.findings.schema import SCHEMA_VERSION, faults_of
 
 __all__ = ["BY_KIND", "document_of", "write_run_files"]
@@ -92,6 +95,10 @@ def write_run_files(  # noqa: PLR0917 (one argument per thing that a campaign ha
         write_whole(folder / "findings.json", to_page(document)),
         write_whole(folder / "metrics.csv", metrics_page(ordered)),
     ]
+    notes = note_rows(ordered)
+    if notes is not None:
+        page = to_page({"schema_version": SCHEMA_VERSION, "notes": notes})
+        written.append(write_whole(folder / "notes.json", page))
     for kind, name in BY_KIND.items():
         entries = [f for f in document["findings"] if f["kind"] == kind]
         page = to_page({"schema_version": SCHEMA_VERSION, "findings": entries})

@@ -24,6 +24,7 @@ from harness.kernel.errors import HarnessFault
 from harness.kernel.interpreter import ProgramBodies, ToolMock, World, own_task
 from harness.kernel.journal import Journal
 from harness.kernel.loop import SimLoop
+from harness.kernel.order import Order, OrderLoop
 from harness.kernel.outcome import ErrorReport, Outcome
 from harness.kernel.plan import Cancel, Plan, RunSpec
 from harness.kernel.program import Program
@@ -79,6 +80,7 @@ class Laboratory:
         recorded: Mapping[str, Sequence[int]] | None = None,
         cancel_point: int | None = None,
         clean_points: int = 0,
+        order: Order | None = None,
     ) -> RunRecord:
         """Run `program` under `plan` once, in virtual time.
 
@@ -87,6 +89,7 @@ class Laboratory:
             recorded: choices to replay instead of drawing from the seed.
             cancel_point: where the plan's cancels with `at_point` land, overriding it.
             clean_points: points of a clean run, among which `at_point=-1` is drawn.
+            order: break asyncio's order of callbacks so; what the run shows is then no defect.
 
         Raises:
             HarnessFault: if the adapter itself failed; never for what the engine did.
@@ -95,7 +98,10 @@ class Laboratory:
         if self._runs % COLLECT_EVERY == 0:
             gc.collect()
         tape = Tape(seed, recorded)
-        loop = self.make_loop(tape, plan)
+        if order is None:
+            loop = self.make_loop(tape, plan)
+        else:
+            loop = OrderLoop(tape, order, horizon_s=plan.horizon_s, steps_max=plan.steps_max)
         trial = _Trial(self, loop, tape, program, plan)
         try:
             return trial.run(cancel_point, clean_points)

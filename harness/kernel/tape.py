@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 
 __all__ = ["PERTURBATIONS", "Tape"]
 
+# What asyncio allows. The stream "order" (order.py) is not among them.
 PERTURBATIONS = {
     "ties": "the order in which timers of one deadline fire",
     "late": "timers that fire up to `LATE_S` late, as on any busy machine",

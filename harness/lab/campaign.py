@@ -115,6 +115,7 @@ class Campaign:
         workers: int,
         report: Callable[[int, int, Mapping[str, Any]], None],
         budget_s: float | None = None,
+        tier: str = "legal",
     ) -> None:
         self.folder = folder
         self.engines = engines
@@ -124,6 +125,7 @@ class Campaign:
         self.workers = workers
         self.report = report
         self.budget_s = budget_s
+        self.tier = tier
         self.left_out = 0
         self._stop = threading.Event()
         self._lock = threading.Lock()
@@ -219,6 +221,7 @@ class Campaign:
             "scenario": scenario_data(scenario),
             "runs": self._runs_of(scenario),
             "seed": self.seed,
+            "tier": self.tier,
         }
         died = ""
         for _ in range(2):
@@ -274,6 +277,8 @@ class Campaign:
                 None if same else cancels,
             )
             witnesses.append({**witness, "token": encode(token)})
+        for note in result.get("order", {}).get("notes", ()):
+            note["token"] = _out_of_order(name, version, scenario.id, digest, note)
         first = result["first_seed"]
         return {
             **result,
@@ -338,6 +343,24 @@ def _own_case(engine: str, version: str, scenario: str, witness: Mapping[str, An
         plan=witness["plan"],
         shows=tuple(witness["key"]),
         run_digest=witness["digest"],
+    )
+
+
+def _out_of_order(
+    engine: str, version: str, scenario: str, digest: str, note: Mapping[str, Any]
+) -> str:
+    """Return the token of a run of the order tier: its seed and mode tell all its choices."""
+    return encode(
+        Token(
+            engine=engine,
+            version=version,
+            scenario=scenario,
+            seed=note["seed"],
+            digest=digest,
+            shows=tuple(note["key"]),
+            run_digest=note["digest"],
+            order=note["mode"],
+        )
     )
 
 

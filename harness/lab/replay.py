@@ -76,6 +76,8 @@ def request_of(token: Token) -> Data:
     run: Data = {"seed": token.seed}
     if token.program is not None or (token.tape and not token.seed):
         run["tape"] = dict(token.tape)
+    if token.order:
+        run["order"] = token.order
     return run
 
 

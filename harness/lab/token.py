@@ -78,6 +78,7 @@ _LETTERS = {
     "plan": "plan",
     "shows": "k",
     "run_digest": "g",
+    "order": "o",
 }
 
 
@@ -94,6 +95,7 @@ class Token:
         program, plan: the case itself where it is not in the catalogue, else None.
         shows: clause, shape and component of what the run violates, or ().
         run_digest: of the run itself, or "".
+        order: how the ready queue was put out of order (`kernel/order.py`), or "": a legal run.
     """
 
     engine: str
@@ -109,6 +111,7 @@ class Token:
     hash_seed: int = 0
     shows: tuple[str, ...] = ()
     run_digest: str = ""
+    order: str = ""
 
 
 def scenario_digest(program: Mapping[str, Any], plan: Mapping[str, Any]) -> str:
@@ -154,6 +157,8 @@ def _said(token: Token) -> dict[str, Any]:
         out["shows"] = list(token.shows)
     if token.run_digest:
         out["run_digest"] = token.run_digest
+    if token.order:
+        out["order"] = token.order
     return out
 
 

@@ -23,6 +23,7 @@ from harness.kernel.laboratory import Laboratory, digest
 from harness.kernel.plan import Cancel, Plan, required_capabilities
 from harness.kernel.program import Program
 from harness.kernel.record import RunRecord
+from harness.lab.order import order_notes
 
 __all__ = ["ScenarioData", "run_seeds", "run_unit", "touches"]
 
@@ -472,6 +473,7 @@ def run_unit(
     runs: int,
     seed: int,
     progress: Callable[[int], None] | None = None,
+    order_runs: int = 0,
 ) -> dict[str, Any]:
     """Run and judge one scenario; returns the unit's result as plain data.
 
@@ -480,6 +482,7 @@ def run_unit(
             a limited number more while they have not put each judged clause to the test.
         seed: of the campaign.
         progress: called each second or so with the number of runs done: a sign of life.
+        order_runs: runs out of asyncio's order, in each mode; the result then has `order`.
     """
     info = lab.info
     missing = sorted(required_capabilities(scenario.program, scenario.plan) - info.capabilities)
@@ -489,8 +492,11 @@ def run_unit(
         said = {c: info.missing.get(c, f"not offered: {CAPABILITIES[c]}") for c in missing}
         return _result("unsupported", f"needs {', '.join(missing)}", missing=said)
     unit = _Unit(lab, scenario)
+    order: dict[str, Any] = {}
     try:
         unit.run(max(1, runs), seed, progress)
+        if order_runs:
+            order["order"] = order_notes(unit, _key, runs=order_runs, seed=seed, progress=progress)
         unit.sum_up()
         unit.confirm_replays()
         unit.put_cancels_in_time()
@@ -521,6 +527,7 @@ def run_unit(
         figures=rows[scenario.clauses[0]]["figures"],
         witnesses=witnesses,
         samples=unit.samples,
+        **order,
     )
 
 

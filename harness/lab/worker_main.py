@@ -26,6 +26,7 @@ from harness.kernel.interpreter import ToolMock
 from harness.kernel.laboratory import Laboratory, digest
 from harness.kernel.plan import Plan
 from harness.kernel.program import Program
+from harness.lab.order import run_ordered
 from harness.lab.search.points import points_unit
 from harness.lab.search.shrink import key_of
 from harness.lab.search.smallest import run_taped, shrink_witness
@@ -131,7 +132,10 @@ class _Served:
             )
         if scenario.sweep == "points":
             return points_unit(lab, scenario.program, scenario.plan, progress=progress)
-        return run_unit(lab, scenario, runs=runs, seed=seed, progress=progress)
+        order_runs = runs if request.get("tier") == "order" else 0
+        return run_unit(
+            lab, scenario, runs=runs, seed=seed, progress=progress, order_runs=order_runs
+        )
 
     def _reference(self) -> Laboratory:
         """Return the reference engine, which needs the standard library only."""
@@ -148,8 +152,11 @@ class _Served:
         """Run one recorded run again; also say what each of the scenario's clauses makes of it."""
         lab = self._ready()
         scenario = ScenarioData.from_json(request["scenario"])
-        record = run_taped(
-            lab, scenario.program, scenario.plan, int(request.get("seed", 0)), request.get("tape")
+        seed, order = int(request.get("seed", 0)), request.get("order")
+        record = (
+            run_ordered(lab, scenario.program, scenario.plan, seed, order)
+            if order
+            else run_taped(lab, scenario.program, scenario.plan, seed, request.get("tape"))
         )
         reading = Reading(scenario.program, scenario.plan, record, lab.info)
         judged = {}
