@@ -62,6 +62,7 @@ def run_ordered(
     lab: Laboratory,
     program: Program,
     plan: Plan,
+    *,
     seed: int,
     mode: str,
     clean_points: int = 0,
@@ -161,7 +162,12 @@ def _shown(unit: Unit, key: Key) -> bool:
 def _note(unit: Unit, hit: _Hit, key: Key, tries: int, runs: int) -> dict[str, Any]:
     lab, scenario, record = unit.lab, unit.scenario, hit.record
     again = run_ordered(
-        lab, scenario.program, scenario.plan, record.seed, hit.mode, unit.clean_points
+        lab,
+        scenario.program,
+        scenario.plan,
+        seed=record.seed,
+        mode=hit.mode,
+        clean_points=unit.clean_points,
     )
     violation = hit.violation
     return {

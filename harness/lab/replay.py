@@ -154,9 +154,14 @@ def shrink_again(
     """Shrink a token's run; returns the worker's row.
 
     Raises:
-        InputError: if the run violates nothing.
+        InputError: if the run violates nothing, or is one of the order tier.
         EnvironmentFault: if the worker dies.
     """
+    if token.order:
+        raise InputError(
+            f"shrink: this run is out of asyncio's order ({token.order}), so it shows no bug; "
+            f"replay it, or shrink a finding"
+        )
     request = {
         "op": "shrink",
         "program": case["program"],

@@ -268,6 +268,7 @@ def _token(data: Mapping[str, Any], where: str) -> Token:
         hash_seed=take("hash_seed", int, 0),
         shows=tuple(shows),
         run_digest=take("run_digest", str, ""),
+        order=take("order", str, ""),
     )
 
 

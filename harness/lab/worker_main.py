@@ -154,7 +154,7 @@ class _Served:
         scenario = ScenarioData.from_json(request["scenario"])
         seed, order = int(request.get("seed", 0)), request.get("order")
         record = (
-            run_ordered(lab, scenario.program, scenario.plan, seed, order)
+            run_ordered(lab, scenario.program, scenario.plan, seed=seed, mode=order)
             if order
             else run_taped(lab, scenario.program, scenario.plan, seed, request.get("tape"))
         )
