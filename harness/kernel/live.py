@@ -16,6 +16,7 @@ from typing import Any
 from harness.kernel.errors import InputError
 from harness.kernel.laboratory import Laboratory
 from harness.kernel.loop import ThreadJob
+from harness.kernel.order import Order
 from harness.kernel.plan import Plan
 from harness.kernel.program import Program
 from harness.kernel.record import RunRecord
@@ -105,12 +106,16 @@ class LiveLaboratory(Laboratory):
         recorded: Mapping[str, Sequence[int]] | None = None,
         cancel_point: int | None = None,
         clean_points: int = 0,
+        order: Order | None = None,
     ) -> RunRecord:
         """Run `program` under `plan` once, in real time; as `Laboratory.run` says otherwise.
 
         Raises:
-            InputError: if the plan cancels at a suspension point: there are none to count here.
+            InputError: if the plan cancels at a suspension point: there are none to count here;
+                or if the ready queue is to be out of order.
         """
+        if order is not None:
+            raise InputError(f"order {order.mode}: the live laboratory runs on the stock loop")
         if cancel_point is not None or any(c.at_point is not None for c in plan.cancels):
             raise InputError("plan: at_point: the live laboratory counts no points; use at_s")
         try:

@@ -8,9 +8,15 @@ from typing import Any
 
 import pytest
 
+from harness.adapters.reference import Adapter
 from harness.kernel.errors import InputError
+from harness.kernel.live import LiveLaboratory
 from harness.kernel.order import ORDER_MODES, STREAM, TURNS_MAX, Order, OrderLoop
+from harness.kernel.plan import Plan
+from harness.kernel.program import Program, Stage
+from harness.kernel.steps import step
 from harness.kernel.tape import PERTURBATIONS, Tape
+from mocks.tools import simulated_tool
 from tests.kernel.bench import run
 
 SEEDS = range(1, 200)
@@ -110,3 +116,10 @@ def test_what_cannot_be_is_refused() -> None:
         Order("random")
     with pytest.raises(InputError, match="at least 1"):
         Order("pct", steps=0)
+
+
+def test_the_live_laboratory_keeps_the_order_of_the_stock_loop() -> None:
+    laboratory = LiveLaboratory(Adapter(), simulated_tool)
+    program = Program((Stage("s", (step("ok"),)),))
+    with pytest.raises(InputError, match="order pct: the live laboratory"):
+        laboratory.run(program, Plan(), order=Order("pct"))
