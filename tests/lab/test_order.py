@@ -131,7 +131,7 @@ def test_a_campaign_writes_notes_beside_its_findings(
     assert [n["mode"] for n in row["notes"]] == [n["mode"] for n in notes] == ["shuffle", "pct"]
     assert {(n["clause"], n["scenario"]) for n in notes} == {("GRAPH-3", "graph/layers")}
     said = capsys.readouterr().out
-    assert "order-sensitive (notes, not bugs)" in said
+    assert "order-sensitive (notes, not bugs;" in said
     assert f"{TRIES_MAX} more legal runs do not show it" in said
     token = notes[0]["token"]
     assert decode(token).order == "shuffle"
@@ -159,25 +159,47 @@ def test_a_search_has_no_order_tier(capsys: pytest.CaptureFixture[str]) -> None:
     assert "--tier order" in capsys.readouterr().err
 
 
-def test_what_does_not_replay_alike_says_so() -> None:
-    note = {
-        "clause": "GRAPH-3",
-        "mode": "pct",
-        "hits": 1,
-        "runs": 5,
-        "seed": 7,
-        "actual": "no output",
-        "nondeterministic": True,
-        "legal": False,
-        "legal_tries": 3,
-    }
-    named = {"engine": "toy", "engine_version": "", "scenario": "graph/x"}
-    assert list(note_lines([{**named, "order": {"notes": [note]}}])) == [
-        "order-sensitive (notes, not bugs): asyncio itself keeps the order that is broken here",
-        "  GRAPH-3   graph/x [toy] pct: 1 of 5 runs, seed 7; "
-        "it does not replay alike, so it says nothing",
-        "            no output",
+NAMED = {"engine": "toy", "engine_version": "", "scenario": "graph/x"}
+NOTE = {
+    "clause": "GRAPH-3",
+    "mode": "pct",
+    "hits": 1,
+    "runs": 5,
+    "seed": 7,
+    "expected": "an output",
+    "actual": "none",
+    "nondeterministic": False,
+    "legal": False,
+    "legal_tries": 300,
+}
+
+
+def lines(*notes: dict[str, Any]) -> list[str]:
+    return list(note_lines([{**NAMED, "order": {"notes": [{**NOTE, **n} for n in notes]}}]))
+
+
+def test_the_section_on_the_terminal() -> None:
+    said = lines(
+        {},
+        {"nondeterministic": True},
+        {"legal": True, "legal_tries": 2},
+        {"legal": True, "legal_tries": 0},
+    )
+    head = "  GRAPH-3   graph/x [toy] pct: 1 of 5 runs, seed 7; "
+    texts = "            expected: an output; actual: none"
+    assert said == [
+        "order-sensitive (notes, not bugs; asyncio itself keeps the order that is broken here)"
+        "; 1 more were shown by legal runs already",
+        f"{head}300 more legal runs do not show it",
+        texts,
+        f"{head}it does not replay alike, so it says nothing",
+        texts,
+        f"{head}so do legal runs, after 2 more: it is judged as theirs",
+        texts,
     ]
-    nothing = ["order-sensitive (notes, not bugs): nothing"]
-    assert list(note_lines([{**named, "order": {"notes": []}}])) == nothing
-    assert list(note_lines([named])) == []
+    assert lines() == ["order-sensitive (notes, not bugs): nothing"]
+    known = {"legal": True, "legal_tries": 0}
+    assert lines(known, known) == [
+        "order-sensitive (notes, not bugs): nothing; 2 more were shown by legal runs already"
+    ]
+    assert list(note_lines([NAMED])) == []
