@@ -65,6 +65,7 @@ _MISSING = {
     "context": "a task's context is contextvars, which hold what the user puts there",
     "event_queue": "asyncio.Queue(maxsize) is bounded, but it stands before no sink and keeps no "
     "account of what was put and taken",
+    "delivery_count": "no queue that keeps an account",
     "stream_consumer": "no stream of a task's partial results that could be consumed",
     "log_records": "logging takes no ids from a task's context unless the user writes the filter",
     "trace_context": "no name with 'trace' or 'span' in asyncio or contextvars",

@@ -36,6 +36,7 @@ _MISSING = {
     "skip": "a step ends with an event, with none or with an exception; nothing says 'skipped'",
     "cleanup_registry": "no Context method registers a cleanup",
     "event_queue": "the stream's queue takes no bound and no policy and gives no account",
+    "delivery_count": "the stream's queue gives no account",
     "identity": "Context names neither run nor tenant nor correlation id to a step",
     "log_records": "the package's log records carry no run id for a step's own",
     "trace_context": "spans are left to the separate instrumentation package; a run takes no "

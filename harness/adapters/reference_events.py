@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
 __all__ = ["EVENT_CAPABILITIES", "Surroundings", "event_port", "sink_report"]
 
-EVENT_CAPABILITIES = frozenset({"events", "streaming", "event_queue", "stream_consumer"})
+EVENT_CAPABILITIES = frozenset(
+    {"events", "streaming", "event_queue", "delivery_count", "stream_consumer"}
+)
 
 # A field of the plan's sink -> the queue's own name for it; what is not asked for is its default.
 SETTINGS = {

@@ -55,6 +55,13 @@ __all__ = ["SUBJECTS", "Adapter"]
 SUBJECTS = ("stageflow", "stageflow-legacy")
 LIVE_MAX = 10_000
 
+# Said in its documentation (guides on context and interceptors), and the only way in which
+# stages of this graph hand anything on.
+_LEGACY_SEMANTICS = {
+    "CTX-2": "PipelineContext.data is documented as the mutable mapping that all stages of a run "
+    "share; the older graph hands no outputs on otherwise",
+}
+
 # What the engine's own default is for; another value takes a graph made by hand.
 CLEANUP_GRACE_S = Plan().cleanup_grace_s
 
@@ -89,6 +96,7 @@ class Adapter:
             version=found.version,
             capabilities=found.capabilities,
             package="stageflow",
+            semantics=_LEGACY_SEMANTICS if self.legacy else {},
             missing=found.missing,
             facts=facts(found),
         )
@@ -159,16 +167,9 @@ class Adapter:
 
     def declare(self, program: Program, bodies: Bodies) -> Any:
         """Make the stage classes and whatever the engine builds its graph from."""
-        engine = self.engine()
         if self.legacy:
-            return [
-                engine.StageSpec(
-                    name=stage.name,
-                    runner=self._legacy_stage(stage.name, bodies.body(stage.name)),
-                    dependencies=stage.needs,
-                )
-                for stage in program.stages
-            ]
+            return self._declare_legacy(program, bodies)
+        engine = self.engine()
         kind = engine.StageKind.TRANSFORM
         pipeline = engine.Pipeline()
         try:
@@ -178,6 +179,36 @@ class Adapter:
         except Exception as exc:
             raise BuildRefused(f"{type(exc).__name__}: {exc}") from exc
         return pipeline
+
+    def _declare_legacy(self, program: Program, bodies: Bodies) -> list[Any]:
+        """Return the stage specs of a `PipelineBuilder`, the builder that validates this graph.
+
+        Given all its stages at once it does not mind their order; a name that comes twice is
+        given to it a second time, because a dictionary of ours would lose the first itself.
+        """
+        engine = self.engine()
+        stages: dict[str, Any] = {}
+        again = []
+        for stage in program.stages:
+            runner = self._legacy_stage(stage.name, bodies.body(stage.name))
+            if stage.name in stages:
+                again.append((stage, runner))
+                continue
+            stages[stage.name] = (runner, stage.needs)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DeprecationWarning)
+                builder = engine.PipelineBuilder(
+                    stages={
+                        name: engine.PipelineSpec(name=name, runner=runner, dependencies=needs)
+                        for name, (runner, needs) in stages.items()
+                    }
+                )
+                for stage, runner in again:
+                    builder = builder.with_stage(stage.name, runner, dependencies=stage.needs)
+                return list(builder.build().stage_specs)
+        except Exception as exc:
+            raise BuildRefused(f"{type(exc).__name__}: {exc}") from exc
 
     def assemble(self, declared: Any, plan: Plan, layers: list[Any] | None) -> Any:
         """Build the engine's graph, with interceptors where the default ones will not do."""

@@ -8,6 +8,7 @@ questions: they stand together so that one can see what a statement rests on.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib
 import importlib.metadata
 import inspect
@@ -41,6 +42,10 @@ _PARTIAL = re.compile(
 )
 
 
+# More turns of the loop than a graph needs to see that a stage has failed and to cancel another.
+TURNS = 200
+
+
 def facts(engine: Probe) -> dict[str, Any]:
     """Return probed facts, all of them plain data."""
     documented = _documented_partial_outputs(engine)
@@ -67,6 +72,7 @@ def facts(engine: Probe) -> dict[str, Any]:
             for part in ("timer", "data", "inputs")
         ),
         "validates_graph": _validates_graph(engine),
+        "on_failure": _in_thread(lambda: asyncio.run(_on_failure(engine))),
         "default_stage_timeout_s": (
             default_ms / 1000 if default_ms and engine.intercepted else None
         ),
@@ -169,16 +175,55 @@ async def _reads_correlation(engine: Probe, given: bool) -> bool:
         return False
     if given:
         engine.tracing.set_correlation_id(uuid.uuid5(uuid.NAMESPACE_URL, "correlation"))
+    await _run(engine, Reading)
+    return found != [None]
+
+
+async def _run(engine: Probe, *stages: Any) -> None:
+    """Run stages side by side."""
     sink = engine.events.NoOpEventSink()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         if engine.legacy:
-            graph = engine.StageGraph([engine.StageSpec(name="reading", runner=Reading)])
+            graph = engine.StageGraph([engine.StageSpec(name=s.name, runner=s) for s in stages])
         else:
-            kind = engine.StageKind.TRANSFORM
-            graph = engine.Pipeline().with_stage("reading", Reading, kind).build()
+            pipeline = engine.Pipeline()
+            for stage in stages:
+                pipeline = pipeline.with_stage(stage.name, stage, stage.kind)
+            graph = pipeline.build()
         await graph.run(engine.entry_context(_ids(), sink, {}, {}))
-    return found != [None]
+
+
+async def _on_failure(engine: Probe) -> str:
+    """Say what becomes of a stage beside one that raises: "cancel" or "continue".
+
+    Neither graph can be told which, so this is what each of them stands for.
+    """
+    done: list[str] = []
+
+    class Failing:
+        name = "failing"
+        kind = engine.StageKind.TRANSFORM
+
+        async def execute(self, ctx: Any) -> Any:
+            raise ValueError("failed")
+
+    class Beside:
+        name = "beside"
+        kind = engine.StageKind.TRANSFORM
+
+        async def execute(self, ctx: Any) -> Any:
+            for _ in range(TURNS):
+                await asyncio.sleep(0)
+            done.append(self.name)
+            return engine.StageOutput.ok()
+
+    log = logging.getLogger("pipeline_dag")
+    before, log.disabled = log.disabled, True  # it tells of the failure that is made here
+    with contextlib.suppress(Exception):
+        await _run(engine, Beside, Failing)
+    log.disabled = before
+    return "continue" if done else "cancel"
 
 
 async def _guards(engine: Probe) -> dict[str, Any]:

@@ -59,6 +59,8 @@ _MISSING = {
     "run_inputs": "neither ContextSnapshot nor PipelineContext takes data of the user's",
     "events": "the stage context has no try_emit_event",
     "event_queue": "no event sink with a max_queue_size and metrics",
+    "delivery_count": "BackpressureMetrics has no figure of deliveries: emitted counts what was "
+    "put into the queue, dropped what found it full, and nothing what the sink took or refused",
     "identity": "the stage's context has no run id, org id and request id",
     "log_records": "no logger that adds the run's ids to its records",
     "trace_context": "no graph starts a span: the TracingInterceptor notes names in ctx.data, and "
@@ -138,6 +140,7 @@ def _around_runs(engine: Probe) -> dict[str, bool]:
     return {
         "events": hasattr(context, "try_emit_event"),
         "event_queue": "max_queue_size" in parameters_of(queue) and hasattr(queue, "metrics"),
+        "delivery_count": has_any(dir(engine.QueueMetrics), "deliver", "processed", "sent"),
         "run_inputs": hasattr(context, "data") or "metadata" in fields_of(engine.ContextSnapshot),
         "identity": held <= known,
         "log_records": hasattr(tenant, "get_logger"),

@@ -45,6 +45,8 @@ class Probe:
         child = importlib.import_module("stageflow.pipeline.subpipeline")
         self.Pipeline = importlib.import_module("stageflow.pipeline.pipeline").Pipeline
         self.PipelineContext = importlib.import_module("stageflow.stages.context").PipelineContext
+        self.PipelineBuilder = importlib.import_module("stageflow.pipeline.builder").PipelineBuilder
+        self.PipelineSpec = importlib.import_module("stageflow.pipeline.spec").PipelineSpec
         self.StageGraph = self.dag.StageGraph
         self.StageSpec = self.dag.StageSpec
         self.UnifiedStageGraph = self.dag.UnifiedStageGraph
@@ -97,6 +99,7 @@ class Probe:
         tenant = import_or_none("stageflow.auth.tenant")
         self.TenantContext: Any = getattr(tenant, "TenantContext", None)
         self.QueuedSink: Any = getattr(self.events, "BackpressureAwareEventSink", None)
+        self.QueueMetrics: Any = getattr(self.events, "BackpressureMetrics", None)
         self.queue_default = 0
         if self.QueuedSink is not None:
             size = inspect.signature(self.QueuedSink).parameters.get("max_queue_size")

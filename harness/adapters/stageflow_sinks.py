@@ -2,10 +2,9 @@
 
 The queue is Stageflow's `BackpressureAwareEventSink`. Its metrics count what was put
 into it (`emitted`) and what found it full (`dropped`), and it says how many wait in it. It
-counts nothing that happens later; so what left the queue is what a user must take
-as delivered, save the one that the user's own sink has in hand at the moment. What the
-queue takes out and loses stands in its metrics as emitted: that is the engine's account,
-and it is given here as it is.
+counts nothing that happens later, so it tells nobody how many events were delivered: the
+adapter does not claim `delivery_count`, and EVENT-1 is not put to the test. What stands as
+delivered below is what left the queue, save the one that the user's own sink has in hand.
 """
 
 from __future__ import annotations

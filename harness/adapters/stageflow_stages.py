@@ -141,10 +141,10 @@ class _Services:
     def log(self, message: str) -> None:
         write_log(self.adapter.engine(), self.ctx, message)
 
-    async def chunk(self, value: Any) -> None:
+    async def chunk(self, value: Any) -> bool:
         assert self.live.streams is not None
         bus = self.adapter.engine().bus_of(self.ctx)
-        await self.live.streams.publish(bus, self.live.prefix, self.stage, value)
+        return await self.live.streams.publish(bus, self.live.prefix, self.stage, value)
 
     async def ended(self) -> None:
         """Say at the stage's end that no more partial results will come."""

@@ -36,16 +36,20 @@ class Streams:
         self._used: set[str] = set()
         self._consuming: asyncio.Task[None] | None = None
 
-    async def publish(self, bus: Any, prefix: str, stage: str, value: Any) -> None:
+    async def publish(self, bus: Any, prefix: str, stage: str, value: Any) -> bool:
         """Publish on the bus that the stage was given, which should be this one.
 
         Args:
             prefix: tells a subpipeline's stages from those of the same name in other runs;
                 what they hand on is no part of this run's own outcome.
+
+        Returns:
+            What the bus says, as its documentation has it: False if the item was not added,
+            which in a channel that drops nothing means that the channel is closed.
         """
         if not prefix:
             self._used.add(stage)
-        await bus.publish(prefix + stage, value)
+        return bool(await bus.publish(prefix + stage, value))
 
     async def end_of(self, prefix: str, stage: str) -> None:
         await self.bus.close_channel(prefix + stage)

@@ -301,7 +301,7 @@ EVENT: tuple[Clause, ...] = (
         },
         "Nobody can tell from its figures whether telemetry is complete.",
         "Count each event in one place, at the moment at which its fate is decided.",
-        needs=frozenset({"events", "event_queue"}),
+        needs=frozenset({"events", "event_queue", "delivery_count"}),
         data_risk="medium",
         script=scripts_around.event_1,
     ),

@@ -19,6 +19,7 @@ def _ender(r: Reading, run: str) -> tuple[str, Ran | None]:
         return "", None
     timed = [o for o in r.executions(run) if r.gone_by_timeout(o)]
     at, kind = r.first_cause(run)
+    timed.sort(key=lambda o: o.interrupts[0])
     if timed and (not kind or timed[0].interrupts[0] < at):
         return "timeout", timed[0]
     if kind in ("fail", "cancel_run"):
@@ -30,7 +31,7 @@ def _early(r: Reading, run: str, who: Ran) -> list[Ran]:
     return [
         o
         for o in r.executions(run)
-        if o.how == "ok" and o.end_s < who.end_s - CLOSE_S and o is not who
+        if o.how == "ok" and o.end_s < r.end_began_s(who) - CLOSE_S and o is not who
     ]
 
 

@@ -18,7 +18,7 @@ def outputs_lost(r: Reading, run: str, who: Ran, *, shape: str) -> list[Violatio
         for one in r.executions(run)
         if one.how == "ok"
         and not one.swallowed
-        and one.end_s < who.end_s - CLOSE_S
+        and one.end_s < r.end_began_s(who) - CLOSE_S
         and not r.failed_in_layer(run, one.stage)
     ]
     missing = [

@@ -494,6 +494,11 @@ class Reading:
         """Say whether the engine's timeout ended this execution, and with it the stage."""
         return not one.again and self.by_timeout(one)
 
+    def end_began_s(self, one: Ran) -> float:
+        """Return when, in seconds, a stage began to end: it may have cleaned up since then, and
+        even have been left at it when the run was over."""
+        return self.time_of(one.interrupts[0]) if one.interrupts else one.end_s
+
     @property
     def layers_decide(self) -> bool:
         """Say whether what becomes of a stage is not up to the stage alone, but to its layers."""

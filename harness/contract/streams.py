@@ -132,12 +132,15 @@ def _not_stopped(
             )
         ]
     done_s = r.time_of(stop) + r.plan.cleanup_grace_s + r.tolerance_s
-    if not one.interrupts and not more and one.how == "ok" and one.end_s > done_s:
+    # A cancel that comes later than that, from a timeout for one, is not for the consumer's sake.
+    in_time = bool(one.interrupts) and r.time_of(one.interrupts[0]) <= done_s
+    if not in_time and not more and not one.children and one.end_s > done_s:
+        to = "until something else ended it" if one.interrupts else "to its own end"
         return [
             Violation(
                 "producer-ran-on",
                 f"stage {one.stage} is stopped when its consumer has stopped",
-                f"it ran on for {one.end_s - r.time_of(stop):g} s, to its own end",
+                f"it ran on for {one.end_s - r.time_of(stop):g} s, {to}",
                 one.stage,
                 "",
                 {},

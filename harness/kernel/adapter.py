@@ -39,6 +39,7 @@ CAPABILITIES: dict[str, str] = {
     "concurrent_runs": "one pipeline object can run several times at once",
     "run_inputs": "a run can be given inputs that its stages read",
     "event_queue": "a bounded queue stands between stages and a slow event sink, with an account",
+    "delivery_count": "the queue's account tells how many events the sink has taken",
     "stream_consumer": "a stage's partial results can be consumed while the run goes on",
     "identity": "a stage can learn for whom it works: run, tenant and correlation id",
     "log_records": "log records of stages carry the ids of their run",

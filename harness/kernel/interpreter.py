@@ -436,16 +436,19 @@ def _generate(one: Step) -> Op:
 def _chunk(one: Step) -> Op:
     value = one.args["value"]
 
-    async def op(ex: Execution) -> None:
+    async def op(ex: Execution) -> Verdict | None:
         handed = filled(value, ex.marker)
         ex.note("chunk", handed)
         taken = ex.port.chunk(handed)
         if hasattr(taken, "__await__"):
             try:
-                await taken
+                taken = await taken
             except asyncio.CancelledError:
                 ex.note("interrupt")
                 raise
+        # An engine may tell a producer in so many words that nobody takes what it hands on; whoever
+        # writes a stage stops there.
+        return Verdict("ok") if taken is False else None
 
     return op
 

@@ -45,7 +45,8 @@ class StagePort:
         trespass: (how, tenant) -> (refused, values seen, rows changed): an attempt at another
             tenant's rows, in the stage's own session with the engine's store.
         compensation: (name, async callback) -> None; declares what undoes this stage.
-        chunk: (value) -> None or awaitable; hands on a partial result.
+        chunk: (value) -> None or awaitable; hands on a partial result. An answer of False says
+            that nobody takes any more of them, and the stage ends there.
         heartbeat: () -> None; the stage is alive.
         cleanup: (name, async callback) -> None; registers with the engine's cleanup registry.
         call: (tool name, async callable, timeout in seconds or None) -> awaitable result; the
