@@ -184,28 +184,31 @@ class Adapter:
         """Return the stage specs of a `PipelineBuilder`, the builder that validates this graph.
 
         Given all its stages at once it does not mind their order; a name that comes twice is
-        given to it a second time, because a dictionary of ours would lose the first itself.
+        given to it a second time, because a dictionary of ours would lose the first itself. Where
+        what it builds cannot run, the graph is given its stage specs as they are.
         """
         engine = self.engine()
+        every = [
+            (stage.name, self._legacy_stage(stage.name, bodies.body(stage.name)), stage.needs)
+            for stage in program.stages
+        ]
+        if not engine.builder_runs:
+            return [engine.StageSpec(name=n, runner=r, dependencies=d) for n, r, d in every]
         stages: dict[str, Any] = {}
         again = []
-        for stage in program.stages:
-            runner = self._legacy_stage(stage.name, bodies.body(stage.name))
-            if stage.name in stages:
-                again.append((stage, runner))
-                continue
-            stages[stage.name] = (runner, stage.needs)
+        for name, runner, needs in every:
+            if name in stages:
+                again.append((name, runner, needs))
+            else:
+                spec = engine.PipelineSpec(name=name, runner=runner, dependencies=needs)
+                stages[name] = spec
         try:
+            # That the builder is deprecated is a fact about a version, not an event of a run.
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", DeprecationWarning)
-                builder = engine.PipelineBuilder(
-                    stages={
-                        name: engine.PipelineSpec(name=name, runner=runner, dependencies=needs)
-                        for name, (runner, needs) in stages.items()
-                    }
-                )
-                for stage, runner in again:
-                    builder = builder.with_stage(stage.name, runner, dependencies=stage.needs)
+                builder = engine.PipelineBuilder(stages=stages)
+                for name, runner, needs in again:
+                    builder = builder.with_stage(name, runner, dependencies=needs)
                 return list(builder.build().stage_specs)
         except Exception as exc:
             raise BuildRefused(f"{type(exc).__name__}: {exc}") from exc

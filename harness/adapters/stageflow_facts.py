@@ -78,7 +78,7 @@ def facts(engine: Probe) -> dict[str, Any]:
         ),
         "accepts_pipeline_context": engine.legacy or engine.pipeline_entry,
         "accepts_async_function_runner": engine.legacy is False
-        or "isinstance(runner, type)" in inspect.getsource(engine.StageGraph),
+        or engine.builder_runs,
         "deprecated": "DeprecationWarning" in inspect.getsource(engine.StageGraph.__init__)
         if engine.legacy
         else False,

@@ -49,6 +49,8 @@ class Probe:
         self.PipelineSpec = importlib.import_module("stageflow.pipeline.spec").PipelineSpec
         self.StageGraph = self.dag.StageGraph
         self.StageSpec = self.dag.StageSpec
+        # Where the older graph takes stage classes only, nothing runs that its builder built.
+        self.builder_runs = "isinstance(runner, type)" in inspect.getsource(self.StageGraph)
         self.UnifiedStageGraph = self.dag.UnifiedStageGraph
         self.UnifiedPipelineCancelled = self.dag.UnifiedPipelineCancelled
         self.StageContext = core.StageContext
