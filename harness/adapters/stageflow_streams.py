@@ -74,17 +74,20 @@ class Streams:
             yield value
 
     async def finish(self, *, cancelled: bool) -> None:
-        """Close every channel, and let the consumer come to its end."""
-        await self.bus.close_all()
+        """Close every channel, and let the consumer come to its end, also when cancelled."""
         task = self._consuming
-        if task is None:
-            return
-        if cancelled:
-            task.cancel()
         try:
+            await self.bus.close_all()
+            if task is None:
+                return
+            if cancelled:
+                task.cancel()
             await asyncio.wait([task])
         except asyncio.CancelledError:
-            task.cancel()
+            if task is not None:
+                # The consumer is the user's: that it closes its subscription is not the engine's.
+                task.cancel()
+                await asyncio.wait([task])
             raise
         if not task.cancelled():
             task.result()

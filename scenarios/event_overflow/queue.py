@@ -81,7 +81,7 @@ QUEUE: tuple[Scenario, ...] = (
             ),
         ),
         plan=Plan(sink=Sink(delivery_s=SLOW_S, queue_max=10, drain_s=0.5)),
-        clauses=("EVENT-5", "EVENT-1", "EVENT-4", "EVENT-3", "EVENT-2"),
+        clauses=("EVENT-1", "EVENT-4", "EVENT-3", "EVENT-2", "EVENT-5"),
         purpose="Four tasks of one stage emit side by side.",
         fires=FULL,
     ),

@@ -15,6 +15,7 @@ from harness.contract.scenario import Claim, Hypothesis, Mission, Scenario
 from harness.kernel.adapter import CAPABILITIES
 from harness.kernel.plan import Plan, required_capabilities
 from harness.kernel.program import Program
+from scenarios.event_overflow.queue import QUEUE
 
 ALL = list(scenarios.scenarios().values())
 MISSIONS = list(scenarios.missions().values())
@@ -154,6 +155,7 @@ CHANNELS = (
 
 # Capabilities that are the point of a clause or a scenario without being in the clause's needs.
 ALLOWED: dict[str, set[str]] = {
+    **{one.id: {"events", "event_queue"} for one in QUEUE},
     "timeouts/concurrent_timeouts_continue": {"continue_on_failure"},
     "TIME-5": {"stage_timeout", "stage_timeout_each"},
     "TIME-6": {"stage_timeout"},

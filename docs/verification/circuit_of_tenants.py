@@ -1,0 +1,36 @@
+"""TENANT-2, TENANT-4, GRAPH-5: one tenant's failures make another tenant's stage not run, and count as done.
+
+The breaker is one of the graph's, and keeps its state by the stage's name alone.
+"""
+
+import sys
+import uuid
+
+from start import TAKES_INTERCEPTORS, graph_of, main, ok, outcome, run
+
+GRAPHS = ("unified", "older")
+
+
+async def seen(kind):
+    if kind == "unified" and not TAKES_INTERCEPTORS:
+        return None
+    north, south = uuid.uuid4(), uuid.uuid4()
+    ran = []
+
+    async def pay(_ctx):
+        if whose == north:
+            raise OSError("the account of this tenant is closed")
+        ran.append("south")
+        return ok()
+
+    graph = graph_of(kind, {"pay": pay})
+    for whose in (north, north, north, south):
+        ended = await outcome(run(kind, graph, org=whose))
+    if ran:
+        return ""
+    told = ended if isinstance(ended, Exception) else ended["pay"].status
+    return f"the first run of the other tenant did not run its stage; told as {getattr(told, 'value', told)}"
+
+
+if __name__ == "__main__":
+    main(sys.modules[__name__])
