@@ -1,7 +1,9 @@
-"""GRAPH-2: a stage starts although a stage that it depends on has failed.
+"""A stage starts although a stage that it depends on has failed.
 
-The interceptors turn an exception into a failed result, and the older graph takes any result for a
-completed stage. Its documentation says that `run()` raises `StageExecutionError`.
+GRAPH-2.
+
+The interceptors turn an exception into a failed result, and the older graph takes any result for
+a completed stage. Its documentation says that `run()` raises `StageExecutionError`.
 """
 
 import sys

@@ -1,8 +1,10 @@
-"""CANCEL-3, CANCEL-5, CANCEL-6, CLEAN-1, CLEAN-2: a caller's cancel leaves stages running.
+"""A caller's cancel leaves stages running.
 
-`CancelledError` leaves the graph's `asyncio.wait(active_tasks)`, which cancels nothing; no handler
-of the graph's catches it, so what holds the stages is dropped. A subpipeline is a graph whose
-`run()` is cancelled in the same way, by its parent stage.
+CANCEL-3, CANCEL-5, CANCEL-6, CLEAN-1, CLEAN-2.
+
+`CancelledError` leaves the graph's `asyncio.wait(active_tasks)`, which cancels nothing; no
+handler of the graph's catches it, so what holds the stages is dropped. A subpipeline is a graph
+whose `run()` is cancelled in the same way, by its parent stage.
 """
 
 import asyncio

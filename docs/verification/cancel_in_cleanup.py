@@ -1,7 +1,9 @@
-"""CANCEL-3, CLEAN-1, CLEAN-2: a cancel that lands in a registered cleanup cuts it off and is swallowed.
+"""A cancel that lands in a registered cleanup cuts it off and is swallowed.
 
-`CleanupRegistry.run_all` catches `CancelledError` around each cleanup and goes on; nothing raises it
-again, so the caller's `await` returns as if it had not cancelled.
+CANCEL-3, CLEAN-1, CLEAN-2.
+
+`CleanupRegistry.run_all` catches `CancelledError` around each cleanup and goes on; nothing raises
+it again, so the caller's `await` returns as if it had not cancelled.
 """
 
 import asyncio

@@ -1,4 +1,6 @@
-"""CANCEL-3: `stop()` of the event queue swallows its caller's cancel.
+"""`stop()` of the event queue swallows its caller's cancel.
+
+CANCEL-3.
 
 It awaits its worker under `contextlib.suppress(asyncio.CancelledError)`, and does not ask whose
 cancellation it was. A worker that is waited for is one whose sink closes something.

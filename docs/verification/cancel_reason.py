@@ -1,8 +1,10 @@
-"""CANCEL-1: the older graph may lose the result of the very stage that cancelled the run, and its reason.
+"""The older graph may lose the result of the very stage that cancelled the run, and its reason.
+
+CANCEL-1.
 
 Such a stage sets `ctx.canceled` and returns its reason. If another stage ends just before it, the
-graph sees the flag before it has seen the stage's end, and marks the stage as failed. From 0.9.6 on
-`mark_canceled()` keeps the reason in the context.
+graph sees the flag before it has seen the stage's end, and marks the stage as failed. From 1.2.0
+on `mark_canceled()` keeps the reason in the context.
 """
 
 import asyncio

@@ -1,8 +1,10 @@
-"""CANCEL-3, CLEAN-2: a cancel that lands while the graph ends its other stages cuts their cleanups.
+"""A cancel that lands while the graph ends its other stages cuts their cleanups.
 
-A stage has failed, the others were cancelled, and the graph awaits them with `asyncio.gather`. The
-caller's cancel goes through it to each of them a second time, into the cleanup that is under way,
-and `gather` does not wait for them after that.
+CANCEL-3, CLEAN-2.
+
+A stage has failed, the others were cancelled, and the graph awaits them with `asyncio.gather`.
+The caller's cancel goes through it to each of them a second time, into the cleanup that is under
+way, and `gather` does not wait for them after that.
 """
 
 import asyncio

@@ -1,4 +1,6 @@
-"""CANCEL-6, CLEAN-1, CLEAN-2, CLEAN-5: the stages of a subpipeline run on after their parent.
+"""The stages of a subpipeline run on after their parent.
+
+CANCEL-6, CLEAN-1, CLEAN-2, CLEAN-5.
 
 What the parent graph cancels is the stage that awaits the child graph's `run()`: see
 `caller_cancel`. So it does not matter what ended the parent, a failing sibling for one.

@@ -1,7 +1,9 @@
-"""CANCEL-6 (TIME-10): the stages of a subpipeline outlive the timeout of the stage that runs it.
+"""The stages of a subpipeline outlive the timeout of the stage that runs it.
 
-`asyncio.wait_for` in `run_with_interceptors` cancels the stage, the stage the child's `run()`, and
-that leaves its own stages running: see `caller_cancel`.
+CANCEL-6, TIME-10.
+
+`asyncio.wait_for` in `run_with_interceptors` cancels the stage, the stage the child's `run()`,
+and that leaves its own stages running: see `caller_cancel`.
 """
 
 import asyncio

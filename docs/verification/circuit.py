@@ -1,4 +1,6 @@
-"""GRAPH-5: the default circuit breaker neither opens when it says, nor stays open, nor tells of it.
+"""The default circuit breaker neither opens when it says, nor stays open, nor tells of it.
+
+GRAPH-5.
 
 It is documented to open after 5 failures, for 30 seconds. A failure counts twice (`on_error` and
 `after`), so it opens after three; the stage that it refuses is told as completed; and that

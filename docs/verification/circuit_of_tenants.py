@@ -1,4 +1,6 @@
-"""TENANT-2, TENANT-4, GRAPH-5: one tenant's failures make another tenant's stage not run, and count as done.
+"""One tenant's failures make another tenant's stage not run, and count as done.
+
+TENANT-2, TENANT-4, GRAPH-5.
 
 The breaker is one of the graph's, and keeps its state by the stage's name alone.
 """
@@ -29,7 +31,8 @@ async def seen(kind):
     if ran:
         return ""
     told = ended if isinstance(ended, Exception) else ended["pay"].status
-    return f"the first run of the other tenant did not run its stage; told as {getattr(told, 'value', told)}"
+    told = getattr(told, "value", told)
+    return f"the other tenant's first run did not run its stage, and told it as {told}"
 
 
 if __name__ == "__main__":

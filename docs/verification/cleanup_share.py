@@ -1,7 +1,9 @@
-"""CLEAN-2: a registered cleanup is cut off long before the time for cleanups is up.
+"""A registered cleanup is cut off long before the time for cleanups is up.
 
-`run_all(timeout=...)` says that it is the maximum time for all cleanups; each gets that divided by
-their number, however little the others take.
+CLEAN-2.
+
+`run_all(timeout=...)` says that it is the maximum time for all cleanups; each gets that divided
+by their number, however little the others take.
 """
 
 import asyncio

@@ -1,4 +1,6 @@
-"""CLEAN-6, CLEAN-1, CLEAN-2: what a run registers when another one has ended is forgotten.
+"""What a run registers when another one has ended is forgotten.
+
+CLEAN-6, CLEAN-1, CLEAN-2.
 
 The run that ends sets the graph's registry to None, and `register_cleanup` then does nothing and
 says nothing.

@@ -1,7 +1,10 @@
-"""STREAM-4: a producer that waits for room, or does not produce just now, is not told that its consumer has gone.
+"""A producer that waits for room is not told that its consumer has gone.
 
-`publish()` answers False on a closed channel, which a stage can look at. `close_channel()` wakes no
-`put()` that waits for room, and reaches nothing else of the stage: it is left where it is.
+STREAM-4.
+
+`publish()` answers False on a closed channel, which a stage can look at. `close_channel()` wakes
+no `put()` that waits for room, and reaches nothing else of the stage: one that waits, or that
+produces nothing just now, is left alone.
 """
 
 import asyncio

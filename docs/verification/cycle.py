@@ -1,8 +1,11 @@
-"""GRAPH-1: a cycle, and a dependency that does not exist, are built; the run then stands still.
+"""A cycle, and a dependency that does not exist, are built; the run then stands still.
 
-`Pipeline.build()` says that it validates that dependencies are resolvable; up to 0.8.0 it did not.
-The older graph has a builder that does (`PipelineBuilder`), but up to 0.9.1 no stage runs in what
-that builds: its runners are functions, and the graph of those releases calls them like classes.
+GRAPH-1.
+
+`Pipeline.build()` says that it validates that dependencies are resolvable; up to 0.9.6 it did
+not. The older graph has a builder that does (`PipelineBuilder`), but up to 0.9.1 no stage runs in
+what that builds: its runners are functions, and the graph of those releases calls them like
+classes.
 """
 
 import sys

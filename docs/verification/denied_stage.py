@@ -1,8 +1,10 @@
-"""GRAPH-5: a stage that a guard denied is told as completed, and what needs it runs.
+"""A stage that a guard denied is told as completed, and what needs it runs.
 
-A short-circuited stage gets `status="completed"  # Interceptor result is treated as success`. The
-guard is Stageflow's own, which denies by `InterceptorResult(stage_ran=False, error=...)` as the README
-has it; here the token is missing for one of two stages.
+GRAPH-5.
+
+A short-circuited stage gets `status="completed" # Interceptor result is treated as success`. The
+guard denies by `InterceptorResult(stage_ran=False, error=...)`, as the README's example and
+Stageflow's own `AuthInterceptor` do. The unified graph drops the error besides.
 """
 
 import sys

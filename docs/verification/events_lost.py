@@ -1,4 +1,6 @@
-"""EVENT-5, EVENT-1: the event in the queue's hands is lost when the queue is stopped, and stands as emitted.
+"""The event in the queue's hands is lost when the queue is stopped, and stands as emitted.
+
+EVENT-5, EVENT-1.
 
 `stop()` cancels the worker while it awaits the sink; with nothing else in the queue it does so at
 once, whatever the timeout. `Graceful shutdown with drain support` is what the docstring says.

@@ -1,8 +1,10 @@
-"""EVENT-2, EVENT-5: an event over which the sink raises is counted nowhere, and can end the drain.
+"""An event over which the sink raises is counted nowhere, and can end the drain.
+
+EVENT-2, EVENT-5.
 
 The worker logs what the sink raises; the metrics have emitted (counted when it was queued) and
-dropped (the queue was full) only. `_drain` catches nothing of it, so `stop()` raises and leaves the
-rest in the queue.
+dropped (the queue was full) only. `_drain` catches nothing of it, so `stop()` raises and leaves
+the rest in the queue.
 """
 
 import asyncio
@@ -37,7 +39,7 @@ async def seen(_kind):
     told = []
     if len(taken) + figures.dropped + len(dropped) < figures.emitted:
         told.append(f"{figures.emitted} emitted, {figures.dropped} dropped, {len(taken)} taken")
-    for n in (0, 1, 2, 3):
+    for n in (1, 3, 4, 5):
         queue.try_emit(type="paid", data={"n": n})
     try:
         await queue.stop(drain=True, timeout=5)

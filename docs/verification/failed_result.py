@@ -1,4 +1,6 @@
-"""TIME-3, CLEAN-1, CLEAN-2, CLEAN-5: a stage that says fail, or times out, ends the run while others run.
+"""A stage that says fail, or times out, ends the run while others run.
+
+TIME-3, CLEAN-1, CLEAN-2, CLEAN-5.
 
 An exception makes the graph cancel and await the other stages; `StageOutput.fail()`, which a
 timeout is turned into as well, makes it raise without that. Up to 0.7.0 a reported failure was

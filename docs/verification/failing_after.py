@@ -1,4 +1,6 @@
-"""GRAPH-5: what an interceptor raises after its stage is swallowed.
+"""What an interceptor raises after its stage is swallowed.
+
+GRAPH-5.
 
 `after()` is the only place at which an interceptor sees what a stage has done; what it raises is
 logged ("Isolated - don't crash the stage"), and the stage counts as completed. From 0.8.0 on a

@@ -1,8 +1,10 @@
-"""GRAPH-5: a guard that raises is switched off, and the stage runs.
+"""A guard that raises is switched off, and the stage runs.
 
-Whatever an interceptor's `before()` raises is logged ("Isolated interceptor errors don't crash the
-stage"), and the stage runs; from 0.8.0 on a `CriticalInterceptorError` is let through. Here the
-guard is Stageflow's own: when the service that validates tokens is down, everybody is let in.
+GRAPH-5.
+
+Whatever an interceptor's `before()` raises is logged ("Isolated interceptor errors don't crash
+the stage"), and the stage runs; from 0.8.0 on a `CriticalInterceptorError` is let through. Here
+the guard is Stageflow's own: when the service that validates tokens is down, everybody is let in.
 """
 
 import sys

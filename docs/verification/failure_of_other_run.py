@@ -1,7 +1,9 @@
-"""TENANT-4, CLEAN-6: a run that fails ends another run of the same graph, in which nothing went wrong.
+"""A run that fails ends another run of the same graph, in which nothing went wrong.
 
-The cancellation token is an attribute of the graph object, made anew by each run. A run that fails
-cancels whichever token is there: that of the run that started last.
+TENANT-4, CLEAN-6.
+
+The cancellation token is an attribute of the graph object, made anew by each run. A run that
+fails cancels whichever token is there: that of the run that started last.
 """
 
 import asyncio

@@ -1,7 +1,9 @@
-"""GRAPH-5: of an output that is taken from the idempotency cache nothing is left, or a wrapped one.
+"""Of an output that is taken from the idempotency cache nothing is left, or a wrapped one.
 
-A hit hands on the whole cached `StageResult` as the stage's data, and stores that in turn: one level
-deeper with each hit. The unified graph takes one level off, the older one none.
+GRAPH-5.
+
+A hit hands on the whole cached `StageResult` as the stage's data, and stores that in turn: one
+level deeper with each hit. The unified graph takes one level off, the older one none.
 """
 
 import sys

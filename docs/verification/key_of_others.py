@@ -1,4 +1,6 @@
-"""GRAPH-5, TENANT-1, TENANT-2: under an idempotency key a stage is given another one's output.
+"""Under an idempotency key a stage is given another one's output.
+
+GRAPH-5, TENANT-1, TENANT-2.
 
 The key is what stands in `ctx.data["idempotency_key"]` and nothing else: neither the stage's name
 nor the tenant is in it. So two stages of one run, and two tenants that number their orders alike,
@@ -24,20 +26,20 @@ async def seen(kind):
     ran = []
 
     async def diagnose(_ctx):
-        ran.append("diagnose")
-        return ok(secret=f"of {whose}")
+        return ok(secret=f"of {tenants[-1]}")
 
     async def bill(_ctx):
         ran.append("bill")
         return ok(amount=3)
 
-    told, whose = [], "north"
+    told, tenants = [], ["north"]
     both = graph_of(kind, {"diagnose": diagnose, "bill": (bill, ("diagnose",))})
     ended = await outcome(run(kind, both, data=KEY))
     if "bill" not in ran:
         told.append(f"bill never ran and is told with {content(ended['bill'])}")
     alone = graph_of(kind, {"diagnose": diagnose})
-    for whose in ("north", "south"):
+    for tenant in ("north", "south"):
+        tenants.append(tenant)
         ended = await outcome(run(kind, alone, data=KEY, org=uuid.uuid4()))
     if "of north" in str(ended["diagnose"].data):
         told.append(f"tenant south's diagnose is told with {content(ended['diagnose'])}")

@@ -1,11 +1,12 @@
-"""PART-1, PART-3: when a run fails, what had completed cannot be reached.
+"""When a run fails, what had completed cannot be reached.
+
+PART-1, PART-3.
 
 `UnifiedStageExecutionError` carries the stage and its error. The exception of a cancelled run
-carries `results` besides, so the graph has them at hand. Stages that complete in the same tick
-as the failure are lost with the others.
+carries `results` besides, so the graph has them at hand. Stages that complete in the same tick as
+the failure are lost with the others.
 """
 
-import asyncio
 import sys
 
 from start import graph_of, main, ok, outcome, run

@@ -1,4 +1,6 @@
-"""TIME-4: a TimeoutError of the stage's own code is told as the engine's timeout.
+"""A TimeoutError of the stage's own code is told as the engine's timeout.
+
+TIME-4.
 
 `run_with_interceptors` catches `TimeoutError` around the stage and does not ask whose it is. From
 0.9.6 on the unified graph keeps what the stage raised and raises that.

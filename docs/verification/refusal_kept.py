@@ -1,7 +1,9 @@
-"""GRAPH-5: under a key, a stage that the circuit breaker refused stands as done from then on.
+"""Under a key, a stage that the circuit breaker refused stands as done from then on.
 
-The refusal is told as completed (see `circuit`), and the idempotency interceptor, which is outside of
-the breaker in the default chain, keeps what is completed for a day.
+GRAPH-5.
+
+The refusal is told as completed (see `circuit`), and the idempotency interceptor, which is
+outside of the breaker in the default chain, keeps what is completed for a day.
 """
 
 import sys
@@ -18,17 +20,16 @@ async def seen(kind):
         return None
     if kind == "unified" and not TAKES_INTERCEPTORS:
         return None
-    paid = []
+    paid, told = [], []
 
     async def pay(_ctx):
-        if number < 4:
+        if len(told) < 3:
             raise OSError("the bank does not answer")
-        paid.append(number)
+        paid.append(1)
         return ok()
 
     graph = graph_of(kind, {"pay": pay})
-    told = []
-    for number in range(1, 7):
+    for _ in range(6):
         ended = await outcome(run(kind, graph, data={"idempotency_key": "order-1"}))
         status = "failed" if isinstance(ended, Exception) else ended["pay"].status
         told.append(getattr(status, "value", status))

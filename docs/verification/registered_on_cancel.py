@@ -1,4 +1,6 @@
-"""CANCEL-5, CLEAN-1, CLEAN-2: a second cancel cuts a registered cleanup, and stages go on unseen.
+"""A second cancel cuts a registered cleanup, and stages go on unseen.
+
+CANCEL-5, CLEAN-1, CLEAN-2.
 
 The caller's cancel makes the graph run the registered cleanups while its stages still run (see
 `caller_cancel`); a second one cuts the cleanup short, as in `cancel_in_cleanup`.

@@ -1,9 +1,11 @@
-"""RETRY-1: of five declared attempts two are made, and of a reported failure one.
+"""Of five declared attempts two are made, and of a reported failure one.
+
+RETRY-1.
 
 `RetryInterceptor(max_attempts=5)` answers RETRY; `run_with_interceptors` then runs the stage once
-more ("Simple retry - could add backoff in future") and takes a second failure as final. Statuses can
-be declared to be retried as well (`retry_on_status`); `after()` waits for them, and its caller asks
-for no answer.
+more ("Simple retry - could add backoff in future") and takes a second failure as final. Statuses
+can be declared to be retried as well (`retry_on_status`); `after()` waits for them, and its
+caller asks for no answer.
 """
 
 import sys

@@ -1,7 +1,9 @@
-"""GRAPH-1: of two stages of one name one is lost.
+"""Of two stages of one name one is lost.
 
-Both graphs, and both builders' `with_stage`, put stages into a dictionary by name. That a name is to
-be unique stands in the documentation of `with_stage`; nothing looks.
+GRAPH-1.
+
+Both graphs, and both builders' `with_stage`, put stages into a dictionary by name. That a name is
+to be unique stands in the documentation of `with_stage`; nothing looks.
 """
 
 import sys

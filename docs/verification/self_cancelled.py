@@ -1,4 +1,6 @@
-"""CLEAN-1, CLEAN-2, CLEAN-5, PART-3: a stage that raises CancelledError by itself ends the run at once.
+"""A stage that raises CancelledError by itself ends the run at once.
+
+CLEAN-1, CLEAN-2, CLEAN-5, PART-3.
 
 `task.exception()` of a task that ended by a cancellation raises, in the graph's own loop over the
 tasks that are done: the graph is left without cancelling or awaiting the other stages, and what
@@ -33,7 +35,7 @@ async def seen(kind):
     await asyncio.sleep(0.06)
     if before or not notes:
         return ""
-    return f"the run ended with CancelledError: {running.cancelled()}; {notes[0]}"
+    return f"out of the run came CancelledError and nothing else: {running.cancelled()}; {notes[0]}"
 
 
 if __name__ == "__main__":

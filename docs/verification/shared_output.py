@@ -1,7 +1,9 @@
-"""CTX-2: a stage can change what its siblings read of another stage's output, and what the run returns.
+"""A stage can change what its siblings read of another stage's output, and what the run returns.
 
-`StageInputs` is documented as an immutable view of prior outputs; it hands out the very objects. Of
-the older graph the documentation says that `PipelineContext.data` is shared and mutable.
+CTX-2.
+
+`StageInputs` is documented as an immutable view of prior outputs; it hands out the very objects.
+Of the older graph the documentation says that `PipelineContext.data` is shared and mutable.
 """
 
 import sys

@@ -59,11 +59,11 @@ def stage(stage_name, function):
     return Stage
 
 
-def context(kind, data=None, org=None, request=None, sink=None, metadata=None):
+def context(kind, *, data=None, org=None, sink=None):
     """Return what a run of the graph is started with."""
     ids = {
         "pipeline_run_id": uuid.uuid4(),
-        "request_id": request or uuid.uuid4(),
+        "request_id": uuid.uuid4(),
         "session_id": uuid.uuid4(),
         "user_id": uuid.uuid4(),
         "org_id": org or uuid.uuid4(),
@@ -73,9 +73,8 @@ def context(kind, data=None, org=None, request=None, sink=None, metadata=None):
     if kind == "older":
         return PipelineContext(**ids, event_sink=sink, data=dict(data or {}))
     if TAKES_PIPELINE_CONTEXT:
-        more = {"metadata": dict(metadata)} if metadata else {}
-        return PipelineContext(**ids, event_sink=sink, data=dict(data or {}), **more)
-    snapshot = ContextSnapshot(run_id=RunIdentity(**ids), metadata=dict(metadata or {}))
+        return PipelineContext(**ids, event_sink=sink, data=dict(data or {}))
+    snapshot = ContextSnapshot(run_id=RunIdentity(**ids))
     return StageContext(
         snapshot=snapshot,
         inputs=create_stage_inputs(snapshot=snapshot, stage_name="root"),

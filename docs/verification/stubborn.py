@@ -1,4 +1,6 @@
-"""CANCEL-4: a stage that swallows its cancellation holds the run for as long as it likes.
+"""A stage that swallows its cancellation holds the run for as long as it likes.
+
+CANCEL-4.
 
 A stage has failed; the graph cancels the others and awaits them with `asyncio.gather`, without a
 limit. The older graph does not cancel them when a stage fails, but a timeout does (`wait_for`,
@@ -9,7 +11,7 @@ import asyncio
 import sys
 import time
 
-from start import TAKES_INTERCEPTORS, graph_of, main, ok, outcome, run
+from start import graph_of, main, ok, outcome, run
 
 GRAPHS = ("unified", "older")
 LONG_S = 0.25
@@ -29,9 +31,10 @@ async def seen(kind):
         await asyncio.sleep(0.01)
         raise OSError("connection lost")
 
-    stages = {"stubborn": stubborn} | ({"raises": raises} if kind == "unified" else {})
+    ends = {"unified": ({"raises": raises}, {}), "older": ({}, {"_timeout_ms": 20})}
+    others, data = ends[kind]
     begun = time.monotonic()
-    await outcome(run(kind, graph_of(kind, stages), data={"_timeout_ms": 20}))
+    await outcome(run(kind, graph_of(kind, {"stubborn": stubborn, **others}), data=data))
     took = time.monotonic() - begun
     if took < LONG_S * 0.9:
         return ""

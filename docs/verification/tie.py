@@ -1,4 +1,6 @@
-"""PART-3: of stages that complete in the tick in which another one ends the run, some are lost.
+"""Of stages that complete in the tick in which another one ends the run, some are lost.
+
+PART-3.
 
 The unified graph goes through the tasks that `asyncio.wait` says are done, which is a set, and
 raises when it comes to the stage that ends the run: what comes after it is lost. The older graph

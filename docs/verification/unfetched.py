@@ -1,7 +1,9 @@
-"""CLEAN-5: an exception of a second stage is never fetched.
+"""An exception of a second stage is never fetched.
 
-When a stage says fail, the graph raises without looking at the other tasks (see `failed_result`). The
-exception of one that fails then, or in the cleanup that its end makes it run, is fetched by
+CLEAN-5.
+
+When a stage says fail, the graph raises without looking at the other tasks (see `failed_result`).
+The exception of one that fails then, or in the cleanup that its end makes it run, is fetched by
 nobody: asyncio tells of it when the task is collected.
 """
 

@@ -194,18 +194,21 @@ class Adapter:
         ]
         if not engine.builder_runs:
             return [engine.StageSpec(name=n, runner=r, dependencies=d) for n, r, d in every]
-        stages: dict[str, Any] = {}
+        first: dict[str, tuple[Any, Any]] = {}
         again = []
         for name, runner, needs in every:
-            if name in stages:
+            if name in first:
                 again.append((name, runner, needs))
             else:
-                spec = engine.PipelineSpec(name=name, runner=runner, dependencies=needs)
-                stages[name] = spec
+                first[name] = (runner, needs)
         try:
             # That the builder is deprecated is a fact about a version, not an event of a run.
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", DeprecationWarning)
+                stages = {
+                    name: engine.PipelineSpec(name=name, runner=runner, dependencies=needs)
+                    for name, (runner, needs) in first.items()
+                }
                 builder = engine.PipelineBuilder(stages=stages)
                 for name, runner, needs in again:
                     builder = builder.with_stage(name, runner, dependencies=needs)

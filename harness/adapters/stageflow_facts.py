@@ -77,8 +77,7 @@ def facts(engine: Probe) -> dict[str, Any]:
             default_ms / 1000 if default_ms and engine.intercepted else None
         ),
         "accepts_pipeline_context": engine.legacy or engine.pipeline_entry,
-        "accepts_async_function_runner": engine.legacy is False
-        or engine.builder_runs,
+        "accepts_async_function_runner": engine.legacy is False or engine.builder_runs,
         "deprecated": "DeprecationWarning" in inspect.getsource(engine.StageGraph.__init__)
         if engine.legacy
         else False,

@@ -395,6 +395,32 @@ def test_a_failed_run_that_leaves_a_sibling_running_is_told_as_left_behind() -> 
     assert [(v.shape, v.stage) for v in said.violations] == [("stage-left-running", "a")]
 
 
+def test_a_run_may_be_over_while_the_stage_that_timed_out_cleans_up() -> None:
+    """What had completed by then is to be reachable all the same; the rest is CLEAN-2's."""
+    two = program("p", stage("a", acquire("lock", 1.0), sleep(9.0)), stage("b", ok(7)))
+    rows: list[Row] = [
+        *BEGIN,
+        (0.0, "b", "stage.start"),
+        (0.0, "a", "acquire", "lock"),
+        (0.1, "b", "returned", 7),
+        (0.1, "b", "stage.end", "ok"),
+        (0.5, "a", "interrupt"),
+        (0.5, "a", "release.begin", "lock"),
+        over(0.5, "returned"),
+    ]
+    plan = Plan(stage_timeout_s=0.5)
+
+    def said(**stages: StageReport) -> tuple[str, list[str]]:
+        outcome = Outcome(
+            "r0", "failed", stages=stages, failures=(FailureReport("a", "timeout", "late"),)
+        )
+        found = by_hand(two, plan, rows, outcome=outcome)["PART-1"]
+        return found.verdict, [v.shape for v in found.violations]
+
+    assert said(b=StageReport("completed", 7)) == ("holds", [])
+    assert said() == ("violated", ["outputs-lost"])
+
+
 def test_nothing_is_judged_on_a_journal_that_overflowed() -> None:
     rows = [*BEGIN, sent(0.5), over(0.5)]
     whole = by_hand(ONE, caller_cancel(0.5), rows, outcome=CANCELLED)

@@ -82,6 +82,13 @@ def test_a_producer_that_comes_to_its_own_end_meanwhile_is_left_alone() -> None:
     assert stopped(*done(60.0)) == ["producer-ran-on"]
 
 
+def test_what_ends_a_producer_long_after_is_not_its_consumer() -> None:
+    """A timeout, say: it would have ended the stage as well if the consumer had stayed."""
+    assert stopped((30.0, "a", "interrupt"), *done(30.0, "cancelled")) == ["producer-ran-on"]
+    assert stopped((5.0, "a", "interrupt"), *done(5.0, "cancelled")) == []
+    assert stopped(*made(1, at_s=29.0), (30.0, "a", "interrupt"), *done(30.0, "cancelled")) == []
+
+
 def test_a_producer_is_awaited() -> None:
     interrupted: list[Row] = [(0.0, "a", "interrupt")]
     assert stopped(*interrupted, *done(3.0, "cancelled")) == []

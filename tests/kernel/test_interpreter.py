@@ -218,6 +218,20 @@ CASES: list[Case] = [
         [START, (0.0, "chunk", "c"), (0.0, "emit", "e"), (0.0, "heartbeat", None), *ended(0.0)],
     ),
     (
+        "chunk_that_nobody_takes",
+        (step("acquire", name="socket"), step("chunk", value=1), step("chunk", value=2)),
+        (),
+        {"chunk": lambda _value: False},
+        [
+            START,
+            (0.0, "acquire", "socket"),
+            (0.0, "chunk", 1),
+            (0.0, "release.begin", "socket"),
+            (0.0, "release.end", "socket"),
+            *ended(0.0),
+        ],
+    ),
+    (
         "read",
         (step("read", stage="up"),),
         (),

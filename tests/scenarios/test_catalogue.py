@@ -209,7 +209,7 @@ ALLOWED: dict[str, set[str]] = {
     "correlation/spans_of_child_runs": {"subpipeline"},
     "correlation/spans_of_fifty_runs": {*CHANNELS, "run_inputs"},
     "GRAPH-3": {"inputs"},
-    "event_overflow/two_runs_share_a_hung_sink": {"concurrent_runs"},
+    "event_overflow/two_runs_share_a_hung_sink": {"events", "event_queue", "concurrent_runs"},
     "streaming/consumer_stops_then_another_run": {"concurrent_runs"},
     "GRAPH-5": {
         *("interceptors", "guard", "circuit_breaker", "rate_limit", "idempotency"),
