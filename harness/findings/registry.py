@@ -24,9 +24,11 @@ from harness.findings.known import Known
 from harness.findings.life import first_sight, live_on
 from harness.findings.registry_file import RegistryError, opened
 
-__all__ = ["HISTORY_MAX", "Registry", "RegistryError", "find", "id_of"]
+__all__ = ["HISTORY_MAX", "REPEAT", "Registry", "RegistryError", "find", "id_of"]
 
 HISTORY_MAX = 60
+# What of a run's entry says which work it did, so that the same work can be done again.
+REPEAT = "repeat"
 
 
 def id_of(kind: str, number: int) -> str:
@@ -97,7 +99,7 @@ class Registry:
         """Write a run whose findings have been told; a run that did so before changes nothing.
 
         Args:
-            summary: the run's entry of history.json.
+            summary: the run's entry of history.json; what else it holds stays here (REPEAT).
         """
         with opened(self.path) as base:
             done = base.execute("SELECT state FROM runs WHERE run_id = ?", (run,)).fetchone()
@@ -116,13 +118,29 @@ class Registry:
             )
 
     def history(self) -> list[dict[str, Any]]:
-        """Return the last runs that ended, in the order in which they did, newest last."""
+        """Return the entries of the last runs that ended, in that order, newest last."""
         with opened(self.path, write=False) as base:
             rows = base.execute(
                 "SELECT body FROM runs WHERE state = 'ended' ORDER BY place DESC LIMIT ?",
                 (HISTORY_MAX,),
             ).fetchall()
-        return [json.loads(body) for (body,) in reversed(rows)]
+        entries = [json.loads(body) for (body,) in reversed(rows)]
+        return [{k: v for k, v in entry.items() if k != REPEAT} for entry in entries]
+
+    def left_out(self, work: str) -> list[list[str]] | None:
+        """Return the units that the last run of the same work left out, None if none was done.
+
+        Args:
+            work: what names the work: profile, seed, engines, scenarios, time.
+        """
+        with opened(self.path, write=False) as base:
+            for (body,) in base.execute(
+                "SELECT body FROM runs WHERE state = 'ended' ORDER BY place DESC"
+            ):
+                repeat = json.loads(body).get(REPEAT) or {}
+                if repeat.get("work") == work:
+                    return list(repeat["left_out"])
+        return None
 
     def change(self, wanted: str, do: Callable[[Known], None]) -> Known:
         """Let `do` change the finding of this id.

@@ -25,6 +25,8 @@ from harness import __version__
 from harness.contract.clauses import CLAUSES
 from harness.contract.scenario import Scenario
 from harness.kernel.errors import DagstormError, EnvironmentFault, InputError
+from harness.lab.again import PACK as AGAIN
+from harness.lab.again import Again, again_unit, died_again, scenario_of
 from harness.lab.engines import EngineRef, python_of
 from harness.lab.search.units import SHARD_RUNS
 from harness.lab.token import Token, encode, scenario_digest
@@ -102,6 +104,9 @@ class Campaign:
         scenarios: in the order in which results are listed.
         runs: for each scenario, fewer where the pipeline is large.
         report: called after each unit with (done, total, unit).
+        again: runs that failed before; they are replayed first, in this order.
+        cases: scenario id -> what returns its data, for their tokens.
+        without: (engine, version, scenario) of what is left out.
     """
 
     def __init__(
@@ -116,8 +121,14 @@ class Campaign:
         report: Callable[[int, int, Mapping[str, Any]], None],
         budget_s: float | None = None,
         tier: str = "legal",
+        again: Sequence[Again] = (),
+        cases: Mapping[str, Callable[[], dict[str, Any]]] | None = None,
+        without: frozenset[tuple[str, ...]] = frozenset(),
     ) -> None:
         self.folder = folder
+        self.again = again
+        self.cases = cases or {}
+        self.without = without
         self.engines = engines
         self.scenarios = scenarios
         self.seed = seed
@@ -147,13 +158,13 @@ class Campaign:
     def run(self) -> None:
         """Run all units that are not done yet; on Ctrl-C stop, keep what there is, re-raise."""
         done = {(u["engine"], u["engine_version"], u["scenario"]) for u in self.units}
-        jobs: queue.SimpleQueue[tuple[Engine, Scenario]] = queue.SimpleQueue()
-        total = 0
-        for engine in self.engines:
-            for scenario in self.scenarios:
-                total += 1
-                if (*engine.key, scenario.id) not in done:
-                    jobs.put((engine, scenario))
+        jobs: queue.SimpleQueue[tuple[Engine, Scenario | Again]] = queue.SimpleQueue()
+        every = self._jobs()
+        total = len(every)
+        for engine, job in every:
+            key = (*engine.key, job.id)
+            if key not in done and key not in self.without:
+                jobs.put((engine, job))
         deadline = None if self.budget_s is None else time.monotonic() + self.budget_s
         threads = [
             threading.Thread(target=self._serve, args=(jobs, total, deadline), daemon=True)
@@ -174,9 +185,24 @@ class Campaign:
             raise
         self.left_out = total - len(self.units)
 
+    def _jobs(self) -> list[tuple[Engine, Scenario | Again]]:
+        """Return every unit: what failed before, what was written by hand, then searches."""
+        failed = [
+            (e, a) for a in self.again for e in self.engines if e.key == (a.engine, a.version)
+        ]
+        written: list[tuple[Engine, Scenario]] = []
+        sought: list[tuple[Engine, Scenario]] = []
+        for engine in self.engines:
+            for scenario in self.scenarios:
+                (sought if scenario.sweep == "swarm" else written).append((engine, scenario))
+        if self.budget_s is not None:
+            # So that no engine's search eats up another's time.
+            sought.sort(key=lambda pair: pair[1].id)
+        return [*failed, *written, *sought]
+
     def _serve(
         self,
-        jobs: queue.SimpleQueue[tuple[Engine, Scenario]],
+        jobs: queue.SimpleQueue[tuple[Engine, Scenario | Again]],
         total: int,
         deadline: float | None,
     ) -> None:
@@ -186,7 +212,7 @@ class Campaign:
             if deadline is not None and time.monotonic() > deadline:
                 break
             try:
-                engine, scenario = jobs.get_nowait()
+                engine, job = jobs.get_nowait()
             except queue.Empty:
                 break
             began = time.monotonic()
@@ -194,10 +220,17 @@ class Campaign:
                 self._end(worker)
                 worker = None
             serves = engine
-            worker, result = self._one(engine, scenario, worker)
+            if isinstance(job, Again):
+                worker, result = self._once_more(engine, job, worker)
+                scenario = scenario_of(job, self.cases)
+            else:
+                worker, result = self._one(engine, job, worker)
+                scenario = job
             if self._stop.is_set():
                 break
             unit = self._row(engine, scenario, result, time.monotonic() - began)
+            if isinstance(job, Again):
+                unit["token"] = job.token
             with self._lock:
                 self._keep(unit)
                 self.report(len(self.units), total, unit)
@@ -246,6 +279,32 @@ class Campaign:
                     return None, _died(scenario, died)
         return None, _died(scenario, died)
 
+    def _once_more(
+        self, engine: Engine, job: Again, worker: Worker | None
+    ) -> tuple[Worker | None, dict[str, Any]]:
+        if engine.fault:
+            return worker, _without_runs("error", engine.fault)
+        try:
+            if worker is None:
+                worker = self._worker(engine)
+            return worker, again_unit(job, worker, self.cases)
+        except DagstormError as exc:
+            return worker, _without_runs("error", str(exc))
+        except WorkerDied as exc:
+            if worker is not None:
+                self._end(worker)
+            return None, died_again(job, str(exc))
+
+    def _worker(self, engine: Engine) -> Worker:
+        worker = Worker(engine.python, engine.ref.adapter, isolated=engine.ref.isolated)
+        self._open.add(worker)
+        try:
+            worker.hello()
+        except BaseException:
+            self._end(worker)
+            raise
+        return worker
+
     def _runs_of(self, scenario: Scenario) -> int:
         if scenario.sweep == "swarm":
             return SHARD_RUNS
@@ -261,6 +320,9 @@ class Campaign:
         witnesses = []
         searched = scenario.sweep in ("swarm", "points")
         for witness in result.get("witnesses", ()):
+            if scenario.sweep == AGAIN:
+                witnesses.append(witness)
+                continue
             if searched and not result.get("crashed"):
                 token = _own_case(name, version, scenario.id, witness)
                 witnesses.append({**witness, "token": encode(token)})
