@@ -51,7 +51,7 @@ class Measured:
 
 @dataclass(slots=True)
 class Changes:
-    """What became of each finding that is a defect or a gap; strengths never change.
+    """What became of each finding; the lists are of defects and gaps, not of strengths.
 
     Attributes:
         marks: fingerprint -> new, regressed or unchanged, for what this run saw.
@@ -100,7 +100,9 @@ def changes_of(known: Mapping[str, Known], measured: Measured, *, run: str, toda
         elif decision is not None and not decision.told and counts(entry["kind"], entry["clause"]):
             out.expired.append(entry["id"])
     for before in known.values():
-        if before.kind != "strength" and before.reported:
+        if before.kind == "strength":
+            _lost(out, before, measured, seen)
+        elif before.reported:
             _missed(out, before, measured, seen, run)
     grave = {one.id: by_severity(one.severity) for one in known.values()}
     out.resolved.sort(key=lambda one: (grave[one["id"]], one["id"]))
@@ -179,6 +181,17 @@ def _missed(
                 "by_run": run,
             }
         )
+
+
+def _lost(out: Changes, before: Known, measured: Measured, seen: set[tuple[str, str]]) -> None:
+    """Note on which versions a clause that held is violated: the strength is over there."""
+    for (name, version), mine in measured.by_version.items():
+        life = before.versions.get(version)
+        if name != before.engine or life is None or (before.fingerprint, version) in seen:
+            continue
+        judged = (row["clauses"].get(before.clause) for row in mine.values())
+        if life.shows and any(row["violations"] for row in judged if row):
+            out.moves[before.fingerprint, version] = "resolved"
 
 
 def _everywhere(before: Known) -> Life:

@@ -135,7 +135,10 @@ class Known:
     log: list[dict[str, str]] = field(default_factory=list)
 
     def status(self, today: date) -> str:
-        """Return open, confirmed, resolved, regressed or wont_fix."""
+        """Return open, confirmed, resolved, regressed or wont_fix; of a strength, whether it holds.
+
+        A strength is confirmed while any version has it, and resolved when none has it any more.
+        """
         if self.decision and self.decision.kind == "wont_fix" and self.decision.holds(today):
             return "wont_fix"
         states = {life.state for life in self.versions.values()}

@@ -80,7 +80,8 @@ def live_on(
             life = one.versions.setdefault(version, Life(state))
             life.state, life.by_run, life.at = state, run, at
             if state == "resolved":
-                one.note(at, "resolved", run=run, version=version)
+                what = "resolved" if one.kind != "strength" else "violated"
+                one.note(at, what, run=run, version=version)
     for one in known.values():
         if _replays(one, rows):
             touched[one.fingerprint] = one
