@@ -9,6 +9,7 @@ the same result in either direction, and importing a file twice changes nothing.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -107,7 +108,8 @@ def merge(mine: Book, other: Book) -> Book:
     """Return the union of two registries; ids that collide are told apart by age.
 
     Of two findings of one id, the one that was seen first keeps it (then the one of the
-    smaller fingerprint); the other gets the next number that no registry ever gave.
+    smaller fingerprint); the other gets an id that it alone had, else the next number that no
+    registry ever gave.
     """
     known = {mark: one for mark, one in mine.known.items() if mark not in other.known}
     for mark, one in other.known.items():
@@ -117,15 +119,17 @@ def merge(mine: Book, other: Book) -> Book:
     for one in known.values():
         for name in (one.id, *one.formerly):
             numbers[one.kind] = max(numbers[one.kind], _number(name))
+    names = Counter(name for one in known.values() for name in (one.id, *one.formerly))
     keepers: dict[str, str] = {}
     by_age = sorted(known.values(), key=lambda k: (k.first_at, k.first_seen, k.fingerprint))
     for one in by_age:
         if keepers.setdefault(one.id, one.fingerprint) != one.fingerprint:
-            numbers[one.kind] += 1
-            formerly = sorted({*one.formerly, one.id})
-            known[one.fingerprint] = replace(
-                one, id=id_of(one.kind, numbers[one.kind]), formerly=formerly
-            )
+            own = [name for name in one.formerly if names[name] == 1]
+            if not own:
+                numbers[one.kind] += 1
+            name = own[0] if own else id_of(one.kind, numbers[one.kind])
+            formerly = sorted({*one.formerly, one.id} - {name})
+            known[one.fingerprint] = replace(one, id=name, formerly=formerly)
     return Book(known, _runs(mine.runs, other.runs), {k: n for k, n in numbers.items() if n})
 
 
@@ -137,7 +141,9 @@ def _one(a: Known, b: Known) -> Known:
     """Return one finding out of what two registries know of it."""
     a, b = sorted((a, b), key=lambda k: (k.last_at, k.last_seen, _text(k.to_json())))
     first = min((a, b), key=lambda k: (k.first_at, k.first_seen))
-    name = min((a.id, b.id), key=_number)
+    # An id that one of them has given up stays given up, or the next merge would undo this one.
+    given_up = {*a.formerly, *b.formerly}
+    name = min({a.id, b.id} - given_up or {a.id, b.id}, key=_number)
     log = {_text(x): x for x in (*a.log, *b.log)}
     return replace(
         b,

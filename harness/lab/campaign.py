@@ -46,6 +46,9 @@ PROFILES: Mapping[str, int] = {
 STAGE_RUNS_MAX = 3_000
 # An engine that hung its process in so many scenarios is not tried in more.
 HANGS_MAX = 3
+# Units of one engine before the next one's turn: a worker is started for each turn.
+WRITTEN_AT_ONCE = 25
+SOUGHT_AT_ONCE = 4
 UNITS_FILE = "units.jsonl"
 
 
@@ -188,17 +191,17 @@ class Campaign:
     def _jobs(self) -> list[tuple[Engine, Scenario | Again]]:
         """Return every unit: what failed before, what was written by hand, then searches."""
         failed = [
-            (e, a) for a in self.again for e in self.engines if e.key == (a.engine, a.version)
+            (e, a) for e in self.engines for a in self.again if e.key == (a.engine, a.version)
         ]
-        written: list[tuple[Engine, Scenario]] = []
-        sought: list[tuple[Engine, Scenario]] = []
-        for engine in self.engines:
-            for scenario in self.scenarios:
-                (sought if scenario.sweep == "swarm" else written).append((engine, scenario))
-        if self.budget_s is not None:
-            # So that no engine's search eats up another's time.
-            sought.sort(key=lambda pair: pair[1].id)
-        return [*failed, *written, *sought]
+        written = [s for s in self.scenarios if s.sweep != "swarm"]
+        sought = [s for s in self.scenarios if s.sweep == "swarm"]
+        jobs: list[tuple[Engine, Scenario | Again]] = list(failed)
+        for kind, most in ((written, WRITTEN_AT_ONCE), (sought, SOUGHT_AT_ONCE)):
+            # With little time the engines take turns, so that each gets its share of it.
+            turn = len(kind) if self.budget_s is None else most
+            for start in range(0, len(kind), max(1, turn)):
+                jobs += [(e, s) for e in self.engines for s in kind[start : start + turn]]
+        return jobs
 
     def _serve(
         self,
