@@ -107,7 +107,7 @@ def test_what_is_new_stands_first_in_every_output(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     both = (*ORDER, "--scenario", "cleanup/ok")
-    monkeypatch.setenv("MINE", "broken:cleanup-never")
+    monkeypatch.setenv("MINE", "broken:cleanup-twice")
     code, _, err = dagstorm(capsys, *RUN, *both, "--out", "r0")
     assert (code, err) == (0, "")
     before = [f["id"] for f in found("r0") if f["kind"] == "bug"]
@@ -138,13 +138,13 @@ def test_two_runs_that_end_at_once(place: Path) -> None:
             stderr=subprocess.PIPE,
             text=True,
         )
-        for other in ("broken:cleanup-never", "broken:cleanup-twice")
+        for other in ("broken:cleanup-one-a-stage", "broken:cleanup-twice")
     ]
     for process in started:
         _, err = process.communicate(timeout=120)
         assert (process.returncode, err) == (0, "")
     known = Registry(place / "reports" / "registry.sqlite3").known()
-    entries = [f for folder in ("cleanup-never", "cleanup-twice") for f in found(folder)]
+    entries = [f for folder in ("cleanup-one-a-stage", "cleanup-twice") for f in found(folder)]
     assert {f["fingerprint"]: f["id"] for f in entries} == {m: k.id for m, k in known.items()}
     assert len({k.id for k in known.values()}) == len(known)
     shared = [k for k in known.values() if k.occurrences == 2]
@@ -153,6 +153,7 @@ def test_two_runs_that_end_at_once(place: Path) -> None:
     assert len({r["run_id"] for r in runs}) == 2
 
 
+@pytest.mark.slow
 def test_runs_killed_at_random_lose_nothing_that_they_reported(place: Path) -> None:
     rng = random.Random(4)
     file = place / "reports" / "registry.sqlite3"
@@ -292,7 +293,7 @@ def test_compare_says_fixed_only_where_it_was_run(
     assert counted("a", "a", "--fail-on", "new") == (0, {"unchanged": ["BUG-001"]})
     assert counted("fixed", "a") == (0, {"new": ["BUG-001"]})
     assert counted("fixed", "a", "--fail-on", "new") == (1, {"new": ["BUG-001"]})
-    code, out, _ = dagstorm(capsys, "compare", "a", "elsewhere")
+    _, out, _ = dagstorm(capsys, "compare", "a", "elsewhere")
     assert "not run in B: cleanup/registry_order" in out
 
 
