@@ -184,7 +184,7 @@ def test_daily_replays_every_finding_of_the_registry_first(
     monkeypatch.setenv("MINE", FIFO)
     assert dagstorm(capsys, *RUN, *ORDER, "--out", "r0")[0] == 0
     daily = ("run", "--engine", "mine.py", "--profile", "daily", "--scenario", "cleanup/ok")
-    rest = ("--no-confirm", "--quiet", "--runs", "2")
+    rest = ("--no-confirm", "--quiet", "--runs", "2", "--workers", "1")
     for i, (engine, verdict, code, gone) in enumerate(
         (
             (FIFO, "fail", 0, []),
