@@ -72,7 +72,7 @@ stress: $(VENV)/.ready  ## a campaign with the default profile on the default en
 	$(VENV)/bin/dagstorm run $(ARGS)
 
 .PHONY: nightly
-nightly: $(VENV)/.ready  ## a campaign with the nightly profile
+nightly: $(VENV)/.ready  ## what failed before, all packs, a search with the date's seed; red for what is new
 	$(VENV)/bin/dagstorm run --profile nightly $(ARGS)
 
 .PHONY: report

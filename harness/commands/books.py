@@ -31,6 +31,7 @@ from harness.lab.again import Again
 from harness.lab.campaign import Campaign
 from harness.lab.conclude import write_json
 from harness.lab.engines import EngineRef
+from harness.lab.profiles import PLANS
 
 __all__ = ["Books", "add_registry", "as_input", "registry_of", "summary_of", "work_of"]
 
@@ -105,12 +106,16 @@ class Books:
                         found += _runs_of(one, ref, replays)
         return sorted(found, key=lambda a: (a.size, a.id))[:AGAIN_MAX]
 
-    def not_again(self, work: str) -> frozenset[tuple[str, ...]]:
-        """Return the units that the same work left out before, so that it is repeated alike."""
-        if self.registry is None:
+    def not_again(self, metadata: Row) -> frozenset[tuple[str, ...]]:
+        """Return the units that an earlier nightly of the same work left out.
+
+        A nightly of one date is a repetition: what is red in it is no work of a faster machine.
+        """
+        if self.registry is None or not PLANS[metadata["profile"]].dated:
             return frozenset()
         with as_input():
-            return frozenset(tuple(u) for u in self.registry.left_out(work) or ())
+            left_out = self.registry.left_out(metadata["work"])
+        return frozenset(tuple(unit) for unit in left_out or ())
 
     def take(self, entries: Sequence[Row], at: str) -> dict[str, str]:
         """Return fingerprint -> id; the registry's, if there is one."""

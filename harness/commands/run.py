@@ -111,10 +111,13 @@ def _folder(options: argparse.Namespace, run_id: str) -> Path:
 def _run(options: argparse.Namespace) -> int:
     if options.lab != "sim":
         raise InputError(f"--lab {options.lab}: there is no live laboratory yet; use --lab sim")
+    metadata = _unfinished(Path(options.resume)) if options.resume else None
+    if metadata is not None:
+        options.seed, options.profile = metadata["seed"], metadata["profile"]
     settle(options)
     books = Books(options)
-    if options.resume:
-        return _resume(options, books)
+    if metadata is not None:
+        return _resume(options, books, metadata)
     if options.tier == "order" and options.search:
         raise InputError("--tier order runs scenarios out of order; it does not go with --search")
     chosen, swarm_runs = sought(options)
@@ -168,16 +171,21 @@ def _command(request: Mapping[str, Any], options: argparse.Namespace) -> str:
     return f"dagstorm run {engines}{search} --profile {options.profile} --seed {options.seed}"
 
 
-def _resume(options: argparse.Namespace, books: Books) -> int:
-    folder = Path(options.resume)
+def _unfinished(folder: Path) -> dict[str, Any]:
+    """Return what run.json says of a run that is to be resumed."""
     try:
-        metadata = json.loads((folder / "run.json").read_text("utf-8"))
-        request = metadata["request"]
-    except (OSError, ValueError, KeyError) as exc:
+        metadata: dict[str, Any] = json.loads((folder / "run.json").read_text("utf-8"))
+        completed = metadata["status"] == "completed"
+        metadata["request"], metadata["seed"], metadata["profile"]
+    except (OSError, ValueError, KeyError, TypeError) as exc:
         raise InputError(f"--resume {folder}: not a run directory (no usable run.json)") from exc
-    if metadata["status"] == "completed":
+    if completed:
         raise InputError(f"--resume {folder}: that run is completed; nothing is left to do")
-    options.seed, options.profile = metadata["seed"], metadata["profile"]
+    return metadata
+
+
+def _resume(options: argparse.Namespace, books: Books, metadata: dict[str, Any]) -> int:
+    folder, request = Path(options.resume), metadata["request"]
     options.no_confirm = request["no_confirm"]
     every = scenarios()
     if request["program"]:
@@ -217,7 +225,7 @@ def _campaign(  # noqa: PLR0917 (all that a campaign is made of)
         tier=metadata["request"].get("tier", "legal"),
         again=[Again(**one) for one in metadata["request"].get("again", ())],
         cases={name: partial(scenario_data, one) for name, one in scenarios().items()},
-        without=books.not_again(metadata["work"]),
+        without=books.not_again(metadata),
     )
     status = "completed"
     try:

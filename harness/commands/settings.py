@@ -46,7 +46,8 @@ def settle(options: argparse.Namespace) -> None:
     options.day = day_of(options.day, today())
     if options.budget is None:
         options.budget = found.get("budget")
-    if options.budget is None and not (is_named(options) or options.search or options.runs):
+    limited = not (is_named(options) or options.search or options.runs or options.resume)
+    if options.budget is None and limited:
         options.budget = plan.budget_s
     options.fail_on = options.fail_on or found.get("fail_on", plan.fail_on)
     options.thresholds = found["thresholds"]

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.findings.campaign import Row
-from harness.findings.changes import Changes, Measured, changes_of
+from harness.findings.changes import Measured, changes_of
 from harness.findings.finding import KINDS
 from harness.findings.known import Known
 from harness.findings.life import first_sight, live_on
@@ -78,13 +78,6 @@ class Registry:
         """Return fingerprint -> finding."""
         with opened(self.path, write=False) as base:
             return _known(base)
-
-    def changes(
-        self, measured: Measured, run: str, today: date
-    ) -> tuple[Changes, dict[str, Known]]:
-        """Return what a run changes, and what was known before it; nothing is written."""
-        known = self.known()
-        return changes_of(known, measured, run=run, today=today), known
 
     def end(
         self,

@@ -202,6 +202,26 @@ def test_daily_replays_every_finding_of_the_registry_first(
     assert [(x["id"], x["last_replay"]) for x in ledger] == [("BUG-001", "pass")]
 
 
+def test_a_nightly_of_one_date_does_no_more_than_the_first_did(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("harness.commands.run.work_of", lambda *_: "the same")
+    words = (*RUN[:3], "--profile", "nightly", "--no-confirm", "--quiet", *ORDER, "--json")
+    left = []
+    for more in (
+        ("--budget", "0s", "--out", "r0"),
+        ("--out", "r1"),
+        ("--seed", "1", "--out", "r2"),
+    ):
+        if more[0] == "--seed":
+            monkeypatch.setattr("harness.commands.run.work_of", lambda *_: "another")
+        left.append(json.loads(dagstorm(capsys, *words, *more)[1])["left_out"])
+    assert left == [1, 1, 0]
+    run = json.loads(Path("r1/run.json").read_text("utf-8"))
+    assert run["seed"] == int(run["started_at"][:10].replace("-", ""))
+    assert run["gate"]["fail_on"] == "new"
+
+
 def test_a_baseline_is_held_against_in_place_of_the_registry(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

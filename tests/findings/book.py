@@ -6,7 +6,7 @@ import copy
 from datetime import date
 from typing import Any
 
-from harness.findings.changes import Changes, Measured
+from harness.findings.changes import Changes, Measured, changes_of
 from harness.findings.registry import Registry
 
 TODAY = date(2026, 11, 21)
@@ -96,7 +96,7 @@ def a_run(
     ids = registry.take(entries, run, AT)
     entries = [{**copy.deepcopy(e), "id": ids[e["fingerprint"]]} for e in entries]
     measured = Measured(entries, rows, engines or [])
-    changes, _ = registry.changes(measured, run, today)
+    changes = changes_of(registry.known(), measured, run=run, today=today)
     if ends:
         registry.end(
             measured,
