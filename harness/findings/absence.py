@@ -80,5 +80,5 @@ def _passed(clause: str, sight: Sight, row: Mapping[str, Any] | None) -> bool:
 
 def _enough(sight: Sight, row: Mapping[str, Any], runs: int) -> bool:
     # With the campaign's seed of then, the very runs that showed it were done again.
-    same_runs = row["seed"] == sight.seed and int(row["runs"]) >= sight.runs
-    return same_runs or runs >= runs_needed(sight)
+    asked = int(row.get("runs_asked", row["runs"]))
+    return (row["seed"] == sight.seed and asked >= sight.runs) or runs >= runs_needed(sight)

@@ -39,7 +39,10 @@ def counts(kind: str, clause: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Sight:
-    """A scenario that showed the finding: how many runs it took, the last time."""
+    """A scenario that showed the finding: how many runs were asked of it, the last time.
+
+    A unit makes more runs than were asked where a clause was not put to the test by those.
+    """
 
     runs: int
     exercised: int

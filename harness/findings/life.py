@@ -131,8 +131,9 @@ def _sighted(life: Life, row: Row, result: Row, run: str) -> None:
     if not scenario.startswith(REPLAY):
         # Of shards it is only worth knowing that a search showed it.
         name = SEARCHED if scenario.startswith(SEARCHED) else scenario
+        asked = int(result.get("runs_asked", row["runs"]))
         life.sights[name] = Sight(
-            int(row["runs"]), int(row["exercised"]), int(row["violations"]), result["seed"], run
+            asked, int(row["exercised"]), int(row["violations"]), result["seed"], run
         )
 
 

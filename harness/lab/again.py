@@ -69,8 +69,14 @@ def scenario_of(one: Again, known: Mapping[str, Callable[[], Data]]) -> Scenario
     )
 
 
-def again_unit(one: Again, worker: Worker, known: Mapping[str, Callable[[], Data]]) -> Data:
+def again_unit(
+    one: Again, workers: tuple[Worker, Worker], known: Mapping[str, Callable[[], Data]]
+) -> Data:
     """Replay a kept run twice; returns the unit's result in the shape of a scenario's.
+
+    Args:
+        workers: of the two replays. One process may serve both, but what it did before may
+            show in them: only two fresh ones prove that a run does not show it any more.
 
     Raises:
         WorkerDied: if the engine takes its process down, which some findings are about.
@@ -83,7 +89,7 @@ def again_unit(one: Again, worker: Worker, known: Mapping[str, Callable[[], Data
     case = {**case, "id": one.id, "clauses": [one.clause]}
     request = {"op": "replay", "scenario": case, **request_of(token)}
     try:
-        first, second = worker.ask(request), worker.ask(request)
+        first, second = (worker.ask(request) for worker in workers)
     except DagstormError as exc:
         return _result(one, "inconclusive", str(exc))
     if first["digest"] != second["digest"]:

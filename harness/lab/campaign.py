@@ -8,6 +8,7 @@ and its results the same on every machine. Each finished unit is appended to
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -290,7 +291,16 @@ class Campaign:
         try:
             if worker is None:
                 worker = self._worker(engine)
-            return worker, again_unit(job, worker, self.cases)
+            result = again_unit(job, (worker, worker), self.cases)
+            if result["verdict"] == "fail" or not result["runs"]:
+                return worker, result
+            # What the worker did before may have hidden it.
+            with contextlib.ExitStack() as opened:
+                fresh = []
+                for _ in range(2):
+                    fresh.append(self._worker(engine))
+                    opened.callback(self._end, fresh[-1])
+                return worker, again_unit(job, (fresh[0], fresh[1]), self.cases)
         except DagstormError as exc:
             return worker, _without_runs("error", str(exc))
         except WorkerDied as exc:
@@ -362,6 +372,7 @@ class Campaign:
             "token": (witnesses[0]["token"] if witnesses else "")
             if searched
             else encode(Token(name, version, scenario.id, first or 0, digest)),
+            "runs_asked": self._runs_of(scenario),
             "duration_s": round(took_s, 3),
             "program": data["program"],
             "plan": data["plan"],

@@ -148,6 +148,14 @@ def test_the_same_runs_again_are_enough(registry: Registry) -> None:
     assert len(a_run(registry, "r4", [], [row()])[0].resolved) == 1
 
 
+def test_runs_on_top_of_those_asked_for_need_not_be_made_again(registry: Registry) -> None:
+    # A broken clause kept another one from being put to the test, so more runs were made.
+    rare = entry(runs=90, violations=1)
+    a_run(registry, "r1", [rare], [row(verdict="fail", runs=90, runs_asked=30)])
+    assert a_run(registry, "r2", [], [row(runs=29, runs_asked=29)])[0].resolved == []
+    assert len(a_run(registry, "r3", [], [row(runs=30, runs_asked=30)])[0].resolved) == 1
+
+
 def test_what_a_search_found_is_gone_only_if_its_run_is_replayed(registry: Registry) -> None:
     found = entry(scenarios=("search/swarm-0003",))
     a_run(registry, "r1", [found], [row("search/swarm-0003", "fail")])
