@@ -140,6 +140,7 @@ _ABSOLUTE = 1  # TFD_TIMER_ABSTIME
 def _libc() -> Any:
     return ctypes.CDLL(None, use_errno=True)
 
+
 def _timer_create() -> int | None:
     """Open a timerfd, or return None where there is none.
 

@@ -245,4 +245,4 @@ def _connection(one: Connection) -> dict[str, Any]:
         for direction, link in one.links.items()
     }
     age_ms = round((time.monotonic() - one.opened_at) * 1000)
-    return {"number": one.number, "client": one.client_name, "age_ms": age_ms, **links}
+    return {"number": one.number, "client": one.client, "age_ms": age_ms, **links}

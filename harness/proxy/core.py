@@ -11,7 +11,7 @@ from harness.proxy.limits import Limits
 __all__ = ["Core", "Series"]
 
 # One buffer serves every link without toxics: what is read is sent on in the same turn.
-_BUFFER_BYTES = 256 << 10
+_BUFFER_BYTES = 1 << 20
 
 Series = tuple[str, str, str, str]  # direction, listener, proxy, upstream: a metric's labels
 

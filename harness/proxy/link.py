@@ -18,7 +18,7 @@ import socket
 import struct
 import time
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from harness.proxy.core import Core, Series
 from harness.proxy.stages import Chunk, Stage, stage_for
@@ -43,6 +43,7 @@ class Link:
         received, sent: bytes read from the source and handed to the destination, live.
         stages: the toxics at work, in their order.
         done: nothing will be written any more.
+        drained: the source was read to its end.
     """
 
     def __init__(
@@ -57,7 +58,7 @@ class Link:
         self.received = self.sent = 0
         self.stages: list[Stage] = []
         self.done = False
-        self._source_over = False
+        self.drained = self._source_over = False
         self._ending = False
         self._pending: deque[memoryview] = deque()
         self._reading = self._writing = False
@@ -70,8 +71,14 @@ class Link:
         return self.core.dice.stream(name, number, self.direction, *names)
 
     def start(self, toxics: list[Toxic]) -> None:
-        self.stages = [stage_for(self, toxic) for toxic in toxics]
-        self.advance()
+        if toxics:
+            self.stages = [stage_for(self, toxic) for toxic in toxics]
+            self.advance()
+        else:
+            # Who connects mostly sends at once: look before asking to be told, it saves a turn.
+            if self.direction == "upstream":
+                self._readable()
+            self._regulate()
 
     # The source.
 
@@ -88,6 +95,7 @@ class Link:
             self.source_over(broken=True)
             return
         if not count:
+            self.drained = True
             self.source_over()
             return
         self.received += count
@@ -112,6 +120,7 @@ class Link:
             self.source_over(broken=True)
             return
         if not data:
+            self.drained = True
             self.source_over()
             return
         self.received += len(data)
@@ -141,19 +150,20 @@ class Link:
             return
         self._advancing = True
         try:
-            moved, rounds = True, 0
-            while (moved or self._called_again()) and not self.done:
-                rounds += 1
-                if rounds > _ROUNDS_PER_TURN:
-                    self.core.loop.call_soon(self.advance)
-                    break
+            for _ in range(_ROUNDS_PER_TURN):
+                if self.done:
+                    return
                 moved = False
                 stages = self.stages
                 for index in range(len(stages) - 1, -1, -1):
                     last = index + 1 == len(stages)
                     moved |= stages[index].run(self if last else stages[index + 1])
-                    if self.done or stages is not self.stages:
+                    if stages is not self.stages:
                         break
+                if not moved and not self._called_again():
+                    break
+            else:
+                self.core.loop.call_soon(self.advance)
         finally:
             self._advancing = False
         self._regulate()
@@ -279,12 +289,13 @@ class Link:
         if self.connection.over:
             self._close_dest()
             return
+        if self.other.done:
+            self.connection.close()
+            return
         try:
             self.dest.shutdown(socket.SHUT_WR)
         except OSError:
             pass
-        if self.other.done:
-            self.connection.close()
 
     def _broken(self) -> None:
         """The destination is gone, so what was meant for it is lost."""
@@ -355,24 +366,20 @@ class Connection:
         proxy: Proxy,
         number: int,
         client: socket.socket,
-        client_name: str,
+        peer: tuple[Any, ...],
         upstream: socket.socket,
     ) -> None:
         self.proxy = proxy
         self.core: Core = proxy.core
         self.number = number
-        self.client_name = client_name
+        self._peer = peer
         self.opened_at = time.monotonic()
         self.over = self.closed = False
-        self._client, self._upstream = client, upstream
         self.links = {
             "upstream": Link(self, "upstream", client, upstream),
             "downstream": Link(self, "downstream", upstream, client),
         }
-        self._series: dict[str, Series] = {
-            direction: (direction, proxy.listen, proxy.name, proxy.upstream)
-            for direction in self.links
-        }
+        self._labels = (proxy.listen, proxy.name, proxy.upstream)
         up, down = self.links.values()
         up.other, down.other = down, up
 
@@ -381,8 +388,14 @@ class Connection:
             if not self.closed:
                 link.start(chains[direction])
 
+    @property
+    def client(self) -> str:
+        """The client's address."""
+        host, port = self._peer[:2]
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
     def series(self, direction: str) -> Series:
-        return self._series[direction]
+        return (direction, *self._labels)
 
     def close(self, *, reset: bool = False) -> None:
         """Close both sockets, with RST if asked to; what is held is lost. May be called again."""
@@ -391,16 +404,16 @@ class Connection:
         self.closed = True
         for direction, link in self.links.items():
             link.stop()
-            self.core.count(self._series[direction], link.received, link.sent)
-        for one in (self._client, self._upstream):
+            self.core.count(self.series(direction), link.received, link.sent)
+        for link in self.links.values():
             if reset:
                 try:
-                    one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+                    link.source.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
                 except OSError:
                     pass
-            else:
-                drain(one, self.core.view)
-            one.close()
+            elif not link.drained:
+                drain(link.source, self.core.view)
+            link.source.close()
         self.proxy.forget(self)
 
 

@@ -188,7 +188,7 @@ class Proxy:
                 client.close()
                 continue
             core.connections += 1
-            dial = _Dial(self, client, str(Address(listener.family, *address[:2])), self.number)
+            dial = _Dial(self, client, address, self.number)
             self._dials.add(dial)
             if self._fixed is not None:
                 dial.try_next(self._fixed)
@@ -215,7 +215,7 @@ class Proxy:
             drain(dial.client, self.core.view)
             dial.client.close()
             return
-        connection = Connection(self, dial.number, dial.client, dial.client_name, upstream)
+        connection = Connection(self, dial.number, dial.client, dial.peer, upstream)
         self.connections.add(connection)
         connection.start(self.chain.working)
 
@@ -232,8 +232,10 @@ class Proxy:
 class _Dial:
     """One client that waits for its upstream; nothing of it is read before that answers."""
 
-    def __init__(self, proxy: Proxy, client: socket.socket, client_name: str, number: int) -> None:
-        self.proxy, self.client, self.client_name, self.number = proxy, client, client_name, number
+    def __init__(
+        self, proxy: Proxy, client: socket.socket, peer: tuple[Any, ...], number: int
+    ) -> None:
+        self.proxy, self.client, self.peer, self.number = proxy, client, peer, number
         self._left: list[Address] = []
         self._upstream: socket.socket | None = None
         self._fd = -1

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["STAGES", "Chunk", "Stage", "stage_for"]
 
 _PIECES_PER_TURN = 64
+_CHUNK_BYTES = 32 << 10
 
 
 class Chunk:
@@ -219,14 +220,14 @@ class Latency(Stage):
 class Bandwidth(Stage):
     """A chunk leaves when, at this rate, its last byte would have come through.
 
-    One more chunk waits behind it, so that the line is never idle between two reads.
+    What comes next waits behind it (a tenth of a second's worth, within bounds), so that the
+    line is not idle between two reads, nor while the process waits for its turn.
     """
-
-    capacity = 2
 
     def refresh(self) -> None:
         self._rate = max(0.0, self.toxic.number("rate")) * 1000
         self._piece = int(min(max(1.0, self._rate / 10), 1 << 30))
+        self.capacity = int(min(max(2.0, self._rate / 10 / _CHUNK_BYTES), 64.0))
         self._free_at = time.monotonic()
         self._due: float | None = None
         self._late = False
