@@ -92,8 +92,7 @@ class Collection:
         async with self._one_at_a_time:
             proxy = self.get(name)
             del self._proxies[name]
-            proxy.chain.clear()
-            proxy.stop()
+            _end(proxy)
 
     async def populate(self, value: Any, made: list[Proxy]) -> None:
         """Create or replace a list of proxies, in order, up to the first that fails.
@@ -142,6 +141,11 @@ class Collection:
 
     def close(self) -> None:
         for proxy in self.all():
-            proxy.chain.clear()
-            proxy.stop()
+            _end(proxy)
         self._proxies.clear()
+
+
+def _end(proxy: Proxy) -> None:
+    # In this order: removed first, the toxics would let go what they hold.
+    proxy.stop()
+    proxy.chain.clear()

@@ -180,9 +180,7 @@ def report(client: Toxiproxy, direct: Address) -> None:
         pairs = in_turn(lambda a: trip_s(a, TRIPS), direct, proxied, TRIP_ROUNDS)
         added_us = statistics.median(b - a for a, b in pairs) * 1e6
         base_us = statistics.median(a for a, _ in pairs) * 1e6
-        print(
-            f"round trip: +{added_us:.0f} us on {base_us:.0f} us direct ({GO_AND_ASKED['trip']})"
-        )
+        print(f"round trip: +{added_us:.0f} us on {base_us:.0f} us direct ({GO_AND_ASKED['trip']})")
 
         pairs = in_turn(lambda a: connect_s(a, CONNECTS), direct, proxied, CONNECT_ROUNDS)
         ratio = statistics.median(b / a for a, b in pairs)

@@ -105,11 +105,20 @@ def test_another_upstream_drops_connections_and_keeps_toxics(proxy: Proxied) -> 
     assert (len(reply.json["toxics"]), proxy.address) == (1, address)
 
 
-def test_held_data_are_discarded_by_disabling(proxy: Proxied) -> None:
+@pytest.mark.parametrize("how", ["disabled", "deleted", "moved", "replaced"])
+def test_held_data_are_discarded_with_their_connection(proxy: Proxied, how: str) -> None:
     proxy.add("latency", stream="upstream", attributes={"latency": 60_000})
     client, server = proxy.pair()
     client.sendall(b"lost")
-    proxy.api.patch(proxy.path, {"enabled": False})
+    other = f"127.0.0.1:{free_port()}"
+    if how == "disabled":
+        proxy.api.patch(proxy.path, {"enabled": False})
+    elif how == "deleted":
+        proxy.api.delete(proxy.path)
+    elif how == "moved":
+        proxy.api.patch(proxy.path, {"listen": other})
+    else:
+        proxy.api.post("/populate", [{"name": proxy.name, "listen": other, "upstream": "u:1"}])
     assert read_all(server) == b""
 
 
