@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import os
 import socket
+import threading
 from dataclasses import dataclass
+from typing import Any
 
 __all__ = ["Address", "AddressError", "bind_error", "literal", "name_of", "resolve", "split"]
 
 LOOPBACK = "127.0.0.1"
+# Look-ups under way; one more than this is answered as one that took too long.
+_LOOKUPS_MAX = 64
+_LOOKUPS: set[threading.Thread] = set()
+
+_Info = tuple[Any, ...]
 
 
 class AddressError(ValueError):
@@ -87,11 +95,9 @@ async def resolve(text: str, limit_s: float) -> list[Address]:
         return [known]
     if host.lower() == "localhost":
         return [Address(socket.AF_INET, LOOPBACK, port), Address(socket.AF_INET6, "::1", port)]
-    loop = asyncio.get_running_loop()
     try:
-        found = await asyncio.wait_for(
-            loop.getaddrinfo(host, port, type=socket.SOCK_STREAM), limit_s
-        )
+        async with asyncio.timeout(limit_s):
+            found = await _look_up(host, port)
     except TimeoutError:
         raise AddressError(f"lookup {host}: i/o timeout") from None
     except (OSError, UnicodeError):
@@ -99,6 +105,42 @@ async def resolve(text: str, limit_s: float) -> list[Address]:
     inet = (socket.AF_INET, socket.AF_INET6)
     addresses = [Address(f, str(a[0]), int(a[1])) for f, _, _, _, a in found if f in inet]
     return sorted(dict.fromkeys(addresses), key=lambda one: one.family != socket.AF_INET)
+
+
+async def _look_up(host: str, port: int) -> list[_Info]:
+    """Ask the system's resolver, in a daemon thread.
+
+    Not in the loop's executor: one name server that does not answer would hold up the end of
+    the process for as long as the resolver tries.
+    """
+    if len(_LOOKUPS) >= _LOOKUPS_MAX:
+        raise TimeoutError
+    loop = asyncio.get_running_loop()
+    answer: asyncio.Future[list[_Info]] = loop.create_future()
+
+    def tell(found: list[_Info], exc: Exception | None) -> None:
+        if answer.done():
+            return
+        if exc is None:
+            answer.set_result(found)
+        else:
+            answer.set_exception(exc)
+
+    def work() -> None:
+        found: list[_Info] = []
+        failed: Exception | None = None
+        try:
+            found = list(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+        except (OSError, UnicodeError) as exc:
+            failed = exc
+        _LOOKUPS.discard(threading.current_thread())
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(tell, found, failed)
+
+    thread = threading.Thread(target=work, name="dagstorm-lookup", daemon=True)
+    _LOOKUPS.add(thread)
+    thread.start()
+    return await answer
 
 
 def name_of(one: socket.socket) -> str:

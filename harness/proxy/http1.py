@@ -250,7 +250,7 @@ def _parse(head: bytes) -> tuple[str, str, str, dict[str, str]]:
     if len(words) != 3:
         raise _Refused(400)
     method, target, version = words
-    if not method or not set(method) <= _TOKEN or not target:
+    if not method or not set(method) <= _TOKEN or not (target and target.isprintable()):
         raise _Refused(400)
     if version not in ("HTTP/1.1", "HTTP/1.0"):
         raise _Refused(505 if version.startswith("HTTP/") else 400)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import socket
+import threading
 import time
 from typing import Any
 
@@ -174,6 +176,38 @@ def test_slices_of_an_average_of_zero_are_single_bytes(embedded: Api, proxy: Pro
     client, server = proxy.pair()
     server.sendall(b"abc" * 1000)
     assert read(client, 3000) == b"abc" * 1000
+
+
+def test_a_name_server_that_does_not_answer_holds_nothing_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    answered = threading.Event()
+
+    real = socket.getaddrinfo
+
+    def slow(host: str, *args: Any, **how: Any) -> Any:
+        if host != "far.test":
+            return real(host, *args, **how)
+        answered.wait(10)
+        return []
+
+    began = time.monotonic()
+    with proxy_in_thread(limits=Limits(lookup_timeout_s=0.2)) as server:
+        monkeypatch.setattr("harness.proxy.address.socket.getaddrinfo", slow)
+        api = Api(server.url)
+        refused = api.post("/proxies", {"name": "a", "listen": "far.test:0", "upstream": "u:1"})
+        assert refused.json["error"] == "listen tcp: lookup far.test: i/o timeout"
+        upstream = Upstream()
+        api.post("/proxies", {"name": "a", "upstream": "far.test:1"})
+        proxy = Proxied(api, "a", upstream, [])
+        assert proxy.connect().recv(1) == b""
+        waiting = proxy.connect()
+    assert time.monotonic() - began < 5
+    assert waiting.recv(1) == b""
+    answered.set()
+    for one in proxy.opened:
+        one.close()
+    upstream.close()
 
 
 def test_limits_have_names() -> None:

@@ -93,6 +93,8 @@ def test_head_has_no_body(peer: socket.socket) -> None:
     [
         (b"nonsense\r\n\r\n", 400),
         (b"GET /version\r\n\r\n", 400),
+        (b"GET //a\rSet-Cookie:x HTTP/1.1\r\nHost: x\r\n\r\n", 400),
+        (b"GET  HTTP/1.1\r\nHost: x\r\n\r\n", 400),
         (b"GET /version HTTP/9.9\r\nHost: x\r\n\r\n", 505),
         (b"GET /version HTTP/1.1\r\n\r\n", 400),
         (b"GET /version HTTP/1.1\r\nHost: x\r\nno colon\r\n\r\n", 400),
