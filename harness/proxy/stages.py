@@ -181,26 +181,22 @@ class Stage:
 
 
 class Latency(Stage):
-    """Each chunk leaves at the time it was read + latency +- jitter; order is kept."""
+    """Each chunk leaves at the time it was read + latency +- jitter, but behind its forerunner."""
 
     capacity = 1024
 
     def refresh(self) -> None:
         self._latency_s = self.toxic.number("latency") / 1000
         self._jitter_s = max(0.0, self.toxic.number("jitter") / 1000)
-        last = 0.0
         for chunk in self.inbox:
-            last = chunk.due = max(last, chunk.at + self._delay_s())
+            chunk.due = chunk.at + self._delay_s()
 
     def _delay_s(self) -> float:
         jitter = self._jitter_s
         return self._latency_s + (jitter * (2 * self.chance.random() - 1) if jitter else 0.0)
 
     def take(self, chunk: Chunk) -> None:
-        due = chunk.at + self._delay_s()
-        if self.inbox and due < self.inbox[-1].due:
-            due = self.inbox[-1].due
-        chunk.due = due
+        chunk.due = chunk.at + self._delay_s()
         super().take(chunk)
 
     def work(self, out: Sink) -> bool:
