@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import signal
 import sys
 from pathlib import Path
@@ -45,10 +46,14 @@ def _port(text: str) -> int:
 def _proxy(options: argparse.Namespace) -> int:
     configured = _configuration(options.config) if options.config else None
     _more_descriptors()
+    # What the command has imported stays: collections need not look through it again and again.
+    gc.freeze()
     try:
         asyncio.run(_serve(options, configured))
     except KeyboardInterrupt:
         pass
+    finally:
+        gc.unfreeze()
     return 0
 
 

@@ -7,6 +7,7 @@ import asyncio
 from harness.proxy.alarms import Alarms
 from harness.proxy.dice import Dice
 from harness.proxy.limits import Limits
+from harness.proxy.watch import Watch
 
 __all__ = ["Core", "Series"]
 
@@ -28,6 +29,7 @@ class Core:
     def __init__(self, loop: asyncio.AbstractEventLoop, seed: int | None, limits: Limits) -> None:
         self.loop = loop
         self.alarms = Alarms(loop)
+        self.watch = Watch(loop)
         self.dice = Dice(seed)
         self.limits = limits
         self.view = memoryview(bytearray(_BUFFER_BYTES))
@@ -35,6 +37,11 @@ class Core:
         self.connections = 0
         self.received: dict[Series, int] = {}
         self.sent: dict[Series, int] = {}
+
+    def close(self) -> None:
+        """Give the descriptors back; every proxy must have stopped before."""
+        self.alarms.close()
+        self.watch.close()
 
     def count(self, series: Series, received: int, sent: int) -> None:
         """Keep the bytes of a link that has ended."""

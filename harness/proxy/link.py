@@ -255,7 +255,7 @@ class Link:
         self._pending.append(data)
         if not self._writing:
             self._writing = True
-            self.core.loop.add_writer(self._dest_fd, self._writable)
+            self.core.watch.write(self._dest_fd, self._writable)
 
     def _writable(self) -> None:
         pending = self._pending
@@ -277,7 +277,7 @@ class Link:
         if pending:
             return
         self._writing = False
-        self.core.loop.remove_writer(self._dest_fd)
+        self.core.watch.stop_writing(self._dest_fd)
         if self._ending:
             self._finish()
         else:
@@ -317,7 +317,7 @@ class Link:
         """Watch the source no longer: it is about to be closed."""
         if self._reading:
             self._reading = False
-            self.core.loop.remove_reader(self._source_fd)
+            self.core.watch.stop_reading(self._source_fd)
 
     def stop(self) -> None:
         """Read and write no more; what is held is lost."""
@@ -328,7 +328,7 @@ class Link:
         self._pending.clear()
         if self._writing:
             self._writing = False
-            self.core.loop.remove_writer(self._dest_fd)
+            self.core.watch.stop_writing(self._dest_fd)
         self.forget_source()
 
     def _regulate(self) -> None:
@@ -338,9 +338,9 @@ class Link:
         if wanted != self._reading:
             self._reading = wanted
             if wanted:
-                self.core.loop.add_reader(self._source_fd, self._readable)
+                self.core.watch.read(self._source_fd, self._readable)
             else:
-                self.core.loop.remove_reader(self._source_fd)
+                self.core.watch.stop_reading(self._source_fd)
 
     @property
     def dropped_bytes(self) -> int:

@@ -6,6 +6,7 @@ import asyncio
 import errno
 import socket
 import struct
+import sys
 import time
 from typing import Any
 
@@ -49,7 +50,7 @@ class Proxy:
         self.name = name
         self.listen = listen
         self.upstream = upstream
-        self.enabled = False
+        self.enabled = self._accepting = False
         self.connections: set[Connection] = set()
         self.chain = Chain(core, self._links)
         self.number = self.accepted = self.refused = self.failed = 0
@@ -93,6 +94,8 @@ class Proxy:
             if address.family == socket.AF_INET6:
                 listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
             listener.setblocking(False)
+            # What it accepts inherits this on Linux; elsewhere a dial sets it.
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             listener.bind(address.sockaddr)
             listener.listen(_BACKLOG)
         except OSError as exc:
@@ -103,15 +106,16 @@ class Proxy:
         self._listener = listener
         self.listen = name_of(listener)
         self._fixed = _without_lookup(self.upstream)
-        self.enabled = True
-        self.core.loop.add_reader(listener.fileno(), self._accept)
+        self.enabled = self._accepting = True
+        self.core.watch.read(listener.fileno(), self._accept)
 
     def stop(self) -> None:
         """Stop listening, then close every connection; what they hold is lost."""
         self._stay_down()
         self.enabled = False
         if self._listener is not None:
-            self.core.loop.remove_reader(self._listener.fileno())
+            if self._accepting:
+                self.core.watch.stop_reading(self._listener.fileno())
             self._listener.close()
             self._listener = None
         for dial in list(self._dials):
@@ -197,12 +201,14 @@ class Proxy:
 
     def _pause(self, listener: socket.socket) -> None:
         """The process is out of descriptors: some will be closed; asking at once only spins."""
-        fd, loop = listener.fileno(), self.core.loop
-        loop.remove_reader(fd)
+        fd, watch = listener.fileno(), self.core.watch
+        watch.stop_reading(fd)
+        self._accepting = False
 
         def resume() -> None:
             if self._listener is listener:
-                loop.add_reader(fd, self._accept)
+                self._accepting = True
+                watch.read(fd, self._accept)
 
         self.core.alarms.at(time.monotonic() + self.core.limits.accept_pause_s, resume)
 
@@ -243,7 +249,8 @@ class _Dial:
         core = proxy.core
         self._limit: Alarm | None = None
         client.setblocking(False)
-        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if not sys.platform.startswith("linux"):
+            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._loop, self._core = core.loop, core
         self._over = False
 
@@ -284,7 +291,7 @@ class _Dial:
             if code in (errno.EINPROGRESS, errno.EALREADY):
                 self._upstream, self._fd = upstream, upstream.fileno()
                 self._left = addresses[index + 1 :]
-                self._loop.add_writer(self._fd, self._connected)
+                self._core.watch.write(self._fd, self._connected)
                 if self._limit is None:
                     when = time.monotonic() + self._core.limits.connect_timeout_s
                     self._limit = self._core.alarms.at(when, self._too_late)
@@ -308,7 +315,7 @@ class _Dial:
     def _take_upstream(self) -> socket.socket | None:
         upstream, self._upstream = self._upstream, None
         if upstream is not None:
-            self._loop.remove_writer(self._fd)
+            self._core.watch.stop_writing(self._fd)
         return upstream
 
     def _close_upstream(self) -> None:

@@ -70,7 +70,7 @@ class ProxyServer:
         try:
             self._listener = await asyncio.start_server(http.connected, self.host, self.port)
         except (OSError, OverflowError, UnicodeError) as exc:
-            core.alarms.close()
+            core.close()
             reason = exc.strerror if isinstance(exc, OSError) and exc.strerror else str(exc)
             raise EnvironmentFault(
                 f"cannot listen on {self.host}:{self.port}: {reason}; name another --host or --port"
@@ -98,7 +98,7 @@ class ProxyServer:
         listener.close()
         await self._http.close()
         self._proxies.close()
-        self._core.alarms.close()
+        self._core.close()
 
     async def __aenter__(self) -> ProxyServer:
         await self.start()
