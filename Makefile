@@ -112,10 +112,11 @@ format: $(VENV)/.ready  ## let ruff format and fix
 	$(VENV)/bin/python -m ruff format .
 
 .PHONY: bench
-bench: $(VENV)/.ready  ## what runs cost: against the engine, other deterministic loops, real sleeps
+bench: $(VENV)/.ready  ## what runs cost: against the engine, other deterministic loops, real sleeps, direct sockets
 	$(VENV)/bin/python tests/bench/overhead.py
 	$(VENV)/bin/python tests/bench/peers.py $(ARGS)
 	$(VENV)/bin/python tests/bench/races.py $(ARGS)
+	$(VENV)/bin/python tests/bench/proxy.py
 
 .PHONY: lock
 lock:  ## pin all dependencies again, with hashes, for every platform and Python 3.11-3.14
