@@ -72,7 +72,7 @@ stress: $(VENV)/.ready  ## a campaign with the default profile on the default en
 	$(VENV)/bin/dagstorm run $(ARGS)
 
 .PHONY: nightly
-nightly: $(VENV)/.ready  ## a campaign with the nightly profile
+nightly: $(VENV)/.ready  ## what failed before, all packs, a search with the date's seed; red for what is new
 	$(VENV)/bin/dagstorm run --profile nightly $(ARGS)
 
 .PHONY: report
@@ -112,10 +112,11 @@ format: $(VENV)/.ready  ## let ruff format and fix
 	$(VENV)/bin/python -m ruff format .
 
 .PHONY: bench
-bench: $(VENV)/.ready  ## what runs cost: against the engine, other deterministic loops, real sleeps
+bench: $(VENV)/.ready  ## what runs cost: against the engine, other deterministic loops, real sleeps, direct sockets
 	$(VENV)/bin/python tests/bench/overhead.py
 	$(VENV)/bin/python tests/bench/peers.py $(ARGS)
 	$(VENV)/bin/python tests/bench/races.py $(ARGS)
+	$(VENV)/bin/python tests/bench/proxy.py
 
 .PHONY: lock
 lock:  ## pin all dependencies again, with hashes, for every platform and Python 3.11-3.14

@@ -15,15 +15,23 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from harness import __version__
-from harness.commands import bisect, catalogue, probe, replay, report, run
+from harness.commands import (
+    bisect,
+    catalogue,
+    compare,
+    findings,
+    probe,
+    proxy,
+    replay,
+    report,
+    run,
+)
 from harness.kernel.errors import DagstormError, InputError
 
 __all__ = ["main"]
 
-__all__ = ["main"]
-
 # In the order of the help: what makes findings, what looks at them again, what there is.
-COMMANDS = (run, replay, bisect, probe, report, catalogue)
+COMMANDS = (run, replay, bisect, probe, compare, findings, proxy, report, catalogue)
 
 
 class _Parser(argparse.ArgumentParser):

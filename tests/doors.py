@@ -52,7 +52,7 @@ def _names(text: str) -> frozenset[str]:
 
 
 _ALL = _names(
-    "harness.kernel harness.adapters harness.engine harness.contract harness.lab "
+    "harness.kernel harness.adapters harness.engine harness.contract harness.lab harness.proxy "
     "harness.findings harness.report scenarios mocks"
 )
 
@@ -64,7 +64,10 @@ ROOMS: dict[str, Room] = {
     ),
     "harness.engine": Room(packages=_names("opentelemetry")),
     "harness.contract": Room(rooms=_names("harness.kernel")),
-    "harness.lab": Room(rooms=_names("harness.kernel harness.contract"), packages=DEPENDENCIES),
+    "harness.proxy": Room(rooms=_names("harness.kernel")),
+    "harness.lab": Room(
+        rooms=_names("harness.kernel harness.contract harness.proxy"), packages=DEPENDENCIES
+    ),
     "harness.findings": Room(rooms=_names("harness.contract"), packages=DEPENDENCIES),
     "harness.report": Room(rooms=_names("harness.findings"), packages=DEPENDENCIES),
     "harness.commands": Room(rooms=_ALL, packages=DEPENDENCIES),

@@ -15,15 +15,15 @@ from harness.contract.scenario import Mission, Scenario
 from harness.kernel.errors import InputError
 from harness.kernel.plan import Plan
 from harness.kernel.program import Program
+from harness.lab.profiles import PLANS
 from harness.lab.search.units import SWARM_RUNS, points_units, swarm_units
 from scenarios import PACKS, missions, scenarios
 
-__all__ = ["SEARCHES", "chosen_scenarios", "own_scenario", "sought"]
+__all__ = ["SEARCHES", "chosen_scenarios", "is_named", "own_scenario", "plan_line", "sought"]
 
 QUICK = ("smoke", "default")
 QUICK_MISSIONS = ("DAG-009", "WORK-007", "CONTRACT-003")
 SEARCHES = ("points", "swarm")
-SEARCHING = ("nightly",)
 
 
 def chosen_scenarios(options: argparse.Namespace) -> list[Scenario]:
@@ -42,6 +42,8 @@ def chosen_scenarios(options: argparse.Namespace) -> list[Scenario]:
     elif options.profile in QUICK and not (options.pack or options.clause or options.scenario):
         named = {s for m in QUICK_MISSIONS for s in _mission_scenarios(missions()[m])}
         wanted = [s for s in wanted if s in named]
+    elif not is_named(options):
+        wanted = _planned(options, wanted)
     if options.clause:
         clauses = {known("clause", c, CLAUSES) for c in options.clause}
         wanted = [s for s in wanted if clauses & set(every[s].clauses)]
@@ -51,6 +53,35 @@ def chosen_scenarios(options: argparse.Namespace) -> list[Scenario]:
     if not wanted:
         raise InputError("no scenario is left by these options together; leave one of them out")
     return [every[s] for s in wanted]
+
+
+def is_named(options: argparse.Namespace) -> bool:
+    """Say whether the options name what is to be run, in place of the profile."""
+    o = options
+    return bool(o.pack or o.mission or o.clause or o.scenario or o.program)
+
+
+def _planned(options: argparse.Namespace, wanted: list[str]) -> list[str]:
+    """Return what the profile plans: a mission's scenarios, the packs of the day, or all."""
+    plan = PLANS[options.profile]
+    if plan.mission in missions():
+        named = set(_mission_scenarios(missions()[plan.mission]))
+        return [s for s in wanted if s in named]
+    packs = plan.packs[options.day] if plan.packs else ()
+    return [s for s in wanted if scenarios()[s].pack in packs] if packs else wanted
+
+
+def plan_line(options: argparse.Namespace) -> str:
+    """Return what the profile runs where that is not plain from its name, or ""."""
+    plan = PLANS[options.profile]
+    if is_named(options) or options.search:
+        return ""
+    if plan.mission and plan.mission not in missions():
+        return f"{options.profile}: there is no mission {plan.mission} yet: all packs are run"
+    if plan.packs:
+        packs = ", ".join(plan.packs[options.day]) or "all packs"
+        return f"{options.profile}, {options.day}: {packs}"
+    return ""
 
 
 def _mission_scenarios(mission: Mission) -> list[str]:
@@ -101,7 +132,9 @@ def sought(options: argparse.Namespace) -> tuple[list[Scenario], int]:
         if not units:
             raise InputError("--search points: none of these scenarios is small enough for it")
         return units, 0
-    named = options.pack or options.mission or options.clause or options.scenario or options.program
-    if options.profile in SEARCHING and not named:
+    searches = "" if is_named(options) else PLANS[options.profile].searches
+    if searches == "points":
+        return [*chosen, *points_units(chosen)], 0
+    if searches == "swarm":
         return [*chosen, *swarm_units(SWARM_RUNS[options.profile])], SWARM_RUNS[options.profile]
     return chosen, 0

@@ -11,13 +11,17 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from harness import findings, report
-from harness.commands.choice import SEARCHES, own_scenario, sought
+from harness.commands.books import Books, add_registry, summary_of, work_of
+from harness.commands.choice import SEARCHES, own_scenario, plan_line, sought
+from harness.commands.gate import decide, gate_lines
 from harness.commands.notes import note_lines
 from harness.commands.progress import Progress
+from harness.commands.settings import FAIL_ON, FILE, settle
 from harness.commands.words import (
     RUNS_FOLDER,
     known,
@@ -28,7 +32,11 @@ from harness.commands.words import (
 from harness.contract.clauses import CLAUSES
 from harness.contract.scenario import Scenario
 from harness.engine.broken import CATALOGUE
+from harness.findings.changes import Changes, changes_page
+from harness.findings.known import counts
+from harness.findings.thresholds import hold
 from harness.kernel.errors import DagstormError, InputError
+from harness.lab.again import Again
 from harness.lab.campaign import (
     PROFILES,
     Campaign,
@@ -39,15 +47,15 @@ from harness.lab.campaign import (
 from harness.lab.conclude import confirmations, write_json
 from harness.lab.engines import parse_engine, parse_engines
 from harness.lab.order import TIERS
+from harness.lab.profiles import PLANS
 from harness.lab.search.units import points_units, swarm_units
 from scenarios import missions, scenarios
 
 __all__ = ["add"]
 
+RESOLVED_SHOWN_MAX = 20
+
 DEFAULT_ENGINES = ("reference", "stageflow@0.5.1", "stageflow@1.2.0")
-DEFAULT_SEED = 1
-FAIL_ON = ("new", "any", "critical", "high", "never")
-SEVERITIES = ("critical", "high", "medium", "low", "info")
 
 
 def add(commands: Any) -> None:
@@ -63,15 +71,20 @@ def add(commands: Any) -> None:
     run.add_argument(
         "--tier", default="legal", choices=TIERS, help="order: also out of asyncio's order (notes)"
     )
-    run.add_argument("--profile", default="default", choices=list(PROFILES))
-    run.add_argument("--seed", type=whole, default=DEFAULT_SEED)
+    run.add_argument("--profile", choices=list(PROFILES), help="default: default")
+    run.add_argument("--day", metavar="DAY", help="of the weekly profile; default: today's")
+    run.add_argument("--seed", type=whole, help="default: 1; of a nightly: the date")
     run.add_argument("--runs", type=positive, help="spread so many runs over the scenarios")
     run.add_argument("--budget", type=seconds, metavar="TIME")
     run.add_argument("--workers", type=positive, default=os.cpu_count() or 1)
     run.add_argument("--lab", default="sim", choices=["sim", "live", "both"])
     run.add_argument("--out", metavar="DIR")
     run.add_argument("--resume", metavar="DIR")
-    run.add_argument("--fail-on", default="never", choices=FAIL_ON)
+    run.add_argument("--config", metavar="FILE", help=f"default: {FILE}, if there is one")
+    run.add_argument("--baseline", metavar="FILE", help="hold against this, not the registry")
+    add_registry(run)
+    run.add_argument("--no-registry", action="store_true")
+    run.add_argument("--fail-on", choices=FAIL_ON, help="default: the profile's")
     run.add_argument("--json", action="store_true")
     run.add_argument("--quiet", action="store_true")
     run.add_argument("--no-confirm", action="store_true", help="leave out the scripts")
@@ -98,8 +111,13 @@ def _folder(options: argparse.Namespace, run_id: str) -> Path:
 def _run(options: argparse.Namespace) -> int:
     if options.lab != "sim":
         raise InputError(f"--lab {options.lab}: there is no live laboratory yet; use --lab sim")
-    if options.resume:
-        return _resume(options)
+    metadata = _unfinished(Path(options.resume)) if options.resume else None
+    if metadata is not None:
+        options.seed, options.profile = metadata["seed"], metadata["profile"]
+    settle(options)
+    books = Books(options)
+    if metadata is not None:
+        return _resume(options, books, metadata)
     if options.tier == "order" and options.search:
         raise InputError("--tier order runs scenarios out of order; it does not go with --search")
     chosen, swarm_runs = sought(options)
@@ -108,7 +126,9 @@ def _run(options: argparse.Namespace) -> int:
     if len(set(labels)) != len(labels):
         raise InputError(f"--engine: named twice: {Counter(labels).most_common(1)[0][0]}")
     started = time.gmtime()
-    run_id = f"{time.strftime('%Y%m%d-%H%M%S', started)}-{options.seed}"
+    started_at = time.strftime("%Y-%m-%dT%H:%M:%SZ", started)
+    run_id = books.begin(f"{time.strftime('%Y%m%d-%H%M%S', started)}-{options.seed}", started_at)
+    again = books.failed_before(refs, PLANS[options.profile].replays)
     folder = _folder(options, run_id)
     runs = PROFILES[options.profile]
     if options.runs and not swarm_runs:
@@ -122,18 +142,20 @@ def _run(options: argparse.Namespace) -> int:
         "runs": runs,
         "tier": options.tier,
         "no_confirm": options.no_confirm,
+        "again": [dataclasses.asdict(a) for a in again],
     }
     metadata = run_metadata(
         run_id=run_id,
         seed=options.seed,
         profile=options.profile,
-        started_at=time.strftime("%Y-%m-%dT%H:%M:%SZ", started),
+        started_at=started_at,
         completed_at=None,
         status="running",
         command=_command(request, options),
         request=request,
     )
-    return _campaign(options, folder, refs, chosen, metadata)
+    metadata["work"] = work_of(metadata, options.budget)
+    return _campaign(options, books, folder, refs, chosen, metadata)
 
 
 def _engine_word(ref: Any) -> str:
@@ -149,16 +171,21 @@ def _command(request: Mapping[str, Any], options: argparse.Namespace) -> str:
     return f"dagstorm run {engines}{search} --profile {options.profile} --seed {options.seed}"
 
 
-def _resume(options: argparse.Namespace) -> int:
-    folder = Path(options.resume)
+def _unfinished(folder: Path) -> dict[str, Any]:
+    """Return what run.json says of a run that is to be resumed."""
     try:
-        metadata = json.loads((folder / "run.json").read_text("utf-8"))
-        request = metadata["request"]
-    except (OSError, ValueError, KeyError) as exc:
+        metadata: dict[str, Any] = json.loads((folder / "run.json").read_text("utf-8"))
+        completed = metadata["status"] == "completed"
+        metadata["request"], metadata["seed"], metadata["profile"]
+    except (OSError, ValueError, KeyError, TypeError) as exc:
         raise InputError(f"--resume {folder}: not a run directory (no usable run.json)") from exc
-    if metadata["status"] == "completed":
+    if completed:
         raise InputError(f"--resume {folder}: that run is completed; nothing is left to do")
-    options.seed, options.profile = metadata["seed"], metadata["profile"]
+    return metadata
+
+
+def _resume(options: argparse.Namespace, books: Books, metadata: dict[str, Any]) -> int:
+    folder, request = Path(options.resume), metadata["request"]
     options.no_confirm = request["no_confirm"]
     every = scenarios()
     if request["program"]:
@@ -169,17 +196,21 @@ def _resume(options: argparse.Namespace) -> int:
     chosen = [every[known("scenario", s, every)] for s in request["scenarios"]]
     refs = [parse_engine(e, CATALOGUE) for e in request["engines"]]
     metadata["status"] = "running"
-    return _campaign(options, folder, refs, chosen, metadata)
+    books.begin(metadata["run_id"], metadata["started_at"], resumed=True)
+    return _campaign(options, books, folder, refs, chosen, metadata)
 
 
-def _campaign(
+def _campaign(  # noqa: PLR0917 (all that a campaign is made of)
     options: argparse.Namespace,
+    books: Books,
     folder: Path,
     refs: Sequence[Any],
     chosen: Sequence[Scenario],
     metadata: dict[str, Any],
 ) -> int:
     progress = Progress(options.quiet)
+    if line := plan_line(options):
+        progress.say(line)
     write_json(folder / "run.json", metadata)
     engines = [Engine(ref) for ref in refs]
     campaign = Campaign(
@@ -192,6 +223,9 @@ def _campaign(
         report=progress.unit,
         budget_s=options.budget,
         tier=metadata["request"].get("tier", "legal"),
+        again=[Again(**one) for one in metadata["request"].get("again", ())],
+        cases={name: partial(scenario_data, one) for name, one in scenarios().items()},
+        without=books.not_again(metadata),
     )
     status = "completed"
     try:
@@ -221,7 +255,7 @@ def _campaign(
         ],
         "left_out": campaign.left_out,
     }
-    found = _conclude(folder, campaign, metadata, progress, confirming=not options.no_confirm)
+    concluded = _conclude(options, books, folder, campaign, metadata, progress)
     if status == "interrupted":
         print(
             f"dagstorm: interrupted; what is done is in {folder}; "
@@ -229,19 +263,32 @@ def _campaign(
             file=sys.stderr,
         )
         return 130
-    _summary(options, folder, campaign, found)
-    return _exit_code(options.fail_on, found)
+    _summary(options, folder, campaign, concluded)
+    sys.stdout.flush()
+    # Only now has anybody been told; a run killed before this leaves its findings new.
+    books.end(concluded.found, campaign, metadata["profile"], concluded.summary)
+    return int(concluded.gate["exit_code"])
 
 
-def _conclude(
+class Concluded(NamedTuple):
+    """A run's findings in their order, what it changed, the gate's verdict, its own summary."""
+
+    found: list[dict[str, Any]]
+    changes: Changes
+    against: str | None
+    gate: dict[str, Any]
+    summary: dict[str, Any]
+
+
+def _conclude(  # noqa: PLR0917 (all that a campaign comes to)
+    options: argparse.Namespace,
+    books: Books,
     folder: Path,
     campaign: Campaign,
     metadata: dict[str, Any],
     progress: Progress,
-    *,
-    confirming: bool,
-) -> list[dict[str, Any]]:
-    """Write findings and reports of what was run; returns the findings as plain data."""
+) -> Concluded:
+    """Write findings and reports of what was run."""
     units = campaign.units
     engines = [e.description() for e in campaign.engines]
     mine = {s.id for s in campaign.scenarios}
@@ -256,32 +303,47 @@ def _conclude(
         for s in campaign.scenarios
     ]
     answers: dict[str, dict[str, Any]] = {}
-    if confirming and metadata["status"] == "completed":
-        drafts = findings.build_findings(
-            units, engines, CLAUSES, missions=plain_missions, seen=metadata["run_id"]
+
+    def drafts() -> list[dict[str, Any]]:
+        built = findings.build_findings(
+            units, engines, CLAUSES, answers, missions=plain_missions, seen=metadata["run_id"]
         )
-        bugs = [f.to_json() for f in drafts if f.kind == "bug"]
+        return [f.to_json() for f in built]
+
+    entries = drafts()
+    ids = books.take(entries, metadata["completed_at"])
+    if metadata["status"] == "completed" and not options.no_confirm:
+        bugs = [{**e, "id": ids[e["fingerprint"]]} for e in entries if e["kind"] == "bug"]
         answers = confirmations(folder, campaign.engines, bugs, progress.say)
+        entries = drafts()
+    standing, changes = books.judge(entries, ids, campaign)
     totals = Counter(u["verdict"] for u in units)
     metadata["totals"] = dict(sorted(totals.items()))
-    shown = {k: v for k, v in metadata.items() if k != "request"}
+    shown = {k: v for k, v in metadata.items() if k not in ("request", "work")}
     findings.write_run_files(
-        folder, units, engines, plain_missions, plain_scenarios, CLAUSES, answers, shown
+        folder, units, engines, plain_missions, plain_scenarios, CLAUSES, answers, shown, standing
     )
-    write_json(folder / "run.json", metadata)
-    report.render_run(folder)
     document = json.loads((folder / "findings.json").read_text("utf-8"))
     found: list[dict[str, Any]] = document["findings"]
-    return found
+    gate = decide(
+        options.fail_on,
+        found,
+        changes_page(changes, books.against),
+        hold(options.thresholds, units),
+        changes.expired,
+    )
+    metadata["gate"] = gate
+    write_json(folder / "run.json", metadata)
+    summary = summary_of(metadata, campaign, found, changes)
+    books.write(folder, changes, summary)
+    report.render_run(folder)
+    return Concluded(found, changes, books.against, gate, summary)
 
 
 def _summary(
-    options: argparse.Namespace,
-    folder: Path,
-    campaign: Campaign,
-    found: Sequence[Mapping[str, Any]],
+    options: argparse.Namespace, folder: Path, campaign: Campaign, concluded: Concluded
 ) -> None:
-    bugs = [f for f in found if f["kind"] == "bug"]
+    found, changes = concluded.found, concluded.changes
     if options.json:
         data = {
             "run": str(folder),
@@ -297,9 +359,12 @@ def _summary(
             },
             "bugs": [
                 {k: b[k] for k in ("id", "clause", "severity", "title", "engine", "confirmation")}
-                for b in bugs
+                for b in found
+                if b["kind"] == "bug"
             ],
             "left_out": campaign.left_out,
+            "changes": changes_page(changes, concluded.against),
+            "gate": concluded.gate,
         }
         notes = findings.note_rows(campaign.units)
         if notes is not None:
@@ -308,30 +373,34 @@ def _summary(
         return
     for engine in campaign.engines:
         mine = [u for u in campaign.units if (u["engine"], u["engine_version"]) == engine.key]
-        counts = Counter(u["verdict"] for u in mine)
-        words = ", ".join(f"{n} {v}" for v, n in sorted(counts.items()))
+        counted = Counter(u["verdict"] for u in mine)
+        words = ", ".join(f"{n} {v}" for v, n in sorted(counted.items()))
         runs = sum(u["runs"] for u in mine)
         print(f"{engine.ref.label}: {words} ({runs} runs)")
         if engine.fault:
             print(f"  could not be run: {engine.fault}")
-    for bug in bugs:
+    marks = changes.marks if concluded.against else {}
+    waived = {one["id"] for one in changes.waived}
+    for bug in found:
+        if not counts(bug["kind"], bug["clause"]):
+            continue
         where = f"{bug['engine']} {', '.join(v for v in bug['engine_versions'] if v)}".strip()
-        print(
+        mark = marks.get(bug["fingerprint"], "unchanged")
+        said = "waived" if bug["id"] in waived else mark if mark != "unchanged" else ""
+        line = (
             f"{bug['id']}  {bug['severity']:<8}  {bug['clause']:<9} {bug['title']} "
-            f"[{where}] ({bug['confirmation']})"
+            f"[{where}] ({bug['confirmation']}) {said}"
         )
+        print(line.rstrip())
     for line in note_lines(campaign.units):
         print(line)
+    for one in changes.resolved[:RESOLVED_SHOWN_MAX]:
+        where = f"{one['engine']} {', '.join(v for v in one['versions'] if v)}".strip()
+        print(f"{one['id']}  resolved  {one['clause']:<9} {one['title']} [{where}]")
+    if len(changes.resolved) > RESOLVED_SHOWN_MAX:
+        print(f"and {len(changes.resolved) - RESOLVED_SHOWN_MAX} more resolved: see changes.json")
     if campaign.left_out:
         print(f"the budget left out {campaign.left_out} scenarios")
+    for line in gate_lines(concluded.gate):
+        print(line)
     print(f"reports: {folder}/missions, findings: {folder}/findings.json")
-
-
-def _exit_code(fail_on: str, found: Sequence[Mapping[str, Any]]) -> int:
-    if fail_on == "never":
-        return 0
-    bugs = [f for f in found if f["kind"] == "bug"]
-    if fail_on in ("critical", "high"):
-        grave = SEVERITIES[: SEVERITIES.index(fail_on) + 1]
-        bugs = [b for b in bugs if b["severity"] in grave]
-    return 1 if bugs else 0

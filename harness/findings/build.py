@@ -47,4 +47,4 @@ def build_findings(
 def findings_of(campaign: Campaign) -> list[Finding]:
     """Return the findings of a campaign, as `build_findings` does."""
     found = bugs(campaign) + experience(campaign)
-    return number(found + improvements(campaign) + strengths(campaign))
+    return number(found + improvements(campaign) + strengths(campaign), campaign.standing)

@@ -68,6 +68,8 @@ class Campaign:
         confirmations: fingerprint -> confirmation, confirmation_note, script.
         seen: what first_seen and last_seen of a finding are set to: the run's id or date.
         python_version: of the workers.
+        standing: fingerprint -> how the registry knows it (`standing.py`); without it a finding
+            is numbered within its run.
     """
 
     units: Sequence[Row]
@@ -77,6 +79,7 @@ class Campaign:
     confirmations: Mapping[str, Row] = field(default_factory=dict)
     seen: str = ""
     python_version: str = ""
+    standing: Mapping[str, Row] = field(default_factory=dict)
 
     def engine(self, name: str, version: str) -> Row:
         """Return an engine's description; an empty one if it could not be imported."""

@@ -116,6 +116,7 @@ class Finding:
         frequency: always, often, sometimes or rarely; None where no rate was measured.
         confirmation: None where there is nothing to confirm (a missing capability).
         first_seen, last_seen: the run (id or date) that saw it first and last.
+        occurrences: runs that saw it, this one included; 1 where no registry counts them.
     """
 
     kind: str
@@ -147,6 +148,7 @@ class Finding:
     status: str = "open"
     first_seen: str = ""
     last_seen: str = ""
+    occurrences: int = 1
     related: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:

@@ -1,13 +1,15 @@
-"""Ids of findings, allotted in one place.
+"""Ids of findings, and the order in which they are listed.
 
-Within a run directory they follow severity, clause and fingerprint, so the same findings
-get the same ids. A registry that makes ids permanent replaces `number` and nothing else.
+With a registry the ids are the registry's and permanent, and what is new or came back
+stands first. Without one they follow severity, clause and fingerprint, so that the same
+findings get the same ids.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from harness.findings.finding import KINDS, Finding
 from harness.findings.order import by_clause, by_severity
@@ -15,13 +17,23 @@ from harness.findings.order import by_clause, by_severity
 __all__ = ["number"]
 
 LIMIT_RELATED = 10
+FIRST = ("new", "regressed")
 
 
-def number(findings: Sequence[Finding]) -> list[Finding]:
-    """Return the findings in order of kind, severity, clause, fingerprint, with their ids."""
+def number(
+    findings: Sequence[Finding], standing: Mapping[str, Mapping[str, Any]] | None = None
+) -> list[Finding]:
+    """Return the findings with their ids, in order of kind, severity, clause, fingerprint.
+
+    Args:
+        standing: fingerprint -> id, status, first_seen, last_seen, occurrences, change of
+            those that a registry knows; defects that are new or came back are listed first.
+    """
+    known = standing or {}
     ordered = sorted(
         findings,
         key=lambda f: (
+            known.get(f.fingerprint, {}).get("change") not in FIRST,
             tuple(KINDS).index(f.kind),
             by_severity(f.severity),
             by_clause(f.clause),
@@ -31,6 +43,10 @@ def number(findings: Sequence[Finding]) -> list[Finding]:
     counts = dict.fromkeys(KINDS, 0)
     named: list[Finding] = []
     for one in ordered:
+        if one.fingerprint in known:
+            facts = {k: v for k, v in known[one.fingerprint].items() if k != "change"}
+            named.append(replace(one, **facts))
+            continue
         counts[one.kind] += 1
         named.append(replace(one, id=f"{KINDS[one.kind]}-{counts[one.kind]:03d}"))
     return [replace(one, related=_related(one, named)) for one in named]

@@ -45,6 +45,7 @@ def result_row(unit: Row) -> dict[str, Any]:
             "token": unit["token"],
             "virtual_s": unit["virtual_s"],
             "duration_s": unit["duration_s"],
+            **({"runs_asked": unit["runs_asked"]} if "runs_asked" in unit else {}),
             **({"notes": unit["order"]["notes"]} if "order" in unit else {}),
         }
     )

@@ -8,6 +8,7 @@ and its results the same on every machine. Each finished unit is appended to
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -25,6 +26,8 @@ from harness import __version__
 from harness.contract.clauses import CLAUSES
 from harness.contract.scenario import Scenario
 from harness.kernel.errors import DagstormError, EnvironmentFault, InputError
+from harness.lab.again import PACK as AGAIN
+from harness.lab.again import Again, again_unit, died_again, scenario_of
 from harness.lab.engines import EngineRef, python_of
 from harness.lab.search.units import SHARD_RUNS
 from harness.lab.token import Token, encode, scenario_digest
@@ -44,6 +47,9 @@ PROFILES: Mapping[str, int] = {
 STAGE_RUNS_MAX = 3_000
 # An engine that hung its process in so many scenarios is not tried in more.
 HANGS_MAX = 3
+# Units of one engine before the next one's turn: a worker is started for each turn.
+WRITTEN_AT_ONCE = 25
+SOUGHT_AT_ONCE = 4
 UNITS_FILE = "units.jsonl"
 
 
@@ -102,6 +108,9 @@ class Campaign:
         scenarios: in the order in which results are listed.
         runs: for each scenario, fewer where the pipeline is large.
         report: called after each unit with (done, total, unit).
+        again: runs that failed before; they are replayed first, in this order.
+        cases: scenario id -> what returns its data, for their tokens.
+        without: (engine, version, scenario) of what is left out.
     """
 
     def __init__(
@@ -116,8 +125,14 @@ class Campaign:
         report: Callable[[int, int, Mapping[str, Any]], None],
         budget_s: float | None = None,
         tier: str = "legal",
+        again: Sequence[Again] = (),
+        cases: Mapping[str, Callable[[], dict[str, Any]]] | None = None,
+        without: frozenset[tuple[str, ...]] = frozenset(),
     ) -> None:
         self.folder = folder
+        self.again = again
+        self.cases = cases or {}
+        self.without = without
         self.engines = engines
         self.scenarios = scenarios
         self.seed = seed
@@ -147,13 +162,13 @@ class Campaign:
     def run(self) -> None:
         """Run all units that are not done yet; on Ctrl-C stop, keep what there is, re-raise."""
         done = {(u["engine"], u["engine_version"], u["scenario"]) for u in self.units}
-        jobs: queue.SimpleQueue[tuple[Engine, Scenario]] = queue.SimpleQueue()
-        total = 0
-        for engine in self.engines:
-            for scenario in self.scenarios:
-                total += 1
-                if (*engine.key, scenario.id) not in done:
-                    jobs.put((engine, scenario))
+        jobs: queue.SimpleQueue[tuple[Engine, Scenario | Again]] = queue.SimpleQueue()
+        every = self._jobs()
+        total = len(every)
+        for engine, job in every:
+            key = (*engine.key, job.id)
+            if key not in done and key not in self.without:
+                jobs.put((engine, job))
         deadline = None if self.budget_s is None else time.monotonic() + self.budget_s
         threads = [
             threading.Thread(target=self._serve, args=(jobs, total, deadline), daemon=True)
@@ -174,9 +189,24 @@ class Campaign:
             raise
         self.left_out = total - len(self.units)
 
+    def _jobs(self) -> list[tuple[Engine, Scenario | Again]]:
+        """Return every unit: what failed before, what was written by hand, then searches."""
+        failed = [
+            (e, a) for e in self.engines for a in self.again if e.key == (a.engine, a.version)
+        ]
+        written = [s for s in self.scenarios if s.sweep != "swarm"]
+        sought = [s for s in self.scenarios if s.sweep == "swarm"]
+        jobs: list[tuple[Engine, Scenario | Again]] = list(failed)
+        for kind, most in ((written, WRITTEN_AT_ONCE), (sought, SOUGHT_AT_ONCE)):
+            # With little time the engines take turns, so that each gets its share of it.
+            turn = len(kind) if self.budget_s is None else most
+            for start in range(0, len(kind), max(1, turn)):
+                jobs += [(e, s) for e in self.engines for s in kind[start : start + turn]]
+        return jobs
+
     def _serve(
         self,
-        jobs: queue.SimpleQueue[tuple[Engine, Scenario]],
+        jobs: queue.SimpleQueue[tuple[Engine, Scenario | Again]],
         total: int,
         deadline: float | None,
     ) -> None:
@@ -186,7 +216,7 @@ class Campaign:
             if deadline is not None and time.monotonic() > deadline:
                 break
             try:
-                engine, scenario = jobs.get_nowait()
+                engine, job = jobs.get_nowait()
             except queue.Empty:
                 break
             began = time.monotonic()
@@ -194,10 +224,17 @@ class Campaign:
                 self._end(worker)
                 worker = None
             serves = engine
-            worker, result = self._one(engine, scenario, worker)
+            if isinstance(job, Again):
+                worker, result = self._once_more(engine, job, worker)
+                scenario = scenario_of(job, self.cases)
+            else:
+                worker, result = self._one(engine, job, worker)
+                scenario = job
             if self._stop.is_set():
                 break
             unit = self._row(engine, scenario, result, time.monotonic() - began)
+            if isinstance(job, Again):
+                unit["token"] = job.token
             with self._lock:
                 self._keep(unit)
                 self.report(len(self.units), total, unit)
@@ -246,6 +283,41 @@ class Campaign:
                     return None, _died(scenario, died)
         return None, _died(scenario, died)
 
+    def _once_more(
+        self, engine: Engine, job: Again, worker: Worker | None
+    ) -> tuple[Worker | None, dict[str, Any]]:
+        if engine.fault:
+            return worker, _without_runs("error", engine.fault)
+        try:
+            if worker is None:
+                worker = self._worker(engine)
+            result = again_unit(job, (worker, worker), self.cases)
+            if result["verdict"] == "fail" or not result["runs"]:
+                return worker, result
+            # What the worker did before may have hidden it.
+            with contextlib.ExitStack() as opened:
+                fresh = []
+                for _ in range(2):
+                    fresh.append(self._worker(engine))
+                    opened.callback(self._end, fresh[-1])
+                return worker, again_unit(job, (fresh[0], fresh[1]), self.cases)
+        except DagstormError as exc:
+            return worker, _without_runs("error", str(exc))
+        except WorkerDied as exc:
+            if worker is not None:
+                self._end(worker)
+            return None, died_again(job, str(exc))
+
+    def _worker(self, engine: Engine) -> Worker:
+        worker = Worker(engine.python, engine.ref.adapter, isolated=engine.ref.isolated)
+        self._open.add(worker)
+        try:
+            worker.hello()
+        except BaseException:
+            self._end(worker)
+            raise
+        return worker
+
     def _runs_of(self, scenario: Scenario) -> int:
         if scenario.sweep == "swarm":
             return SHARD_RUNS
@@ -261,6 +333,9 @@ class Campaign:
         witnesses = []
         searched = scenario.sweep in ("swarm", "points")
         for witness in result.get("witnesses", ()):
+            if scenario.sweep == AGAIN:
+                witnesses.append(witness)
+                continue
             if searched and not result.get("crashed"):
                 token = _own_case(name, version, scenario.id, witness)
                 witnesses.append({**witness, "token": encode(token)})
@@ -297,6 +372,7 @@ class Campaign:
             "token": (witnesses[0]["token"] if witnesses else "")
             if searched
             else encode(Token(name, version, scenario.id, first or 0, digest)),
+            "runs_asked": self._runs_of(scenario),
             "duration_s": round(took_s, 3),
             "program": data["program"],
             "plan": data["plan"],

@@ -1,0 +1,241 @@
+"""What the embedded fault proxy costs against a direct connection, in the same run.
+
+Client, server and proxy are processes of their own on loopback. Direct and proxied rounds
+take turns, and what is printed are medians, of ratios where a ratio says it: the machine's
+speed and its other work drop out. `python tests/bench/proxy.py` prints; it never fails.
+`--url http://127.0.0.1:8474` measures another Toxiproxy server instead.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import selectors
+import socket
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+from harness.proxy.client import Toxiproxy  # noqa: E402
+
+Address = tuple[str, int]
+MIB = 1 << 20
+STREAM_BYTES, STREAM_ROUNDS = 256 * MIB, 9
+TRIPS, TRIP_ROUNDS = 400, 15
+CONNECTS, CONNECT_ROUNDS = 60, 15
+LATENCY_MS, LATENCY_TRIPS = 20, 80
+RATES_KB = (500, 2_000, 20_000)
+MANY = 1_000
+# Figures of the Go server on a machine like the one this was written on, and what is asked.
+GO_AND_ASKED = {
+    "throughput": "Go 0.23-0.28, asked >= 0.35",
+    "trip": "Go 65 us, asked <= 60",
+    "connect": "Go 2.8, asked <= 2.5",
+    "latency": "asked <= 0.5",
+    "bandwidth": "Go 0.4 %, asked <= 0.5",
+}
+
+
+def serve() -> None:
+    """Be the server: the first byte says what for. Prints its port; ends with its input."""
+    listener = socket.create_server(("127.0.0.1", 0), backlog=2048)
+    print(listener.getsockname()[1], flush=True)
+    selector = selectors.DefaultSelector()
+    selector.register(listener, selectors.EVENT_READ)
+    selector.register(sys.stdin, selectors.EVENT_READ)
+    buffer = memoryview(bytearray(MIB))
+    while True:
+        for key, _ in selector.select():
+            one = key.fileobj
+            if one is sys.stdin:
+                return
+            if one is listener:
+                client, _ = listener.accept()
+                client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                selector.register(client, selectors.EVENT_READ)
+                continue
+            assert isinstance(one, socket.socket)
+            try:
+                count = one.recv_into(buffer)
+            except OSError:
+                count = 0
+            if not count:
+                selector.unregister(one)
+                one.close()
+            elif buffer[:1] == b"S":
+                left = int(bytes(buffer[1:count]))
+                while left:
+                    left -= one.send(buffer[: min(left, len(buffer))])
+            else:
+                one.sendall(buffer[:count])
+
+
+def connect(address: Address) -> socket.socket:
+    one = socket.create_connection(address, timeout=30)
+    one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return one
+
+
+def stream(address: Address, size: int) -> float:
+    """Return bytes per second of one stream from server to client."""
+    buffer = memoryview(bytearray(MIB))
+    with connect(address) as one:
+        began = time.perf_counter()
+        one.sendall(b"S%d" % size)
+        left = size
+        while left:
+            left -= one.recv_into(buffer)
+        return size / (time.perf_counter() - began)
+
+
+def trip_s(address: Address, trips: int) -> float:
+    """Return the median round trip of one byte on an open connection."""
+    with connect(address) as one:
+        times = []
+        for _ in range(trips):
+            began = time.perf_counter()
+            one.sendall(b"x")
+            one.recv(16)
+            times.append(time.perf_counter() - began)
+    return statistics.median(times)
+
+
+def connect_s(address: Address, connects: int) -> float:
+    """Return the median time of a connect, a byte, and its answer."""
+    times = []
+    for _ in range(connects):
+        began = time.perf_counter()
+        with connect(address) as one:
+            one.sendall(b"x")
+            one.recv(16)
+            times.append(time.perf_counter() - began)
+    return statistics.median(times)
+
+
+def in_turn(
+    measure: Callable[[Address], float], direct: Address, proxied: Address, rounds: int
+) -> list[tuple[float, float]]:
+    """Measure direct and proxied in turn, after one round for warming up."""
+    pairs = [(measure(direct), measure(proxied)) for _ in range(rounds + 1)]
+    return pairs[1:]
+
+
+def many(address: Address, count: int) -> tuple[int, float]:
+    """Hold many connections open at once; return how many answered, and the seconds taken."""
+    began = time.perf_counter()
+    ones = []
+    answered = 0
+    try:
+        ones = [connect(address) for _ in range(count)]
+        for number, one in enumerate(ones):
+            one.sendall(b"x%06d" % number)
+        for number, one in enumerate(ones):
+            answered += one.recv(16) == b"x%06d" % number
+    finally:
+        for one in ones:
+            one.close()
+    return answered, time.perf_counter() - began
+
+
+@contextlib.contextmanager
+def process(*arguments: str) -> Iterator[str]:
+    """Run a process of ours; yields the first line it prints."""
+    with subprocess.Popen(
+        [sys.executable, *arguments],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as one:
+        assert one.stdout is not None
+        try:
+            yield one.stdout.readline()
+        finally:
+            one.terminate()
+
+
+def raise_limit() -> None:
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 8192)), hard))
+
+
+def report(client: Toxiproxy, direct: Address) -> None:
+    name = "dagstorm-bench"
+    proxied = client.create(name, f"{direct[0]}:{direct[1]}").address
+    try:
+        pairs = in_turn(lambda a: stream(a, STREAM_BYTES), direct, proxied, STREAM_ROUNDS)
+        ratio = statistics.median(b / a for a, b in pairs)
+        gb = statistics.median(a for a, _ in pairs) / 1e9
+        print(f"single stream: {ratio:.2f} of direct ({gb:.1f} GB/s; {GO_AND_ASKED['throughput']})")
+
+        pairs = in_turn(lambda a: trip_s(a, TRIPS), direct, proxied, TRIP_ROUNDS)
+        added_us = statistics.median(b - a for a, b in pairs) * 1e6
+        base_us = statistics.median(a for a, _ in pairs) * 1e6
+        print(f"round trip: +{added_us:.0f} us on {base_us:.0f} us direct ({GO_AND_ASKED['trip']})")
+
+        pairs = in_turn(lambda a: connect_s(a, CONNECTS), direct, proxied, CONNECT_ROUNDS)
+        ratio = statistics.median(b / a for a, b in pairs)
+        base_us = statistics.median(a for a, _ in pairs) * 1e6
+        print(
+            f"connect and first byte: {ratio:.2f} of direct ({base_us:.0f} us; "
+            f"{GO_AND_ASKED['connect']})"
+        )
+
+        undelayed = trip_s(proxied, TRIPS)
+        with client.toxic(name, "latency", attributes={"latency": LATENCY_MS}):
+            delayed = trip_s(proxied, LATENCY_TRIPS)
+        error_ms = (delayed - undelayed) * 1000 - LATENCY_MS
+        print(
+            f"latency {LATENCY_MS} ms: off by {error_ms:+.2f} ms at the median "
+            f"({GO_AND_ASKED['latency']})"
+        )
+
+        for rate in RATES_KB:
+            with client.toxic(name, "bandwidth", attributes={"rate": rate}):
+                errors = []
+                for _ in range(3):
+                    errors.append(stream(proxied, rate * 1000) / (rate * 1000) - 1)
+            print(
+                f"bandwidth {rate} KB/s: off by {statistics.median(errors) * 100:+.2f} % "
+                f"over one second ({GO_AND_ASKED['bandwidth']})"
+            )
+
+        answered, took_s = many(proxied, MANY)
+        direct_s = many(direct, MANY)[1]
+        print(
+            f"{MANY} concurrent connections: {answered} answered rightly, in {took_s:.2f} s "
+            f"(direct {direct_s:.2f} s)"
+        )
+    finally:
+        client.delete(name)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--url", help="measure this server")
+    parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    raise_limit()
+    if options.serve:
+        serve()
+        return
+    with process(__file__, "--serve") as port:
+        direct = ("127.0.0.1", int(port))
+        if options.url:
+            report(Toxiproxy(options.url, timeout_s=30), direct)
+            return
+        with process("-m", "harness.cli", "proxy", "--port", "0") as line:
+            report(Toxiproxy(line.split()[2], timeout_s=30, guarded=False), direct)
+
+
+if __name__ == "__main__":
+    main()
