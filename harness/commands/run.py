@@ -337,6 +337,10 @@ def _conclude(  # noqa: PLR0917 (all that a campaign comes to)
     summary = summary_of(metadata, campaign, found, changes)
     books.write(folder, changes, summary)
     report.render_run(folder)
+    try:
+        report.append_job_summary(folder, os.environ)
+    except OSError as exc:
+        progress.say(f"the job's summary page was not written: {exc}")
     return Concluded(found, changes, books.against, gate, summary)
 
 
@@ -403,4 +407,5 @@ def _summary(
         print(f"the budget left out {campaign.left_out} scenarios")
     for line in gate_lines(concluded.gate):
         print(line)
-    print(f"reports: {folder}/missions, findings: {folder}/findings.json")
+    print(f"reports: {folder}/index.html, {folder}/executive.md, {folder}/missions")
+    print(f"findings: {folder}/findings.json")

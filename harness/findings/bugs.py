@@ -23,6 +23,7 @@ from harness.findings.finding import (
 )
 from harness.findings.fingerprint import component_of, fingerprint
 from harness.findings.order import by_version, gravest
+from harness.findings.picture import picture
 from harness.findings.steps import count_lines, steps_of
 from harness.findings.timeline import proof_rows, timeline
 from harness.findings.witness import witness_rows
@@ -227,6 +228,7 @@ def _reproduction(campaign: Campaign, best: _Sight, script: str | None) -> Repro
         plan=plan,
         diagram=diagram(program, plan or {}, witness["stage"]) if program else "",
         timeline=timeline(witness.get("journal") or ()),
+        picture=picture(witness.get("journal") or (), program, plan, witness.get("at") or ()),
         script=None if not script else script if "/" in script else f"repro/{script}",
         environment={
             "engine": engine_label(unit["engine"], unit["engine_version"]),
