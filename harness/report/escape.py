@@ -147,6 +147,8 @@ def as_json(data: Any) -> str:
 
 def visible(text: str) -> str:
     """Replace what is not seen (controls, bidirectional marks, lone surrogates) by a mark."""
+    if text.isascii() and text.isprintable():
+        return text
     return "".join(_shown(c) for c in text)
 
 

@@ -19,7 +19,7 @@ def append_job_summary(run_dir: Path | str, environ: Mapping[str, str]) -> Path 
     """Append summary.md to the file that the environment names; return it, or None if unset.
 
     Raises:
-        EnvironmentFault: if that file cannot be written.
+        OSError: if that file cannot be written.
     """
     name = environ.get(VARIABLE)
     if not name:

@@ -21,12 +21,15 @@ from harness.report.charts import (
 )
 from harness.report.pictures import FILE_NAME, risk_svg, svg, timeline_svg
 
-__all__ = ["LIMIT_FINDINGS", "LIMIT_PICTURES", "index_page"]
+__all__ = ["LIMIT_BYTES", "LIMIT_FINDINGS", "change_of", "index_page"]
 
 Row = Mapping[str, Any]
 
-LIMIT_PICTURES = 600_000  # characters of all pictures of findings together
+LIMIT_BYTES = 1_900_000
 LIMIT_FINDINGS = 2_000
+# What is tried in turn until the page is small enough: characters of all pictures of findings
+# together, and of each text of a finding.
+SIZES = ((600_000, 400), (100_000, 160), (0, 60))
 SEVERITIES = ("critical", "high", "medium", "low", "info")
 KINDS = ("bug", "dx", "improvement", "strength")
 CHANGES = ("new", "came back", "unchanged")
@@ -66,10 +69,40 @@ def index_page(
         folder: the run directory, for metrics.csv.
         changes, history: what the registry recorded, None where it recorded nothing.
     """
+    page = ""
+    for pictures_max, text_max in SIZES:
+        cards = _cards(env, document["findings"], changes, pictures_max)
+        page = _page(
+            env,
+            document,
+            run,
+            results,
+            folder,
+            changes=changes,
+            history=history,
+            cards=cards,
+            text_max=text_max,
+        )
+        if len(page.encode("utf-8", "replace")) <= LIMIT_BYTES:
+            break
+    return page
+
+
+def _page(
+    env: jinja2.Environment,
+    document: Row,
+    run: Row,
+    results: Sequence[Row],
+    folder: Path,
+    *,
+    changes: Row | None,
+    history: Row | None,
+    cards: Sequence[Row],
+    text_max: int,
+) -> str:
     metadata = document["metadata"]
     executive = metadata["executive"]
     decisions = {c["label"]: c["decision"] for c in executive["chapters"]}
-    cards = _cards(env, document["findings"], changes)
     matrix = metadata["conformance"]
     return env.get_template("index.html.j2").render(
         run=run,
@@ -89,6 +122,7 @@ def index_page(
         changes=changes,
         trend=_trend(env, history),
         cards=cards,
+        text_max=text_max,
         cards_left_out=len(document["findings"]) - len(cards),
         filters=_filters([card["finding"] for card in cards], changes),
         orders=ORDERS,
@@ -125,7 +159,7 @@ def change_of(finding: str, changes: Row | None) -> str:
 
 
 def _cards(
-    env: jinja2.Environment, findings: Sequence[Row], changes: Row | None
+    env: jinja2.Environment, findings: Sequence[Row], changes: Row | None, pictures_max: int
 ) -> list[dict[str, Any]]:
     cards: list[dict[str, Any]] = []
     spent = 0
@@ -134,13 +168,14 @@ def _cards(
         findings[:LIMIT_FINDINGS],
         key=lambda f: (KINDS.index(f["kind"]), ranks[change_of(f["id"], changes)]),
     )
-    # Gravest first gets its picture first, whatever the order on the page.
+    # The gravest get their pictures first, whatever the order on the page.
     pictures: dict[str, str] = {}
     for one in sorted(ordered, key=lambda f: SEVERITIES.index(f["severity"])):
         drawn = timeline_svg(env, one, standalone=False)
-        if drawn and spent + len(drawn) <= LIMIT_PICTURES:
-            pictures[one["id"]] = drawn
-            spent += len(drawn)
+        spent += len(drawn)
+        if spent > pictures_max:
+            break
+        pictures[one["id"]] = drawn
     for place, one in enumerate(ordered):
         if not FILE_NAME.fullmatch(one["id"]):
             raise ValueError(f"finding id {one['id']!r} cannot name an element of a page")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from html import escape
 from typing import Any
 
 import jinja2
@@ -16,7 +17,7 @@ from harness.report.charts import risk_shapes
 from harness.report.drawing import timeline_shapes
 from harness.report.escape import href, shown
 
-__all__ = ["FILE_NAME", "pages", "risk_svg", "svg", "timeline_svg"]
+__all__ = ["FILE_NAME", "brief", "pages", "risk_svg", "svg", "timeline_svg"]
 
 # What may name a file or an element of a page.
 FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -33,8 +34,15 @@ def pages() -> jinja2.Environment:
         keep_trailing_newline=True,
     )
     env.filters["shown"] = shown
+    env.filters["brief"] = brief
     env.filters["link"] = href
     return env
+
+
+def brief(text: object, limit: int) -> str:
+    """Return `text` as `shown` does, and so that it stays short when it is escaped."""
+    line = shown(text, limit)
+    return line if len(escape(line)) <= 2 * limit else shown(text, limit // 3)
 
 
 def svg(
