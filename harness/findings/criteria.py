@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from harness.findings.order import by_clause
+
 __all__ = ["CRITERIA", "DECISIONS", "STATES", "criteria", "decision", "is_of"]
 
 Row = Mapping[str, Any]
@@ -30,7 +32,7 @@ CRITERIA: tuple[tuple[str, tuple[str, ...]], ...] = (
 STATES: tuple[tuple[str, str], ...] = (
     ("UNKNOWN", "none of its clauses was judged"),
     ("NEEDS FIX", "a clause of critical or high severity is violated"),
-    ("PARTIAL", "another clause is violated, or one could not be judged"),
+    ("PARTIAL", "another clause is violated, or one was not judged"),
     ("PASS", "every one of its clauses was judged and held"),
 )
 DECISIONS: tuple[tuple[str, str], ...] = (
@@ -48,16 +50,22 @@ def is_of(clause: str, members: Sequence[str]) -> bool:
     return clause in members or clause.rsplit("-", 1)[0] in members
 
 
-def criteria(cells: Sequence[Row], clauses: Sequence[Row]) -> list[dict[str, Any]]:
-    """Return a row per criterion with its state, the rule that gave it, and the clauses."""
-    severity = {one["id"]: one["severity"] for one in clauses}
+def criteria(cells: Sequence[Row], severities: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Return a row per criterion with its state, the rule that gave it, and the clauses.
+
+    Args:
+        severities: of every clause of the contract; one that the campaign did not include has no
+            cell, and is not judged like one that the engine cannot be judged by.
+    """
+    known = {cell["clause"]: cell for cell in cells}
     rows = []
     for name, members in CRITERIA:
-        mine = [cell for cell in cells if is_of(cell["clause"], members)]
+        wanted = sorted((c for c in severities if is_of(c, members)), key=by_clause)
+        mine = [known[c] for c in wanted if c in known]
         held = [c["clause"] for c in mine if c["verdict"] == "pass"]
         violated = [c["clause"] for c in mine if c["verdict"] == "fail"]
-        unjudged = [c["clause"] for c in mine if c["verdict"] not in ("pass", "fail")]
-        grave = [c for c in violated if severity[c] in ("critical", "high")]
+        unjudged = [c for c in wanted if c not in (*held, *violated)]
+        grave = [c for c in violated if severities[c] in ("critical", "high")]
         applies = (not held and not violated, bool(grave), bool(violated or unjudged), True)
         state, rule = next(r for r, holds in zip(STATES, applies, strict=True) if holds)
         rows.append(

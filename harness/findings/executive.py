@@ -31,8 +31,9 @@ EXPOSURE = {
     "PASS": "not exposed",
 }
 EXPOSURE_RULE = (
-    "From the mission's verdict: FAIL and NEEDS_WORK are exposed, PASS_WITH_CONCERNS partly "
-    "exposed, INCOMPLETE not known, PASS not exposed. Industries and criticality are the mission's."
+    "Exposed where a bug of critical or high severity belongs to the mission; else by the "
+    "mission's verdict: FAIL and NEEDS_WORK are exposed, PASS_WITH_CONCERNS partly exposed, "
+    "INCOMPLETE not known, PASS not exposed. Industries and criticality are the mission's."
 )
 
 # Day -> (theme, clause families). What was not judged in this campaign is not planned.
@@ -50,7 +51,6 @@ def executive(
     findings: Sequence[Finding],
     missions: Sequence[Row],
     *,
-    clauses: Sequence[Row],
     matrix: Sequence[Row],
     status: str,
 ) -> dict[str, Any]:
@@ -76,7 +76,7 @@ def executive(
                 [f for f in findings if _concerns(f, row)],
                 {m["id"]: (m, m["chapters"][number]) for m in missions},
                 row,
-                criteria(row["cells"], clauses),
+                criteria(row["cells"], {c.id: c.severity for c in campaign.clauses.values()}),
                 status=status,
             )
             for number, row in enumerate(matrix)
@@ -112,6 +112,7 @@ def _chapter(
                 c["verdict"] not in ("pass", "fail") for c in row["cells"] if c["scenarios"]
             ),
             "clauses": sum(bool(c["scenarios"]) for c in row["cells"]),
+            "contract": len(campaign.clauses),
             "scenarios": len(units),
             "runs": sum(int(u["runs"]) for u in units),
             "bugs": len(bugs),
@@ -134,17 +135,9 @@ def _chapter(
         },
         "criteria": judged,
         "exposure": [
-            {
-                **industry,
-                "mission": mission["id"],
-                "verdict": chapter["verdict"]["verdict"],
-                "exposure": EXPOSURE[chapter["verdict"]["verdict"]],
-                "findings": [
-                    f.id for f in bugs if mission["id"] in f.missions and f.priority == "P0"
-                ],
-            }
+            row
             for mission, chapter in reports.values()
-            for industry in mission["industry"]
+            for row in _exposed(mission, chapter["verdict"]["verdict"], _gravest(bugs))
         ],
         "success": _success(judged, chapters, bugs),
         "plan": _plan(row, chapters),
@@ -185,6 +178,20 @@ def _locations(claim: Row, bugs: Sequence[Finding]) -> list[str]:
         f.location for f in bugs for s in f.scenarios if f.location and (s, f.clause) in decided
     ]
     return list(dict.fromkeys(found))[:4]
+
+
+def _exposed(mission: Row, verdict: str, grave: Sequence[Finding]) -> list[dict[str, Any]]:
+    found = [f.id for f in grave if mission["id"] in f.missions]
+    return [
+        {
+            **industry,
+            "mission": mission["id"],
+            "verdict": verdict,
+            "exposure": "exposed" if found else EXPOSURE[verdict],
+            "findings": found,
+        }
+        for industry in mission["industry"]
+    ]
 
 
 def _success(
@@ -231,14 +238,13 @@ def _plan(row: Row, chapters: Mapping[str, Row]) -> dict[str, Any]:
     week = []
     for day, theme, members in WEEK:
         cells = [c for c in row["cells"] if is_of(c["clause"], members) and c["scenarios"]]
-        packs = sorted({p for c in cells for p in c["packs"]})
-        if packs:
-            words = "".join(f" --pack {p}" for p in packs)
+        if cells:
+            words = "".join(f" --clause {c['clause']}" for c in cells)
             week.append(
                 {
                     "day": day,
                     "theme": theme,
-                    "clauses": [c["clause"] for c in cells],
+                    "packs": sorted({p for c in cells for p in c["packs"]}),
                     "command": f"dagstorm run --engine {label}{words} --profile weekly",
                 }
             )

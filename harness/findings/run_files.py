@@ -55,9 +55,7 @@ def document_of(
                 "clauses": clauses,
                 "conformance": {"rule": CELL_RULE, "rows": matrix},
                 "tiers": tier_reports(campaign, findings, missions, clauses),
-                "executive": executive(
-                    campaign, findings, missions, clauses=clauses, matrix=matrix, status=status
-                ),
+                "executive": executive(campaign, findings, missions, matrix=matrix, status=status),
             },
             "findings": [finding.to_json() for finding in findings],
         }

@@ -72,7 +72,7 @@ TIERS = (
     ),
 )
 FURTHER = "Further Missions"
-REST = "Further Clauses"
+REST = "Further Clauses and Developer Experience"
 
 VERDICTS = ("FAIL", "NEEDS_WORK", "INCOMPLETE", "PASS_WITH_CONCERNS", "PASS")
 VERDICT_RULE = (

@@ -141,9 +141,9 @@ def test_light_and_dark_have_legible_text(browser: Chromium, index: Path) -> Non
         feature = {"name": "prefers-color-scheme", "value": scheme}
         page.ask("Emulation.setEmulatedMedia", features=[feature])
         ratio = page.run(
-            "(function(){function l(c){return c.match(/[0-9.]+/g).slice(0,3).map(function(v){v/=255;"
-            "return v<=.03928?v/12.92:Math.pow((v+.055)/1.055,2.4)}).reduce(function(a,v,i){"
-            "return a+v*[.2126,.7152,.0722][i]},0)}"
+            "(function(){function l(c){return c.match(/[0-9.]+/g).slice(0,3).map(function(v)"
+            "{v/=255;return v<=.03928?v/12.92:Math.pow((v+.055)/1.055,2.4)})"
+            ".reduce(function(a,v,i){return a+v*[.2126,.7152,.0722][i]},0)}"
             "var p=l(getComputedStyle(document.body).backgroundColor);"
             "return Math.min.apply(null,[...document.querySelectorAll("
             "'p,summary,.soft,.tag,td,th,a,.open')].map(function(e){"
