@@ -49,6 +49,7 @@ from harness.lab.engines import parse_engine, parse_engines
 from harness.lab.order import TIERS
 from harness.lab.profiles import PLANS
 from harness.lab.search.units import points_units, swarm_units
+from harness.lab.traces import write_traces
 from scenarios import missions, scenarios
 
 __all__ = ["add"]
@@ -336,6 +337,8 @@ def _conclude(  # noqa: PLR0917 (all that a campaign comes to)
     write_json(folder / "run.json", metadata)
     summary = summary_of(metadata, campaign, found, changes)
     books.write(folder, changes, summary)
+    told = findings.witnesses_of(units, engines, CLAUSES, [s["id"] for s in plain_scenarios])
+    write_traces(folder, [f for f in found if f["kind"] == "bug"], told)
     report.render_run(folder)
     try:
         report.append_job_summary(folder, os.environ)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness.findings.build import build_findings
+from harness.findings.build import build_findings, witnesses_of
 from harness.findings.files import write_whole
 from harness.findings.finding import Finding
 from harness.findings.fingerprint import fingerprint
@@ -19,6 +19,7 @@ __all__ = [
     "note_rows",
     "schema",
     "version_tables",
+    "witnesses_of",
     "write_run_files",
     "write_whole",
 ]

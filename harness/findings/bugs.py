@@ -28,7 +28,7 @@ from harness.findings.steps import count_lines, steps_of
 from harness.findings.timeline import proof_rows, timeline
 from harness.findings.witness import witness_rows
 
-__all__ = ["PRIORITIES", "bugs", "measured_row", "union"]
+__all__ = ["PRIORITIES", "bugs", "clearest_witnesses", "measured_row", "union"]
 
 PRIORITIES = {"critical": "P0", "high": "P0", "medium": "P1", "low": "P2", "info": "P2"}
 DX_TYPES = ("dx", "documentation")
@@ -52,6 +52,15 @@ class _Sight:
 
 def bugs(campaign: Campaign) -> list[Finding]:
     """Return one finding per fingerprint, in order of first sight, without ids."""
+    return [_finding(campaign, mark, seen) for mark, seen in _sights(campaign).items()]
+
+
+def clearest_witnesses(campaign: Campaign) -> dict[str, Row]:
+    """Return fingerprint -> the witness that tells the story of its finding."""
+    return {mark: _clearest(seen).witness for mark, seen in _sights(campaign).items()}
+
+
+def _sights(campaign: Campaign) -> dict[str, list[_Sight]]:
     sights: dict[str, list[_Sight]] = {}
     for place, unit in enumerate(campaign.units):
         for witness in _witnesses(campaign, unit):
@@ -63,7 +72,7 @@ def bugs(campaign: Campaign) -> list[Finding]:
                 witness["shape"],
             )
             sights.setdefault(mark, []).append(_Sight(place, unit, witness))
-    return [_finding(campaign, mark, seen) for mark, seen in sights.items()]
+    return sights
 
 
 def _kind(campaign: Campaign, clause: str) -> str:

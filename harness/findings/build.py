@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from harness.contract.clause import Clause
-from harness.findings.bugs import bugs
+from harness.findings.bugs import bugs, clearest_witnesses
 from harness.findings.campaign import Campaign, Row
 from harness.findings.experience import experience
 from harness.findings.finding import Finding
 from harness.findings.improvements import improvements
 from harness.findings.numbering import number
+from harness.findings.results import sorted_units
 from harness.findings.strengths import strengths
 
-__all__ = ["build_findings", "findings_of"]
+__all__ = ["build_findings", "findings_of", "witnesses_of"]
 
 
 def build_findings(
@@ -48,3 +49,17 @@ def findings_of(campaign: Campaign) -> list[Finding]:
     """Return the findings of a campaign, as `build_findings` does."""
     found = bugs(campaign) + experience(campaign)
     return number(found + improvements(campaign) + strengths(campaign), campaign.standing)
+
+
+def witnesses_of(
+    units: Sequence[Row],
+    engines: Sequence[Row],
+    clauses: Mapping[str, Clause],
+    scenarios: Sequence[str],
+) -> dict[str, Row]:
+    """Return fingerprint -> the witness that a finding's story is told by.
+
+    Args:
+        scenarios: ids in report order, which decides between witnesses that are equally clear.
+    """
+    return clearest_witnesses(Campaign(sorted_units(units, scenarios), engines, clauses))

@@ -88,6 +88,7 @@ def picture(
         if kind == "stage.start" and isinstance(limits.get(stage), (int, float)):
             due = float(at_s) + float(limits[stage])
             _mark(lane, due, "deadline", f"deadline, {limits[stage]} s after its start")
+            lane.marks[-1]["due"] = True
         if kind == "account" and isinstance(detail, (list, tuple)) and len(detail) > 2:
             lost = detail[2] if isinstance(detail[2], int) else 0
             if lost > dropped.get(run, 0):
@@ -202,8 +203,14 @@ def _lane(lane: _Lane, ends: Sequence[tuple[str, float, str]]) -> dict[str, Any]
     # What went wrong must not fall to the limit.
     kept = sorted(bars, key=lambda b: (b["what"] != "stage", not (b["after_end"] or b["bad"])))
     kept = kept[:LIMIT_BARS]
-    marks = sorted(lane.marks, key=lambda m: (not m["proof"], m["what"] != "deadline", m["at_s"]))
-    seen = [m for i, m in enumerate(marks) if m not in marks[:i]]
+    # A deadline that a stage met explains nothing.
+    told = [m for m in lane.marks if not m.get("due") or _reached(m["at_s"], bars)]
+    marks = sorted(told, key=lambda m: (not m["proof"], m["what"] != "deadline", m["at_s"]))
+    seen = [
+        {k: v for k, v in m.items() if k != "due"}
+        for i, m in enumerate(marks)
+        if m not in marks[:i]
+    ]
     return {
         "run": lane.run,
         "stage": lane.name,
@@ -212,6 +219,12 @@ def _lane(lane: _Lane, ends: Sequence[tuple[str, float, str]]) -> dict[str, Any]
         "marks": sorted(seen[:LIMIT_MARKS], key=lambda m: m["at_s"]),
         "left_out": len(bars) - len(kept) + max(0, len(seen) - LIMIT_MARKS),
     }
+
+
+def _reached(due_s: float, bars: Sequence[Mapping[str, Any]]) -> bool:
+    """Say whether a stage of the lane was still at work at its deadline."""
+    stages = [b for b in bars if b["what"] == "stage" and b["begin_s"] <= due_s]
+    return any(b["end_s"] is None or b["end_s"] >= round(due_s, 6) for b in stages)
 
 
 def _worst(lanes: Sequence[_Lane], ends: Sequence[tuple[str, float, str]]) -> list[_Lane]:

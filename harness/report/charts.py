@@ -152,30 +152,29 @@ def latency_rows(folder: Path) -> list[dict[str, Any]]:
 
 
 def drop_rows(results: Sequence[Row]) -> list[dict[str, Any]]:
-    """Return, per engine and version, events offered and dropped, as EVENT-1 to -3 counted them.
+    """Return, per engine and version, events offered and dropped, as EVENT clauses counted them.
 
-    A scenario that several clauses judge counts each of its figures once.
+    Of scenarios in which both were counted only: elsewhere the two would not belong together.
     """
     import pandas as pd
 
     rows = []
     for one in results:
-        found: dict[str, int] = {}
-        for clause, row in one["clauses"].items():
-            if clause.startswith("EVENT-"):
-                for name in ("events_offered", "events_accepted", "events_dropped"):
-                    if isinstance(row["figures"].get(name), int):
-                        found[name] = max(found.get(name, 0), row["figures"][name])
-        if found:
-            label = one["engine"] + (f"@{one['engine_version']}" if one["engine_version"] else "")
-            rows.append({"label": label, **found})
+        figures = {
+            name: row["figures"][name]
+            for clause, row in one["clauses"].items()
+            if clause.startswith("EVENT-")
+            for name in ("events_offered", "events_dropped")
+            if isinstance(row["figures"].get(name), int)
+        }
+        if len(figures) == 2:
+            label = f"{one['engine']}@{one['engine_version']}".removesuffix("@")
+            rows.append({"label": label, "scenarios": 1, **figures})
     if not rows:
         return []
-    names = ["events_offered", "events_accepted", "events_dropped"]
-    frame = pd.DataFrame(rows, columns=["label", *names]).fillna(0)
-    sums = frame.groupby("label", sort=True)[names].sum().astype(int)
+    sums = pd.DataFrame(rows).groupby("label", sort=True).sum()
     return [
-        {"label": str(label), **{name: int(row[name]) for name in names}}
+        {"label": str(label), **{str(name): int(row[name]) for name in sums.columns}}
         for label, row in sums.iterrows()
     ]
 

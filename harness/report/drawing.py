@@ -47,17 +47,17 @@ def timeline_shapes(picture: Row) -> dict[str, Any]:
         return round(LEFT + min(at_s, span_s) / span_s * (RIGHT - LEFT), 1)
 
     lanes: list[dict[str, Any]] = []
-    legend: list[dict[str, Any]] = []
+    legend = _legend(picture)
+    numbers = {one["words"]: number for number, one in enumerate(legend, 1)}
     y = TOP
     for lane in picture["lanes"]:
         bars = [_bar(bar, x) for bar in lane["bars"]]
         rows = _packed(bars, y + LANE_GAP // 2)
-        marks = []
-        for mark in lane["marks"]:
-            number = _number(legend, lane, mark)
-            if number is not None:
-                what = f"{mark['what']} proof" if mark["proof"] else mark["what"]
-                marks.append({"x": x(mark["at_s"]), "what": what, "number": number})
+        marks = [
+            {"x": x(mark["at_s"]), "what": _what(mark), "number": numbers[words]}
+            for mark in lane["marks"]
+            if (words := _words(lane, mark)) in numbers
+        ]
         height = rows * ROW + LANE_GAP
         lanes.append(
             {
@@ -65,7 +65,7 @@ def timeline_shapes(picture: Row) -> dict[str, Any]:
                 "height": height,
                 "label_y": y + 14,
                 "number_y": y + height - 2,
-                "label": shown(lane["stage"] or f"run {lane['run']}".strip(), LABEL_MAX),
+                "label": shown(_name(lane), LABEL_MAX),
                 "bars": bars,
                 "marks": _apart(marks),
             }
@@ -103,6 +103,12 @@ def timeline_shapes(picture: Row) -> dict[str, Any]:
         ],
         "text": _text(picture),
     }
+
+
+def _name(lane: Row) -> str:
+    if lane["stage"]:
+        return str(lane["stage"])
+    return f"run {lane['run']}" if lane["run"] else "shared by all runs"
 
 
 def _span(picture: Row) -> float:
@@ -157,18 +163,25 @@ def _packed(bars: Sequence[dict[str, Any]], top: int) -> int:
     return max(1, len(taken))
 
 
-def _number(legend: list[dict[str, Any]], lane: Row, mark: Row) -> int | None:
+def _legend(picture: Row) -> list[dict[str, Any]]:
+    """Return what the numbers of marks mean, in order of happening."""
+    told = [(mark["at_s"], lane, mark) for lane in picture["lanes"] for mark in lane["marks"]]
+    legend: dict[str, dict[str, Any]] = {}
+    for _, lane, mark in sorted(told, key=lambda one: one[0]):
+        words = _words(lane, mark)
+        if len(legend) < LIMIT_LEGEND:
+            legend.setdefault(words, {"what": _what(mark), "words": words})
+    return list(legend.values())
+
+
+def _what(mark: Row) -> str:
+    return f"{mark['what']} proof" if mark["proof"] else str(mark["what"])
+
+
+def _words(lane: Row, mark: Row) -> str:
     where = f"{lane['stage']}: " if lane["stage"] else ""
     proof = " (proof)" if mark["proof"] else ""
-    words = shown(f"{_ms(mark['at_s'])}  {where}{mark['words']}{proof}", 110)
-    for i, one in enumerate(legend):
-        if one["words"] == words:
-            return i + 1
-    if len(legend) == LIMIT_LEGEND:
-        return None
-    what = f"{mark['what']} proof" if mark["proof"] else mark["what"]
-    legend.append({"what": what, "words": words})
-    return len(legend)
+    return shown(f"{_ms(mark['at_s'])}  {where}{mark['words']}{proof}", 110)
 
 
 def _apart(marks: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -216,7 +229,7 @@ def _text(picture: Row) -> str:
                 + f" from {_ms(bar['begin_s'])}, {ended}{late}"
             )
         said += [f"{mark['words']} at {_ms(mark['at_s'])}" for mark in lane["marks"]]
-        sentences.append(f"{lane['stage'] or 'run ' + lane['run']}: {'; '.join(said)}.")
+        sentences.append(f"{_name(lane)}: {'; '.join(said)}.")
     sentences += [
         f"Run {run['run']} is over at {_ms(run['end_s'])}: {run['how']}." for run in picture["runs"]
     ]

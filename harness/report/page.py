@@ -71,7 +71,7 @@ def index_page(
     """
     page = ""
     for pictures_max, text_max in SIZES:
-        cards = _cards(env, document["findings"], changes, pictures_max)
+        cards = _cards(env, document["findings"], folder, changes, pictures_max)
         page = _page(
             env,
             document,
@@ -159,7 +159,11 @@ def change_of(finding: str, changes: Row | None) -> str:
 
 
 def _cards(
-    env: jinja2.Environment, findings: Sequence[Row], changes: Row | None, pictures_max: int
+    env: jinja2.Environment,
+    findings: Sequence[Row],
+    folder: Path,
+    changes: Row | None,
+    pictures_max: int,
 ) -> list[dict[str, Any]]:
     cards: list[dict[str, Any]] = []
     spent = 0
@@ -179,6 +183,7 @@ def _cards(
     for place, one in enumerate(ordered):
         if not FILE_NAME.fullmatch(one["id"]):
             raise ValueError(f"finding id {one['id']!r} cannot name an element of a page")
+        trace = f"traces/{one['id']}.json"
         change = change_of(one["id"], changes)
         pictured = bool((one.get("reproduction") or {}).get("picture"))
         rate = one["evidence"]["rate"] if one["kind"] == "bug" else None
@@ -186,6 +191,7 @@ def _cards(
             {
                 "finding": one,
                 "change": change,
+                "trace": trace if (folder / trace).is_file() else "",
                 "picture": pictures.get(one["id"], ""),
                 "elsewhere": f"pictures/{one['id']}.svg"
                 if pictured and one["id"] not in pictures
@@ -244,7 +250,7 @@ def _drops(env: jinja2.Environment, results: Sequence[Row]) -> dict[str, Any]:
         [
             (f"{r['label']} {name}", 0, r[f"events_{name}"], str(r[f"events_{name}"]))
             for r in rows
-            for name in ("offered", "accepted", "dropped")
+            for name in ("offered", "dropped")
         ]
     )
     return {"rows": rows, "svg": _bars(env, "drops", "Events offered and dropped", drawn)}

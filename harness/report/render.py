@@ -162,7 +162,9 @@ def _markdown(data: Data, drawing: jinja2.Environment, mission: str | None) -> l
     names = {key: path.name for key, path in pictures.items()}
     for one in metadata["missions"]:
         if mission in (None, one["id"]):
-            page = render_mission(env, document, one, data.run, names)
+            page = render_mission(
+                env, document, one, data.run, pictures=names, traces=_traces(data)
+            )
             written.append(write_whole(folder / "missions" / f"{_named(one['id'])}.md", page))
     if mission is not None:
         return written
@@ -211,16 +213,28 @@ def render_mission(
     document: dict[str, Any],
     mission: dict[str, Any],
     run: dict[str, Any],
+    *,
     pictures: Mapping[str, str] | None = None,
+    traces: Mapping[str, str] | None = None,
 ) -> str:
-    """Return one mission's report; `pictures` names the files of findings' pictures."""
+    """Return one mission's report; `pictures` and `traces` name files of findings."""
     page = env.get_template("mission.md.j2").render(
         run=_run_facts(run),
         mission=mission,
         findings={one["id"]: one for one in document["findings"]},
         pictures=pictures or {},
+        traces=traces or {},
+        tier=next(
+            (t for t in document["metadata"]["tiers"] if mission["id"] in t["missions"]), None
+        ),
     )
     return _tidy(page)
+
+
+def _traces(data: Data) -> dict[str, str]:
+    """Return finding id -> its trace's path, for the traces that are there."""
+    paths = {one["id"]: f"traces/{one['id']}.json" for one in data.document["findings"]}
+    return {id: path for id, path in paths.items() if (data.folder / path).is_file()}
 
 
 def _tidy(page: str) -> str:

@@ -102,6 +102,14 @@ def test_deadlines_faults_cut_cleanups_and_drops_are_marked() -> None:
     assert proved == ["cleanup cut short: lock"]
 
 
+def test_a_deadline_that_was_met_is_not_marked() -> None:
+    out = drawn(
+        [[0.0, "r0", "slow", "stage.start", None], [0.4, "r0", "slow", "stage.end", "ok"]],
+        stage_timeout_s=0.5,
+    )
+    assert marks(out, "slow") == []
+
+
 def test_an_empty_journal_gives_no_picture() -> None:
     assert picture([], PROGRAM, {}) is None
     assert picture([[0.0, "r0", "", "run.begin", None]], None, None) is None

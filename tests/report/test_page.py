@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from harness.report import render_run
+from harness.report.charts import drop_rows, latency_rows
 from harness.report.page import LIMIT_BYTES, LIMIT_FINDINGS, SIZES
 from tests.report import hostile
 from tests.report.fixture import write_campaign
@@ -209,6 +210,46 @@ def test_what_the_registry_recorded_is_told(tmp_path: Path) -> None:
     assert "| Came back | DX-001 |" in executive
     assert "| run-3 | 2026-01-01T00:00:00Z | nightly | 3 |" in executive
     assert "Compared with run-7." in (tmp_path / "summary.md").read_text(encoding="utf-8")
+
+
+def test_a_trace_is_linked_where_there_is_one(tmp_path: Path) -> None:
+    write_campaign(tmp_path)
+    render_run(tmp_path)
+    assert "traces/" not in (tmp_path / "index.html").read_text(encoding="utf-8")
+    (tmp_path / "traces").mkdir()
+    (tmp_path / "traces" / "BUG-001.json").write_text("{}", "utf-8")
+    render_run(tmp_path)
+    assert 'href="traces/BUG-001.json"' in (tmp_path / "index.html").read_text(encoding="utf-8")
+    mission = (tmp_path / "missions" / "DAG-009.md").read_text(encoding="utf-8")
+    assert "| Trace of BUG-001 | `traces/BUG-001.json` |" in mission
+    assert "Trace of BUG-002" not in mission
+
+
+def test_events_are_charted_only_where_both_were_counted() -> None:
+    def row(*figures: dict[str, int], version: str = "1") -> dict[str, Any]:
+        clauses = {f"EVENT-{i}": {"figures": one} for i, one in enumerate(figures, 1)}
+        return {"engine": "e", "engine_version": version, "clauses": clauses}
+
+    offered, dropped = {"events_offered": 100}, {"events_dropped": 30}
+    rows = [row(offered, dropped), row(offered, dropped), row(offered), row({}, dropped)]
+    assert drop_rows([*rows, row(offered, version="2")]) == [
+        {"label": "e@1", "scenarios": 2, "events_offered": 200, "events_dropped": 60}
+    ]
+    assert drop_rows([]) == []
+
+
+def test_percentiles_are_those_of_the_samples(tmp_path: Path) -> None:
+    lines = [f"e,1.0,sim,{n}" for n in range(101)] + ["e,1.0,live,7", "e,1.0,sim,"]
+    page = "\n".join(["engine,engine_version,lab,virtual_s", *lines])
+    (tmp_path / "metrics.csv").write_text(page, "utf-8")
+    told = [
+        (r["label"], r["lab"], r["runs"], r["p50_s"], r["p95_s"], r["p99_s"], r["max_s"])
+        for r in latency_rows(tmp_path)
+    ]
+    assert told == [
+        ("e@1.0", "live", 1, 7.0, 7.0, 7.0, 7.0),
+        ("e@1.0", "sim", 101, 50.0, 95.0, 99.0, 100.0),
+    ]
 
 
 def test_without_a_record_no_trend_is_claimed(tmp_path: Path) -> None:
