@@ -274,3 +274,42 @@ def test_a_record_that_cannot_be_read_is_named(
     (tmp_path / name).write_text(content, "utf-8")
     with pytest.raises(ValueError, match=message):
         render_run(tmp_path)
+
+
+# What the page takes for a word of its own: the published schema allows no other value.
+WORDS = {"id", "kind", "severity", "priority", "effort", "verdict", "shape", "fingerprint"}
+
+
+def spoilt(data: Any, key: str = "") -> Any:
+    """Return data with markup before every text that the schema does not fix."""
+    if isinstance(data, dict):
+        return {name: spoilt(value, name) for name, value in data.items()}
+    if isinstance(data, list):
+        return [spoilt(value, key) for value in data]
+    if isinstance(data, str) and key not in WORDS and data:
+        return f"{hostile.PIECES[0]}{hostile.PIECES[2]}{data}"
+    return data
+
+
+def test_no_text_of_the_data_is_trusted(tmp_path: Path) -> None:
+    write_campaign(tmp_path)
+    path = tmp_path / "findings.json"
+    document = json.loads(path.read_text(encoding="utf-8"))
+    document["findings"] = spoilt(document["findings"])
+    for name in ("run", "clauses", "missions", "tiers"):
+        document["metadata"][name] = spoilt(document["metadata"][name])
+    path.write_text(json.dumps(document), encoding="utf-8")
+    changes = {**spoilt(CHANGES), "schema_version": 1}
+    (tmp_path / "changes.json").write_text(json.dumps(changes), "utf-8")
+    history = {**spoilt(HISTORY), "schema_version": 1}
+    (tmp_path / "history.json").write_text(json.dumps(history), "utf-8")
+    written = render_run(tmp_path, formats=("html", "sarif", "junit", "csv", "prom"))
+    pages = [p for p in written if p.suffix in (".html", ".svg")]
+    assert len(pages) == 4
+    for one in pages:
+        page = Document(one.read_text(encoding="utf-8"))
+        assert page.badly_nested == []
+        assert sum(tag == "script" for tag, _ in page.elements) == (one.suffix == ".html")
+        assert [n for _, attrs in page.elements for n in attrs if n.startswith("on")] == []
+        if not one.name.startswith("risk-"):  # it shows no text but ids
+            assert hostile.PIECES[0] in " ".join(page.text)
