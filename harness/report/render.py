@@ -289,6 +289,8 @@ def _recorded(path: Path, needed: tuple[str, ...]) -> dict[str, Any] | None:
     data = _load(path)
     if not isinstance(data, dict) or data.get("schema_version") != 1:
         raise ValueError(f"{path}: schema_version is not 1; run the campaign again")
+    if "against" in data and data["against"] is None:
+        return None  # nothing was compared, so nothing is new and nothing is gone
     for name in needed:
         if not isinstance(data.get(name), list):
             raise ValueError(f"{path}: {name} is not a list; run the campaign again")

@@ -142,8 +142,8 @@ def _result(finding: Row, index: Mapping[str, int], changes: Row | None) -> dict
         },
     }
     if changes is not None:
-        same = finding["id"] in changes["unchanged"]
-        result["baselineState"] = "unchanged" if same else "new"
+        news = finding["id"] in (*changes["new"], *changes["regressed"])
+        result["baselineState"] = "new" if news else "unchanged"
         waived = [one for one in changes["waived"] if one["id"] == finding["id"]]
         result["suppressions"] = [
             {"kind": "external", "justification": shown(one["reason"], LIMIT_TEXT)}

@@ -252,6 +252,17 @@ def test_percentiles_are_those_of_the_samples(tmp_path: Path) -> None:
     ]
 
 
+def test_where_nothing_was_compared_nothing_is_called_new(tmp_path: Path) -> None:
+    write_campaign(tmp_path)
+    changes = {**CHANGES, "against": None}
+    (tmp_path / "changes.json").write_text(json.dumps(changes), "utf-8")
+    render_run(tmp_path)
+    text = (tmp_path / "index.html").read_text(encoding="utf-8")
+    assert "No earlier run was recorded to compare with." in text
+    assert 'data-change="new"' not in text
+    assert "baselineState" not in (tmp_path / "dagstorm.sarif").read_text(encoding="utf-8")
+
+
 def test_without_a_record_no_trend_is_claimed(tmp_path: Path) -> None:
     text = " ".join(render(tmp_path).text)
     assert "No history was recorded, so there is no trend." in text
