@@ -7,7 +7,7 @@ with, which arguments that context needs, whether a reason can be given for a ca
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from harness.adapters import stageflow_script_around as around
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 __all__ = ["dialect", "milliseconds", "render_script"]
 
+LINE_MAX = 90  # within a function
+STAGES_APART = 4  # a pipeline of so many is made stage by stage
+
 _IDS = ("pipeline_run_id", "request_id", "session_id", "user_id", "org_id", "interaction_id")
 
 _ENDS = """\
@@ -31,41 +34,33 @@ def ending(output):
 _REACH = """\
 def reachable(results, error):
     \"\"\"What a user can get at: the results, or what the exception carries of them.\"\"\"
-    for name in ("results", "outputs", "partial_results"):
-        results = results if results is not None else getattr(error, name, None)
-    got = {}
-    for name, one in (results or {}).items():
+    found = {}
+    for name, one in (results or getattr(error, "results", {})).items():
         how = one.status.value
-        got[name] = one.data.get("value") if how == "ok" else f"{how}: {one.error}"
-    return got
+        found[name] = one.data.get("value") if how == "ok" else f"{how}: {one.error}"
+    return found
 """
 
 _REACH_LEGACY = """\
 def reachable(results, error):
     \"\"\"What a user can get at; this graph returns failures among its results.\"\"\"
-    got = {}
+    found = {}
     for name, one in (results or {}).items():
         data = one.data if isinstance(one.data, dict) else {}
         done = one.status == "completed"
-        got[name] = data.get("value") if done else f"{one.status}: {one.error}"
-    return got
+        found[name] = data.get("value") if done else f"{one.status}: {one.error}"
+    return found
 """
 
 _CALL_TOOL = """\
-@dataclasses.dataclass
-class Action:
-    id: uuid.UUID
-    type: str
-    payload: dict
-
-
 async def call_tool(ctx, tool, work):
-    async def handler(tool_input):
+    async def handler(_input):
         return ToolOutput(success=True, data={"value": await work()})
 
     executor = AdvancedToolExecutor()
     executor.register(ToolDefinition(name=tool, action_type=tool, handler=handler))
-    return await executor.execute(Action(uuid.uuid4(), tool, {}), ctx)"""
+    action = types.SimpleNamespace(id=uuid.uuid4(), type=tool, payload={})
+    return await executor.execute(action, ctx)"""
 
 _OFFERS = """\
 def offers(ctx):
@@ -91,12 +86,12 @@ def render_script(
     if required_capabilities(program, plan) - engine.capabilities:
         return None
     try:
-        return render(program, plan, dialect(engine, program, plan), clause, check)
+        return render(program, plan, dialect(engine, program, plan, check), clause, check)
     except Unrenderable:
         return None
 
 
-def dialect(engine: Probe, program: Program, plan: Plan) -> Dialect:
+def dialect(engine: Probe, program: Program, plan: Plan, check: str) -> Dialect:
     """Return Stageflow's words for this program, as the installed version spells them."""
     version = engine.version
     legacy = engine.legacy
@@ -105,7 +100,7 @@ def dialect(engine: Probe, program: Program, plan: Plan) -> Dialect:
     reads = any(one.op in ("read", "mutate") for _, one in program.walk())
     ok = "return StageOutput.ok(value={value})"
     if legacy and reads:
-        ok = 'ctx.data[{stage}] = {{"value": {value}}}\n' + ok
+        ok = "output = StageOutput.ok(value={value})\nctx.data[{stage}] = output.data\nreturn output"
     cancel = "return StageOutput.cancel(reason={message})"
     if legacy:
         reason = "{message}" if _takes_reason(engine) else ""
@@ -113,8 +108,8 @@ def dialect(engine: Probe, program: Program, plan: Plan) -> Dialect:
     return Dialect(
         title=f"stageflow-core {version}".strip(),
         install=f"stageflow-core=={version}" if version else "stageflow-core",
-        imports=_imports(engine, program, plan),
-        stage_head=_stage_head(legacy),
+        imports=_imports(engine, program, plan, check),
+        stage_head=_stage_head(),
         body_indent=8,
         ok=ok,
         fail="return StageOutput.fail(error={message})",
@@ -133,12 +128,15 @@ def dialect(engine: Probe, program: Program, plan: Plan) -> Dialect:
         run_of="run_names[ctx.pipeline_run_id]",
         ends=_ENDS,
         build=lambda p, classes: _build(engine, plan, p, classes),
-        start=_start(engine, program, plan),
+        prepare=_prepare(engine, program, plan),
+        run="graph.run(ctx)",
+        after=() if plan.sink is None else ("await close_sink({run})",),
         reach=_REACH_LEGACY if legacy else _REACH,
+        reached="results or {}" if legacy else 'results or getattr(error, "results", {})',
         helpers={
             "run_names": "run_names = {}  # pipeline_run_id -> name of the run",
             "told(": around.told(engine),
-            "Layer(": around.HELPERS["Layer"].replace("{ME}", _me(many)),
+            **around.layers(engine, plan, check),
             "only(": around.HELPERS["only("],
             "read_input": _READ_INPUT,
             "INPUTS": _inputs(plan),
@@ -156,10 +154,6 @@ def read_input(ctx, key):
     given = ctx.data.get("run_inputs")
     # A child's context has data of its own, and its parent's to read.
     return (ctx.get_parent_data("run_inputs") if given is None else given)[key]"""
-
-
-def _me(many: bool) -> str:
-    return 'f"{run_names[ctx.pipeline_run_id]}/{stage_name}"' if many else "stage_name"
 
 
 def _inputs(plan: Plan) -> str:
@@ -201,7 +195,7 @@ def _uses(program: Program, *ops: str) -> bool:
     return False
 
 
-def _imports(engine: Probe, program: Program, plan: Plan) -> tuple[str, ...]:
+def _imports(engine: Probe, program: Program, plan: Plan, check: str) -> tuple[str, ...]:
     names = {"StageOutput"}
     lines = []
     if engine.legacy:
@@ -226,13 +220,12 @@ def _imports(engine: Probe, program: Program, plan: Plan) -> tuple[str, ...]:
     if _identifies(program) or any(run.correlation for run in plan.runs):
         tracing = "get_correlation_id, set_correlation_id"
         lines.append(f"from stageflow.observability.tracing import {tracing}")
-    lines += around.imports(engine, program, plan)
+    lines += around.imports(engine, program, plan, check)
     return (f"from stageflow import {', '.join(sorted(names))}", *sorted(lines))
 
 
-def _stage_head(legacy: bool) -> tuple[str, ...]:
-    kind = () if legacy else ("    name = {name}", "    kind = StageKind.TRANSFORM", "")
-    return ("class {cls}:", *kind, "    {recorded}", "    async def execute(self, ctx):")
+def _stage_head() -> tuple[str, ...]:
+    return ("class {cls}:", "    {recorded}", "    async def execute(self, ctx):")
 
 
 def _own_grace(plan: Plan) -> bool:
@@ -242,96 +235,105 @@ def _own_grace(plan: Plan) -> bool:
 def _build(engine: Probe, plan: Plan, program: Program, classes: Mapping[str, str]) -> list[str]:
     # Two stages of one name share an entry in `classes`: each gets the last one's class,
     # which is also what the engine keeps of them.
-    chain = around.chain(engine, program, plan, many=len(plan.runs) > 1)
+    chain = around.chain(engine, program, plan)
     if engine.legacy:
         specs = [
-            f"        StageSpec(name={literal(s.name)}, runner={classes[s.name]}"
-            + (f", dependencies={literal(s.needs)})," if s.needs else "),")
+            f"StageSpec(name={literal(s.name)}, runner={classes[s.name]}"
+            + (f", dependencies={literal(s.needs)})" if s.needs else ")")
             for s in program.stages
         ]
-        last = ["    ],", "    interceptors=interceptors,"] if chain else ["    ]"]
-        return [*chain, "return StageGraph(", "    [", *specs, *last, ")"]
+        layers = ", interceptors=interceptors" if chain else ""
+        line = f"return StageGraph([{', '.join(specs)}]{layers})"
+        if len(line) < LINE_MAX:
+            return [*chain, line]
+        return [
+            *chain,
+            "return StageGraph(",
+            "    [",
+            *(f"        {spec}," for spec in specs),
+            "    ]" + ("," if layers else ""),
+            *([f"    {layers[2:]},"] if layers else ()),
+            ")",
+        ]
     stages = [
-        f"    .with_stage({literal(s.name)}, {classes[s.name]}, StageKind.TRANSFORM"
+        f".with_stage({literal(s.name)}, {classes[s.name]}, StageKind.TRANSFORM"
         + (f", dependencies={literal(s.needs)})" if s.needs else ")")
         for s in program.stages
     ]
     layers = "interceptors=interceptors" if chain else ""
+    build = ".build()" if _own_grace(plan) else f".build({layers})"
+    line = f"return Pipeline(){''.join(stages)}{build}"
+    lines = ["return (", "    Pipeline()", *(f"    {one}" for one in (*stages, build)), ")"]
+    if len(line) < LINE_MAX:
+        lines = [line]
+    elif len(stages) <= STAGES_APART:
+        lines = [f"pipeline = {'pipeline' if i else 'Pipeline()'}{s}" for i, s in enumerate(stages)]
+        lines.append(f"return pipeline{build}")
+    lines = [*chain, *lines]
     if not _own_grace(plan):
-        return [*chain, "return (", "    Pipeline()", *stages, f"    .build({layers})", ")"]
+        return lines
     more = f", {layers}" if layers else ""
-    return [
-        *chain,
-        "graph = (",
-        "    Pipeline()",
-        *stages,
-        "    .build()",
-        ")",
-        "return UnifiedStageGraph(",
-        f"    graph.stage_specs, cleanup_timeout={plan.cleanup_grace_s!r}{more}",
-        ")",
-    ]
+    grace = f"cleanup_timeout={plan.cleanup_grace_s!r}"
+    lines = [line.replace("return ", "built = ", 1) for line in lines]
+    return [*lines, f"return UnifiedStageGraph(built.stage_specs, {grace}{more})"]
 
 
-def _start(engine: Probe, program: Program, plan: Plan) -> str:
-    many = len(plan.runs) > 1
+def _prepare(engine: Probe, program: Program, plan: Plan) -> tuple[str, ...]:
+    """Return the lines that make the context of a run, and note whose it is."""
+    many, identifies = len(plan.runs) > 1, _identifies(program)
     inputs = any(run.inputs for run in plan.runs)
     correlated = any(run.correlation for run in plan.runs)
-    before, pairs = [], []
+    whole = engine.legacy or engine.pipeline_entry
+    # A tenant is of interest where there is another, or where somebody asks for it.
+    tenant = many or identifies or not _takes_no_ids(engine) or not whole
+    lines, pairs = [], ["pipeline_run_id=uuid.uuid4()"]
     if correlated:
         rows = ", ".join(f"{literal(r.id)}: {literal(r.correlation)}" for r in plan.runs)
-        before.append(f"correlation = {{{rows}}}[run]")
-        before.append("request = uuid.uuid5(uuid.NAMESPACE_DNS, correlation)")
-        before.append("set_correlation_id(request)")
-    if engine.legacy or engine.pipeline_entry:
+        lines.append(f"correlation = {{{rows}}}[{{run}}]")
+        lines.append("request = uuid.uuid5(uuid.NAMESPACE_DNS, correlation)")
+        lines.append("set_correlation_id(request)")
+    if whole and not _takes_no_ids(engine):
         request = "request" if correlated else "uuid.uuid4()"
-        pairs.append("pipeline_run_id=uuid.uuid4()")
-        if not _takes_no_ids(engine):
-            pairs += [f"request_id={request}", "session_id=None", "user_id=None"]
-            pairs.append("interaction_id=None")
-        elif correlated:
-            pairs.append("request_id=request")
-        pairs.append("org_id=uuid.uuid5(uuid.NAMESPACE_DNS, tenant)")
+        pairs += [f"request_id={request}", "session_id=None", "user_id=None"]
+        pairs.append("interaction_id=None")
+    elif correlated:
+        pairs.append("request_id=request")
+    if tenant:
+        pairs.append("org_id=uuid.uuid5(uuid.NAMESPACE_DNS, {tenant})")
+    if whole:
         data = around.data_of(plan, _timeout(plan))
         if inputs and engine.legacy:
-            data = f'{data}, "run_inputs": INPUTS[run]'.removeprefix(", ")
+            data = f'{data}, "run_inputs": INPUTS[{{run}}]'.removeprefix(", ")
         elif inputs:
-            pairs.append("metadata=INPUTS[run]")
+            pairs.append("metadata=INPUTS[{run}]")
         if data:
             pairs.append(f"data={{{data}}}")
         if plan.sink is not None:
             pairs.append("event_sink=sink")
-        make = ["ctx = PipelineContext(", *(f"    {pair}," for pair in pairs), ")"]
+        lines += _call("ctx = PipelineContext", pairs)
     else:
-        given = ", metadata=INPUTS[run]" if inputs else ""
-        request = "    request_id=request," if correlated else ""
+        lines += _call("ids = RunIdentity", pairs)
+        given = ", metadata=INPUTS[{run}]" if inputs else ""
         sink = ", event_sink=sink" if plan.sink is not None else ""
-        make = [
-            "ids = RunIdentity(",
-            "    pipeline_run_id=uuid.uuid4(),",
-            *([request] if request else []),
-            "    org_id=uuid.uuid5(uuid.NAMESPACE_DNS, tenant),",
-            ")",
-            f"ctx = enter(ContextSnapshot(run_id=ids{given}){sink})",
-        ]
+        lines.append(f"ctx = enter(ContextSnapshot(run_id=ids{given}){sink})")
     if many:
-        make.append("run_names[ctx.pipeline_run_id] = run")
-    if _identifies(program):
-        org = "ctx.org_id" if engine.legacy or engine.pipeline_entry else "ctx.snapshot.org_id"
-        make.append(f"id_names[ctx.pipeline_run_id], id_names[{org}] = run, tenant")
+        lines.append("run_names[ctx.pipeline_run_id] = {run}")
+    if identifies:
+        org = "ctx.org_id" if whole else "ctx.snapshot.org_id"
+        lines.append(f"id_names[ctx.pipeline_run_id], id_names[{org}] = {{run}}, {{tenant}}")
         if correlated:
-            make.append("id_names[request] = correlation")
-    run = ["return await graph.run(ctx)"]
+            lines.append("id_names[request] = correlation")
     if plan.sink is not None:
-        run = [
-            "await open_sink(run)",
-            "try:",
-            "    return await graph.run(ctx)",
-            "finally:",
-            "    await close_sink(run)",
-        ]
-    lines = [f"    {line}" for line in (*before, *make, *run)]
-    return "\n".join(["async def start(graph, run, tenant):", *lines])
+        lines.append("await open_sink({run})")
+    return tuple(lines)
+
+
+def _call(function: str, pairs: Sequence[str]) -> list[str]:
+    """Return a call, in one line where it fits."""
+    line = f"{function}({', '.join(pairs)})"
+    if len(line) < LINE_MAX:
+        return [line]
+    return [f"{function}(", *(f"    {pair}," for pair in pairs), ")"]
 
 
 def _timeout(plan: Plan) -> str | None:

@@ -14,57 +14,17 @@ from harness.kernel.errors import NotOffered
 from harness.kernel.plan import Layer, Plan
 from harness.kernel.program import Program
 from harness.kernel.script import Unrenderable, literal
+from harness.kernel.script_steps import identifier
 
 if TYPE_CHECKING:
     from harness.adapters.stageflow_probe import Probe
 
-__all__ = ["HELPERS", "chain", "data_of", "imports", "queue", "told"]
+__all__ = ["HELPERS", "chain", "data_of", "imports", "layers", "queue", "told"]
 
 _OWN = ("observe", "raise", "deny")
+IMPORT_MAX = 86
 
 HELPERS = {
-    "Layer": '''\
-class Layer(BaseInterceptor):
-    """A layer of the user's: it notes what reaches it, and may deny or fail."""
-
-    def __init__(self, name, priority, kind="observe", phase="before", error=RuntimeError,
-                 stages=(), runs=()):
-        self.name, self.priority, self.kind, self.phase = name, priority, kind, phase
-        self.error, self.stages, self.runs = error, stages, runs
-        self.raised = {}
-
-    def concerns(self, ctx):
-        return not self.runs or run_names[ctx.pipeline_run_id] in self.runs
-
-    def fail(self, me):
-        note(me, "layer.raise", self.name)
-        raise self.error(f"layer {self.name} failed")
-
-    async def before(self, stage_name, ctx):
-        if self.stages and stage_name not in self.stages:
-            return None
-        me = {ME}
-        note(me, "layer.enter", self.name)
-        if self.kind == "deny" and self.concerns(ctx):
-            note(me, "layer.deny", self.name)
-            return InterceptorResult(stage_ran=False, error=f"denied by {self.name}")
-        if self.kind == "raise" and self.phase == "before" and self.concerns(ctx):
-            self.fail(me)
-        return None
-
-    async def on_error(self, stage_name, error, ctx):
-        self.raised[{ME}] = type(error).__name__
-        return ErrorAction.FAIL
-
-    async def after(self, stage_name, result, ctx):
-        if self.stages and stage_name not in self.stages:
-            return
-        me = {ME}
-        error = self.raised.pop(me, "StageFailed")
-        how = f"raise:{error}" if result.status == "failed" else "ok"
-        note(me, "layer.exit", (self.name, how))
-        if self.kind == "raise" and self.phase == "after" and self.concerns(ctx):
-            self.fail(me)''',
     "only(": '''\
 def only(kind, stages, **options):
     """One of Stageflow's own interceptors, put around some stages only."""
@@ -143,12 +103,92 @@ async def close_sink(run):
     note("", "account", account())'''
 
 
-def imports(engine: Probe, program: Program, plan: Plan) -> tuple[str, ...]:
+def layers(engine: Probe, plan: Plan, check: str) -> dict[str, str]:
+    """Return how each layer of the user's own is made -> the source of its class."""
+    many = len(plan.runs) > 1
+    numbered = zip(plan.layers, priorities(engine, plan.layers), strict=True)
+    return {
+        f"{_class_name(one)}()": _class(one, priority, plan, check, many=many)
+        for one, priority in numbered
+        if one.kind in _OWN
+    }
+
+
+def _class_name(layer: Layer) -> str:
+    return identifier(layer.name).title().replace("_", "") + "Layer"
+
+
+def _class(layer: Layer, priority: int, plan: Plan, check: str, *, many: bool) -> str:
+    """Return a layer's class: what it notes, and how it fails or denies, where it does."""
+    run = "run_names[ctx.pipeline_run_id]"
+    me = f'f"{{{run}}}/{{stage_name}}"' if many else "stage_name"
+    mine = [f"stage_name in {literal(layer.stages)}"] if layer.stages else []
+    acts = [*mine, *([f"{run} in {literal(layer.runs)}"] if many and layer.runs else ())]
+    told = literal(layer.name)
+    before = _if(mine, [f'note({me}, "layer.enter", {told})'] if '"layer.enter"' in check else [])
+    after: list[str] = []
+    exits = '"layer.exit"' in check
+    if exits:
+        failed = f"\"raise:\" + self.raised.pop({me}, \"StageFailed\")"
+        how = f'how = {failed} if result.status == "failed" else "ok"'
+        after = _if(mine, [how, f'note({me}, "layer.exit", ({told}, how))'])
+    does = _if(acts, _deed(layer, plan, me))
+    if layer.kind == "raise" and layer.phase == "after":
+        after += does
+    else:
+        before += does
+    lines = [
+        f"class {_class_name(layer)}(BaseInterceptor):",
+        f"    name, priority = {told}, {priority}",
+        *(["    raised = {}  # stage -> its exception"] if exits else ()),
+        "",
+        "    async def before(self, stage_name, ctx):",
+        *(f"        {line}" for line in before or ["pass"]),
+        "",
+        "    async def after(self, stage_name, result, ctx):",
+        *(f"        {line}" for line in after or ["pass"]),
+    ]
+    if exits:
+        lines += [
+            "",
+            "    async def on_error(self, stage_name, error, ctx):",
+            f"        self.raised[{me}] = type(error).__name__",
+            "        return ErrorAction.FAIL",
+        ]
+    return "\n".join(lines)
+
+
+def _deed(layer: Layer, plan: Plan, me: str) -> list[str]:
+    """Return the lines by which a layer fails or denies, none where it does neither."""
+    told = literal(layer.name)
+    concerned = not layer.runs or any(one.id in layer.runs for one in plan.runs)
+    if layer.kind == "observe" or not concerned:
+        return []
+    if layer.kind == "deny":
+        denied = literal(f"denied by {layer.name}")
+        return [
+            f'note({me}, "layer.deny", {told})',
+            f"return InterceptorResult(stage_ran=False, error={denied})",
+        ]
+    error = "asyncio.CancelledError" if layer.error == "CancelledError" else layer.error
+    failed = literal(f"layer {layer.name} failed")
+    return [f'note({me}, "layer.raise", {told})', f"raise {error}({failed})"]
+
+
+def _if(conditions: list[str], lines: list[str]) -> list[str]:
+    if not conditions or not lines:
+        return lines
+    return [f"if {' and '.join(conditions)}:", *(f"    {line}" for line in lines)]
+
+
+def imports(engine: Probe, program: Program, plan: Plan, check: str) -> tuple[str, ...]:
     """Return the lines that import what the functions below name."""
     lines = []
     names = set()
     if any(one.kind in _OWN for one in plan.layers):
-        names |= {"BaseInterceptor", "ErrorAction", "InterceptorResult"}
+        names |= {"BaseInterceptor"} | ({"ErrorAction"} if '"layer.exit"' in check else set())
+    if any(one.kind == "deny" for one in plan.layers):
+        names.add("InterceptorResult")
     if any(stage.retry for stage in program.stages):
         names.add("ErrorAction")
         lines.append(
@@ -160,15 +200,17 @@ def imports(engine: Probe, program: Program, plan: Plan) -> tuple[str, ...]:
             lines.append(f"from stageflow.pipeline.idempotency import {name}")
     if names:
         names.add("get_default_interceptors")
-        # Within the script's `try`, hence the indentation.
-        block = "".join(f"\n        {name}," for name in sorted(names))
-        lines.append(f"from stageflow.pipeline.interceptors import ({block}\n    )")
+        line = f"from stageflow.pipeline.interceptors import {', '.join(sorted(names))}"
+        if len(line) > IMPORT_MAX:
+            block = "".join(f"\n    {name}," for name in sorted(names))
+            line = f"from stageflow.pipeline.interceptors import ({block}\n)"
+        lines.append(line)
     if plan.sink is not None:
         lines.append("from stageflow.events import BackpressureAwareEventSink")
     return tuple(lines)
 
 
-def chain(engine: Probe, program: Program, plan: Plan, *, many: bool) -> list[str]:
+def chain(engine: Probe, program: Program, plan: Plan) -> list[str]:
     """Return the lines that make `interceptors`, none where the default ones will do.
 
     Raises:
@@ -178,7 +220,7 @@ def chain(engine: Probe, program: Program, plan: Plan, *, many: bool) -> list[st
     made = [_retry(engine, s.name, program) for s in program.stages if s.retry is not None]
     for layer, priority in zip(plan.layers, priorities(engine, plan.layers), strict=True):
         if layer.kind in _OWN:
-            made.append(_layer(layer, priority, plan, many=many))
+            made.append(f"{_class_name(layer)}()")
         elif priority != engine.layer_kinds[layer.kind].priority:
             raise Unrenderable(f"a {layer.kind} elsewhere than the engine has it")
         elif layer.stages:
@@ -211,21 +253,6 @@ def _retry(engine: Probe, stage: str, program: Program) -> str:
         f"{k}={'(Exception,)' if k == 'retryable_errors' else v}" for k, v in options.items()
     )
     return f"only(RetryInterceptor, ({literal(stage)},), {words})"
-
-
-def _layer(layer: Layer, priority: int, plan: Plan, *, many: bool) -> str:
-    words = [literal(layer.name), str(priority)]
-    concerned = not layer.runs or any(run.id in layer.runs for run in plan.runs)
-    if layer.kind != "observe" and concerned:
-        words.append(f"kind={literal(layer.kind)}")
-        if layer.kind == "raise":
-            error = "asyncio.CancelledError" if layer.error == "CancelledError" else layer.error
-            words.append(f"phase={literal(layer.phase)}, error={error}")
-        if many and layer.runs:
-            words.append(f"runs={literal(layer.runs)}")
-    if layer.stages:
-        words.append(f"stages={literal(layer.stages)}")
-    return f"Layer({', '.join(words)})"
 
 
 def data_of(plan: Plan, timeout: str | None) -> str:

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from harness.contract import scripts_around
+from harness.contract import scripts
 from harness.contract.clause import Clause, Judgement, Violation, untested, violated
 from harness.contract.produced import by_run, ids_seen, owner
 from harness.contract.reading import Reading
@@ -492,7 +492,7 @@ CORR: tuple[Clause, ...] = (
         "cleanups in a copy of the context in which they were registered.",
         effort="medium",
         needs=frozenset({"identity"}),
-        script=scripts_around.corr_1,
+        script=scripts.corr_1,
     ),
     Clause(
         "CORR-2",
@@ -535,6 +535,6 @@ CORR: tuple[Clause, ...] = (
         effort="medium",
         needs=frozenset({"identity", "concurrent_runs"}),
         security_risk="medium",
-        script=scripts_around.corr_3,
+        script=scripts.corr_3,
     ),
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from harness.contract import scripts_around
+from harness.contract import scripts
 from harness.contract.accounts import (
     check_event_1,
     check_event_2,
@@ -303,7 +303,7 @@ EVENT: tuple[Clause, ...] = (
         "Count each event in one place, at the moment at which its fate is decided.",
         needs=frozenset({"events", "event_queue", "delivery_count"}),
         data_risk="medium",
-        script=scripts_around.event_1,
+        script=scripts.event_1,
     ),
     Clause(
         "EVENT-2",
@@ -320,7 +320,7 @@ EVENT: tuple[Clause, ...] = (
         "Count every event that is dropped, by reason, and tell a callback of it.",
         needs=frozenset({"events"}),
         data_risk="medium",
-        script=scripts_around.event_2,
+        script=scripts.event_2,
     ),
     Clause(
         "EVENT-3",
@@ -350,7 +350,7 @@ EVENT: tuple[Clause, ...] = (
         "Deliver from one queue, one event after the other.",
         needs=frozenset({"events"}),
         data_risk="medium",
-        script=scripts_around.event_4,
+        script=scripts.event_4,
     ),
     Clause(
         "EVENT-5",
@@ -368,7 +368,7 @@ EVENT: tuple[Clause, ...] = (
         "Drain the queue at the end within a limit, and count what is left as dropped.",
         needs=frozenset({"events"}),
         data_risk="medium",
-        script=scripts_around.event_5,
+        script=scripts.event_5,
     ),
     Clause(
         "EVENT-6",
@@ -389,6 +389,6 @@ EVENT: tuple[Clause, ...] = (
         effort="medium",
         needs=frozenset({"events"}),
         availability_risk="high",
-        script=scripts_around.event_6,
+        script=scripts.event_6,
     ),
 )

@@ -9,7 +9,7 @@ waits, a fixed window, a refused duplicate, a kept failure) every choice is let 
 
 from __future__ import annotations
 
-from harness.contract import scripts_around
+from harness.contract import scripts
 from harness.contract.clause import Clause, Judgement, Violation, untested, violated
 from harness.contract.kept import check_kept
 from harness.contract.passage import ENGINES_OWN, Way, find_ways, layers_of
@@ -231,6 +231,6 @@ LAYERS: tuple[Clause, ...] = (
         data_risk="high",
         security_risk="high",
         workaround="Put what must never be skipped into the stage itself.",
-        script=scripts_around.graph_5,
+        script=scripts.graph_5,
     ),
 )

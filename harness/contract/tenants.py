@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from harness.contract import scripts_around
+from harness.contract import scripts
 from harness.contract.clause import Clause, Judgement, Violation, untested, violated
 from harness.contract.produced import Found, Searched, by_run, ids_seen, owner
 from harness.contract.reading import Ran, Reading
@@ -537,7 +537,7 @@ TENANT: tuple[Clause, ...] = (
         needs=frozenset({"run_inputs", "concurrent_runs"}),
         data_risk="high",
         security_risk="high",
-        script=scripts_around.tenant_1,
+        script=scripts.tenant_1,
     ),
     Clause(
         "TENANT-2",
@@ -559,7 +559,7 @@ TENANT: tuple[Clause, ...] = (
         needs=frozenset({"concurrent_runs", "tenancy"}),
         security_risk="medium",
         availability_risk="high",
-        script=scripts_around.tenant_2,
+        script=scripts.tenant_2,
     ),
     Clause(
         "TENANT-3",
@@ -604,6 +604,6 @@ TENANT: tuple[Clause, ...] = (
         data_risk="high",
         security_risk="medium",
         workaround="Build a pipeline object of its own for each run.",
-        script=scripts_around.tenant_4,
+        script=scripts.tenant_4,
     ),
 )

@@ -14,18 +14,33 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from harness.kernel.plan import Cancel, Plan
+from harness.kernel.plan import Plan
 from harness.kernel.program import Program, Stage
-from harness.kernel.script_steps import StageWriter, Unrenderable, identifier, literal
-from harness.kernel.script_texts import ENDING, HEAD, HELPERS, MAIN, RECORDED, UNRETRIEVED
+from harness.kernel.script_main import Ending, helpers_of, judge, parameters
+from harness.kernel.script_steps import HOWS, StageWriter, Unrenderable, identifier, literal
+from harness.kernel.script_texts import (
+    HEAD,
+    HELPERS,
+    RECORDED,
+    constants_together,
+    few_notes_in_place,
+    without_notes,
+)
 
-__all__ = ["Dialect", "Unrenderable", "literal", "render", "render_stage"]
+__all__ = ["NOTES", "Dialect", "Unrenderable", "literal", "render", "render_stage"]
 
-RUN_LIMIT_S = 10
-WATCHDOG_S = 28
-
-# Notes that only some checks look at; left out of scripts whose check does not name them.
-OPTIONAL_NOTES = ("interrupt", "scope.exit", "thread.end", "spawn.end")
+# What is noted for some checks only; a script has the notes that its check names.
+NOTES = (
+    *("run.begin", "run.end", "cancel.sent", "stage.start", "stage.end", "interrupt"),
+    *("acquire", "register", "release.begin", "release.end", "release.fail", "release.cut"),
+    "release.over",  # the last three in one, in a script only
+    *("call.begin", "call.end", "fault.fired", "item", "chunk", "emit", "log", "heartbeat"),
+    *("offer.begin", "offer.end", "account", "deliver.begin", "deliver.end", "deliver.fail"),
+    *("consume.begin", "consume.item", "consume.end", "input", "identity", "context"),
+    *("read", "mutated", "flaky", "self_cancel", "swallowed", "spawn", "spawn.end"),
+    *("scope.enter", "scope.exit", "scope.expired", "scope.leak", "sub.begin", "sub.end"),
+    *("thread.begin", "thread.end", "layer.enter", "layer.exit", "layer.raise", "layer.deny"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +67,12 @@ class Dialect:
         run_of: expression for the name of the run that a context belongs to.
         ends: source of `ending(output) -> str`: ok, fail, skip, cancel_run or cancel_branch.
         build: (program, stage name -> class name) -> body of a function that returns the graph.
-        start: source of `async def start(graph, run, tenant)`, which returns the results.
+        prepare: lines that a run begins with, in which {run} and {tenant} stand for their names.
+        run: awaitable expression for the results of a run of `graph`.
+        after: lines for a `finally` after that, as `prepare`.
+        start: source of what `prepare` and `run` call.
         reach: source of `def reachable(results, error) -> dict`: stage -> value.
+        reached: expression for the same in the engine's own terms, from results and error.
         input, identity: expressions, with {key}; what an `identify` step notes.
         log: statement, with {message}.
         account: expression for the engine's account of events, as the journal notes it.
@@ -72,9 +91,13 @@ class Dialect:
     fail: str
     ends: str
     build: Callable[[Program, Mapping[str, str]], list[str]]
-    start: str
+    run: str
     reach: str
     run_of: str
+    start: str = ""
+    prepare: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()
+    reached: str | None = None
     skip: str | None = None
     cancel_run: str | None = None
     cancel_branch: str | None = None
@@ -101,19 +124,23 @@ def render_stage(
     *,
     label: str | None = None,
     many_runs: bool = False,
-    notes: Iterable[str] = OPTIONAL_NOTES,
+    notes: Iterable[str] = NOTES,
+    ends: Iterable[str] = HOWS,
+    once: Iterable[str] = (),
 ) -> StageWriter:
     """Write one stage's body; see `StageWriter` for what comes out.
 
     Args:
         label: name of the stage in the notes, if not its own.
         many_runs: whether the name of the run has to be told apart in the notes.
-        notes: those of `OPTIONAL_NOTES` that are wanted.
+        notes: those of `NOTES` that are wanted.
+        ends: those of `HOWS` that are told apart in "stage.end", none if that it ended will do.
+        once: tools that are called once in a run.
 
     Raises:
         Unrenderable: if the dialect has no words for a step.
     """
-    writer = StageWriter(dialect, plan, label or stage.name, many_runs, frozenset(notes))
+    writer = StageWriter(dialect, plan, label or stage.name, many_runs, *map(frozenset, (notes, ends, once)))
     writer.write(stage.steps)
     return writer
 
@@ -129,9 +156,8 @@ def render(program: Program, plan: Plan, dialect: Dialect, clause: str, check: s
     """
     parts = _Parts(program, plan, dialect, check)
     stages = parts.stages(program, "")
-    build = parts.build("build", program)
     children = parts.children()
-    return parts.assemble(clause, [*children, *stages, build])
+    return parts.assemble(clause, [*children, *stages])
 
 
 def _surroundings(program: Program, plan: Plan) -> set[str]:
@@ -158,19 +184,21 @@ class _Parts:
         self.dialect = dialect
         self.check = check
         self.many = len(plan.runs) > 1
-        self.helpers: set[str] = {"note"}
+        self.helpers: set[str] = set()
         self.tools: dict[str, str] = {}
         self.classes: dict[int, dict[str, str]] = {}
         self.taken: set[str] = set()
         self.pending: list[Program] = []
-        self.notes = frozenset(n for n in OPTIONAL_NOTES if n in check)
+        self.notes = frozenset(kind for kind in NOTES if f'"{kind}"' in check)
+        self.ends = frozenset(how for how in HOWS if f'"{how}"' in check or f'"{how}:' in check)
+        self.once = _called_once(program)
+        self.recorded = False
+        self.texts: list[str] = []
         wordless = _surroundings(program, plan) - dialect.plan_words
         if wordless:
             raise Unrenderable(", ".join(sorted(wordless)))
         if any(c.at_point is not None and c.at_point < 0 for c in plan.cancels):
             raise Unrenderable("a cancel at a point that the tape draws")
-        for cancel in plan.cancels:
-            self.helpers.add("cancel_after" if cancel.at_s is not None else "cancel_after_turns")
 
     def stages(self, program: Program, prefix: str) -> list[str]:
         """Return one source text a stage, and note which class each became."""
@@ -185,17 +213,20 @@ class _Parts:
                 label=label,
                 many_runs=self.many,
                 notes=self.notes,
+                ends=self.ends,
+                once=self.once,
             )
             self.helpers |= writer.helpers
             self.tools.update(writer.tools)
             self.pending += writer.programs
+            self.recorded |= writer.recorded
             name = self._class_name(stage.name, prefix)
             classes[stage.name] = name
+            recorded = f"@recorded({literal(label)})" if writer.recorded else ""
             head = [
-                line.format(
-                    cls=name, name=literal(stage.name), recorded=f"@recorded({literal(label)})"
-                )
+                line.format(cls=name, name=literal(stage.name), recorded=recorded)
                 for line in self.dialect.stage_head
+                if writer.recorded or line.strip() != "{recorded}"
             ]
             indent = " " * self.dialect.body_indent
             body = [indent + line if line else "" for line in writer.lines]
@@ -219,9 +250,13 @@ class _Parts:
             texts = [*self.stages(child, f"{child.name}/"), self.build(name, child), *texts]
         return texts
 
+    def built(self, program: Program) -> list[str]:
+        """Return the lines that make a graph and return it."""
+        return self.dialect.build(program, self.classes[id(program)])
+
     def build(self, name: str, program: Program) -> str:
-        lines = self.dialect.build(program, self.classes[id(program)])
-        return "\n".join([f"def {name}():", *(f"    {line}" if line else "" for line in lines)])
+        lines = (f"    {line}" if line else "" for line in self.built(program))
+        return "\n".join([f"def {name}():", *lines])
 
     def _class_name(self, stage: str, prefix: str) -> str:
         words = re.findall(r"[A-Za-z0-9]+", prefix + stage)
@@ -236,97 +271,117 @@ class _Parts:
 
     def assemble(self, clause: str, bodies: Sequence[str]) -> str:
         dialect = self.dialect
-        start = dialect.start.strip("\n")
-        engine = [
-            dialect.helpers[n]
-            for n in dialect.helpers
-            if any(n in text for text in (*bodies, start)) or n in self.helpers
-        ]
-        own = [self._helper(name) for name in HELPERS if name in self._closure()]
-        recorded = RECORDED.replace("{WHO}", self._who())
+        built = self.built(self.program)
+        shared = any(re.search(r"\bgraph\.", text) for text in bodies)
+        ending = Ending(self.plan, dialect, clause, self.check, self.notes, built, shared)
+        run, main = ending.caller(), ending.main()
+        self.helpers |= helpers_of(self.plan, self.check)
+        self.texts = texts = [*bodies, dialect.start, run, main]
+        if "reachable(" in main:
+            texts.append(dialect.reach)
+        if self.recorded:
+            self.helpers.add("note")
+        engine: list[str] = []
+        for name in reversed(dialect.helpers):  # one may call those above it
+            text = dialect.helpers[name]
+            if text and any(name in one for one in (*texts, *engine, *self._who())):
+                engine.insert(0, text)
+        engine = [without_notes(text, self.notes) for text in engine]
+        if "took" in parameters(self.check):
+            self.helpers.add("note")  # it has the time of the start
+        closure = self._closure([*engine, *texts])
+        own = [self._helper(name) for name in HELPERS if name in closure]
+        if "unretrieved" in self.check:
+            own.insert(0, "unretrieved = []  # exceptions that nobody fetched")
         pieces = [
             *own,
             *engine,
-            dialect.ends,
-            recorded,
+            *([dialect.ends, self._recorded()] if self.recorded else ()),
             *self.tools.values(),
             *bodies,
-            start,
-            dialect.reach,
-            self.check,
-            self._main(clause),
+            dialect.start,
+            run,
+            dialect.reach if "reachable(" in main else "",
+            judge(self.check),
+            main,
         ]
         body = "\n\n\n".join(p.strip("\n") for p in pieces if p.strip())
+        body = constants_together(few_notes_in_place(body))
         head = HEAD.format(
             clause=clause,
             title=dialect.title,
             install=dialect.install,
-            imports="\n".join(self._imports(body)),
-            engine="\n    ".join(dialect.imports),
+            imports="\n".join(_imports(body)),
+            engine="\n".join(_late(line) for line in dialect.imports),
         )
-        return f"{head}\n\n{body}\n"
+        gap = "\n\n" if re.match(r"\w+ = ", body) else "\n\n\n"
+        return f"{head}{gap}{body}\n"
+
+    def _recorded(self) -> str:
+        text = RECORDED.replace("{WHO}", self._who()[0])
+        return without_notes(text, self.notes)
 
     def _helper(self, name: str) -> str:
         text = HELPERS[name]
+        if name == "stages_left":
+            mine = "coro.cr_code.co_filename == __file__"
+            nested = self.recorded or any('"own ' in one for one in self.texts)
+            # What a stage has started by itself is not the engine's to end.
+            more = ' and "<locals>" not in coro.__qualname__' if nested else ""
+            return text.replace("{MINE}", mine + more)
         if "interrupt" not in self.notes:
-            return text.replace("{INTERRUPT}", "")
+            return without_notes(text.replace("{INTERRUPT}", ""), self.notes)
         if name == "stream":
             text = text.replace("asyncio.sleep(", "sleep(stage, ")
         if name == "release":  # one that the engine runs is not the stage's to be interrupted in
             text = text.replace("fails=False):", "fails=False, registered=False):")
             noted = f"if not registered:\n{' ' * 12}note_interrupt(stage)\n{' ' * 8}"
-            return text.replace("{INTERRUPT}", noted)
+            return without_notes(text.replace("{INTERRUPT}", noted), self.notes)
         indent = {"join_all": " " * 12, "noted_child": " " * 8}.get(name, "")
-        return text.replace("{INTERRUPT}", f"note_interrupt(stage)\n{indent}")
+        text = text.replace("{INTERRUPT}", f"note_interrupt(stage)\n{indent}")
+        return without_notes(text, self.notes)
 
-    def _closure(self) -> set[str]:
+    def _closure(self, pieces: Iterable[str]) -> set[str]:
         """Return the helpers needed, with those that they call themselves."""
         wanted = set(self.helpers)
+        pieces = [*pieces, self._recorded() if self.recorded else ""]
         while True:
-            texts = [*self.tools.values(), *(self._helper(n) for n in wanted if n in HELPERS)]
-            called = {name for text in texts for name in re.findall(r"(?<![\w.])\w+(?=\()", text)}
+            texts = [*self.tools.values(), *pieces]
+            texts += [self._helper(n) for n in wanted if n in HELPERS]
+            called = {n for text in texts for n in re.findall(r"(?<![\w.])\w+(?=\()", text)}
+            called |= {"kept"} if any("kept." in text for text in texts) else set()
             more = (called & HELPERS.keys()) - wanted
             if not more:
                 return wanted
             wanted |= more
 
-    def _who(self) -> str:
+    def _who(self) -> tuple[str]:
         if self.many:
-            return 'f"{' + self.dialect.run_of + '}/{stage}"'
-        return "stage"
+            return ('f"{' + self.dialect.run_of + '}/{stage}"',)
+        return ("stage",)
 
-    def _imports(self, body: str) -> list[str]:
-        modules = ("asyncio", "contextlib", "functools", "os", "sys", "threading", "time", "uuid")
-        extra = ("dataclasses", "gc", "traceback")
-        return [
-            f"import {m}"
-            for m in sorted((*modules, *extra))
-            if m == "sys" or re.search(rf"\b{m}\.", body)
-        ]
 
-    def _main(self, clause: str) -> str:
-        runs = [
-            f"({literal(run.id)}, {literal(run.tenant)}, {run.start_s!r}),"
-            for run in self.plan.runs
-        ]
-        cancels = [self._cancel(i, c) for i, c in enumerate(self.plan.cancels)]
-        text = MAIN.replace("{RUNS}", "\n".join(f"    {line}" for line in runs))
-        text = text.replace("{CANCELS}", "".join(f"    {line}\n" for line in cancels))
-        text = text.replace("{WATCHDOG}", str(WATCHDOG_S)).replace("{LIMIT}", str(RUN_LIMIT_S))
-        told = "unretrieved" in self.check
-        for mark, lines in UNRETRIEVED.items():
-            text = text.replace(mark, lines if told else "")
-        if told:
-            text = f"unretrieved = []  # exceptions that nobody fetched\n\n\n{text}"
-        text = text.replace("{ENDING}", ENDING["many" if self.many else "one"])
-        text = text.replace("{PREFIX}", 'f"{run}/"' if self.many else '""')
-        return text.replace("{CLAUSE}", clause)
+def _late(line: str) -> str:
+    """Mark an import that comes after the hook for those that fail."""
+    first, block, rest = line.partition("(")
+    return f"{first}{block}  # noqa: E402{rest}" if block else f"{line}  # noqa: E402"
 
-    def _cancel(self, number: int, cancel: Cancel) -> str:
-        target = f"tasks[{literal(cancel.run)}]"
-        again = f", times={cancel.times}, gap={cancel.gap_s!r}" if cancel.times > 1 else ""
-        if cancel.at_s is not None:
-            work = f"cancel_after({target}, {number}, {cancel.at_s!r}{again})"
-        else:
-            work = f"cancel_after_turns({target}, {number}, {cancel.at_point}{again})"
-        return f'kept.append(asyncio.create_task({work}, name="own cancel"))'
+
+def _imports(body: str) -> list[str]:
+    modules = ("asyncio", "contextlib", "functools", "gc", "os", "sys", "threading", "time")
+    extra = ("logging", "traceback", "types", "uuid")
+    return [
+        f"import {m}"
+        for m in sorted((*modules, *extra))
+        if m in ("os", "sys") or re.search(rf"(?<![\w.]){m}\.", body)
+    ]
+
+
+def _called_once(program: Program) -> frozenset[str]:
+    """Return the tools of which a run of the program makes exactly one call."""
+    every = list(program.walk())
+    if any(one.op in ("subpipeline", "swallow", "flaky") for _, one in every):
+        return frozenset()
+    calls = [(stage, one.args["tool"]) for stage, one in every if one.op == "call"]
+    tools = [tool for _, tool in calls]
+    return frozenset(t for stage, t in calls if tools.count(t) == 1 and stage.retry is None)

@@ -20,10 +20,13 @@ from harness.kernel.steps import OPS, Step, walk
 if TYPE_CHECKING:
     from harness.kernel.script import Dialect
 
-__all__ = ["StageWriter", "Unrenderable", "identifier", "literal"]
+__all__ = ["HOWS", "StageWriter", "Unrenderable", "identifier", "literal"]
 
 # A task that waits for ever on a bare future can be collected as garbage; a timer keeps it.
 NEVER_S = 86_400
+
+# How a stage can end; `raise` stands for whatever it may raise.
+HOWS = ("ok", "fail", "skip", "cancelled", "cancel_run", "cancel_branch", "raise")
 
 
 class Unrenderable(Exception):
@@ -57,18 +60,30 @@ class StageWriter:
         helpers: names of the helpers that it calls.
         tools: function name -> source of each tool that it calls.
         programs: the subpipelines that it runs.
+        recorded: whether its start and its end are noted by what is put around it; otherwise
+            the body does that itself, where somebody wants to know.
     """
 
     def __init__(
-        self, dialect: Dialect, plan: Plan, label: str, many_runs: bool, notes: frozenset[str]
+        self,
+        dialect: Dialect,
+        plan: Plan,
+        label: str,
+        many_runs: bool,
+        notes: frozenset[str],
+        ends: frozenset[str] = frozenset(HOWS),
+        once: frozenset[str] = frozenset(),
     ) -> None:
         self.dialect = dialect
         self.plan = plan
         self.label = label
         self.many_runs = many_runs
         self.notes = notes
+        self.ends = ends
+        self.once = once
+        self.recorded = False
         self.lines: list[str] = []
-        self.helpers: set[str] = {"note"}
+        self.helpers: set[str] = set()
         self.tools: dict[str, str] = {}
         self.programs: list[Program] = []
         self._depth = 0
@@ -76,15 +91,18 @@ class StageWriter:
         self._me = "me" if many_runs else literal(label)
         self._items = False
         self._marked = False
+        self._told_in_place = False
         self._released: frozenset[str] = frozenset()
 
     def write(self, steps: Sequence[Step]) -> None:
         """Write the whole body of the stage."""
         every = list(walk(steps))
+        told = _ending(steps, self.ends) if "stage.end" in self.notes else "nowhere"
+        self.recorded = told == "around"
+        self._told_in_place = told == "in place"
         self._items = any(one.op == "ok" and one.args["value"] == "$items" for one in every)
         self._released = frozenset(one.args["name"] for one in every if one.op == "release")
-        if self.many_runs:
-            self._line(f'me = f"{{{self.dialect.run_of}}}/{self.label}"')
+        named = len(self.lines)
         if self._items:
             self._line("items = []")
         self._marked = any(one.op == "input" and one.args["key"] == "marker" for one in every)
@@ -95,6 +113,19 @@ class StageWriter:
             self._line(f"execution = execution_number({self._me})")
         if self._released:
             self._line("released = set()")
+        if not self.recorded:
+            self._note("stage.start")
+        if told == "finally":
+            self._line("try:")
+            self._inner(lambda: self._whole(steps))
+            self._line("finally:")
+            self._note("stage.end", deeper=1)
+        else:
+            self._whole(steps)
+        if self.many_runs and any(re.search(r"\bme\b", line) for line in self.lines):
+            self.lines.insert(named, f'me = f"{{{self.dialect.run_of}}}/{self.label}"')
+
+    def _whole(self, steps: Sequence[Step]) -> None:
         self._block(steps)
         if not _always_ends(steps):
             self._end("ok", value="None")
@@ -113,8 +144,12 @@ class StageWriter:
             self._line("pass")
         self._depth -= 1
 
-    def _note(self, kind: str, detail: str = "") -> None:
-        self._line(f'note({self._me}, "{kind}"' + (f", {detail})" if detail else ")"))
+    def _note(self, kind: str, detail: str = "", *, deeper: int = 0) -> None:
+        """Write a note, if this kind is wanted."""
+        if kind in self.notes:
+            self.helpers.add("note")
+            tail = f", {detail})" if detail else ")"
+            self._line("    " * deeper + f'note({self._me}, "{kind}"{tail}')
 
     def _name(self, base: str) -> str:
         """Return a name that this stage has not used yet."""
@@ -128,6 +163,8 @@ class StageWriter:
         return str(template.format(**values))
 
     def _end(self, kind: str, /, **values: str) -> None:
+        if self._told_in_place and kind in self.ends:
+            self._note("stage.end", literal(kind))
         for line in self._words(kind, stage=literal(self.label), **values).splitlines():
             self._line(line)
 
@@ -178,12 +215,36 @@ class StageWriter:
         def release() -> None:
             if name in self._released:
                 self._line(f"if {literal(name)} not in released:")
-                self._depth += 1
-            self._line(self._release_call(one))
-            if name in self._released:
-                self._depth -= 1
+                self._inner(lambda: self._release(one))
+            else:
+                self._release(one)
 
         self._inner(release)
+
+    def _release(self, one: Step, *, registered: bool = False) -> None:
+        """Write a cleanup: in place where it has a few lines, else as a call."""
+        sync = one.args.get("cleanup") == "sync"
+        if self.notes & {"release.cut", "interrupt"}:
+            call = self._release_call(one)
+            if registered and "interrupt" in self.notes and not sync:
+                call = f"{call[:-1]}, registered=True)"
+            self._line(call)
+            return
+        name = one.args["name"]
+        self._note("release.begin", literal(name))
+        waits = f"await asyncio.sleep({self._seconds(one.args['cleanup_s'])})"
+        if "release.over" in self.notes:  # also when it is cut short
+            self._line("try:")
+            self._line("    pass" if sync else f"    {waits}")
+            self._line("finally:")
+            self._note("release.over", literal(name), deeper=1)
+        elif not sync:
+            self._line(waits)
+        if one.args["fails"]:
+            self._note("release.fail", literal(name))
+            self._line(f"raise RuntimeError({literal(f'cleanup of {name} failed')})")
+        else:
+            self._note("release.end", literal(name))
 
     def _release_call(self, one: Step) -> str:
         fails = ", fails=True" if one.args["fails"] else ""
@@ -258,16 +319,17 @@ class StageWriter:
         self._inner(lambda: self._sleep("0"))
 
     def _op_release(self, one: Step) -> None:
-        self.helpers.add("release_now")
-        self._line(f"released.add({literal(one.args['name'])})")
-        self._line(f"release_now({self._me}, {literal(one.args['name'])})")
+        name = literal(one.args["name"])
+        self._line(f"released.add({name})")
+        self._note("release.begin", name)
+        self._note("release.end", name)
 
     def _op_using(self, one: Step) -> None:
-        self.helpers.add("held")
-        fails = ", fails=True" if one.args["fails"] else ""
-        seconds = self._seconds(one.args["cleanup_s"])
-        self._line(f"async with held({self._me}, {literal(one.args['name'])}, {seconds}{fails}):")
+        self._note("acquire", literal(one.args["name"]))
+        self._line("try:")
         self._inner(lambda: self._block(one.args["steps"]))
+        self._line("finally:")
+        self._inner(lambda: self._release(one))
 
     def _op_cleanup(self, one: Step) -> None:
         callback = self._name(f"release_{identifier(one.args['name'])}")
@@ -276,10 +338,7 @@ class StageWriter:
         def body() -> None:
             if one.args["identify"]:
                 self._identity("cleanup")
-            call = self._release_call(one)
-            if "interrupt" in self.notes and call.startswith("await release("):
-                call = f"{call[:-1]}, registered=True)"
-            self._line(call)
+            self._release(one, registered=True)
 
         self._inner(body)
         self._line("")
@@ -295,9 +354,12 @@ class StageWriter:
 
         def loop() -> None:
             self._line(f"async for item in {variable}:")
+            before = len(self.lines)
             if self._items:
                 self._line("    items.append(item)")
-            self._line(f'    note({self._me}, "item", item)')
+            self._note("item", "item", deeper=1)
+            if len(self.lines) == before:
+                self._line("    pass")
 
         self._inner(loop)
 
@@ -314,7 +376,6 @@ class StageWriter:
         self._line(self._words("emit", type=literal(one.args["type"]), data=self._filled(data)))
 
     def _op_flood(self, one: Step) -> None:
-        self.helpers.add("noted_offer")
         producer, count = one.args["producer"], one.args["count"]
         # The producer of another run, or of another stage, is another one.
         whole = f'f"{{me}}/{producer}"' if self.many_runs else literal(f"{self.label}/{producer}")
@@ -322,9 +383,14 @@ class StageWriter:
 
         def offer() -> None:
             self._sleep(self._seconds(one.args["every_s"]))
-            self._line(f"with noted_offer({self._me}, {whole}, n):")
             data = f'{{"producer": {whole}, "n": n}}'
-            self._line("    " + self._words("emit", type='"flood"', data=data))
+            emission = self._words("emit", type='"flood"', data=data)
+            if self.notes & {"offer.begin", "offer.end"}:
+                self.helpers.add("noted_offer")
+                self._line(f"with noted_offer({self._me}, {whole}, n):")
+                self._line(f"    {emission}")
+            else:
+                self._line(emission)
             if self.dialect.account is not None:
                 self._note("account", self.dialect.account)
 
@@ -354,7 +420,9 @@ class StageWriter:
         self._note("flaky", f"(execution, execution <= {times})")
         self._line(f"if execution <= {times}:")
         if error == "asyncio.CancelledError":
-            self._line(f'    note({self._me}, "self_cancel")')
+            self._note("self_cancel", deeper=1)
+        if self._told_in_place and "raise" in self.ends:
+            self._note("stage.end", literal(f"raise:{error}"), deeper=1)
         self._line(f"    raise {error}({self._filled(one.args['message'])})")
 
     def _read(self, one: Step) -> str:
@@ -362,52 +430,74 @@ class StageWriter:
 
     def _op_read(self, one: Step) -> None:
         stage, key = one.args["stage"], one.args["key"]
-        self._note("read", f"({literal(stage)}, {literal(key)}, {self._read(one)})")
+        if "read" in self.notes:
+            self._note("read", f"({literal(stage)}, {literal(key)}, {self._read(one)})")
+        else:
+            self._line(self._read(one))
 
     def _op_mutate(self, one: Step) -> None:
         stage, key = one.args["stage"], one.args["key"]
+        told = "mutated" in self.notes
         self._line(f"value = {self._read(one)}")
         self._line("try:")
         self._line("    if isinstance(value, list):")
         self._line('        value.append("changed")')
         self._line("    else:")
         self._line('        value["changed"] = True')
-        self._line("    changed = True")
+        if told:
+            self._line("    changed = True")
         self._line("except (TypeError, AttributeError):")
-        self._line("    changed = False")
+        self._line("    changed = False" if told else "    pass  # it is read-only")
         self._note("mutated", f"({literal(stage)}, {literal(key)}, changed)")
 
     def _op_call(self, one: Step) -> None:
-        self.helpers |= {"calls", "timed_out"}
-        tool = one.args["tool"]
-        function, keeps = self._tool(one)
-        number = self._name("number")
-        work = f"lambda: {function}({self._me}, {number}{', items' if keeps else ''})"
-        timeout = one.args["timeout_s"]
-        limit = "None" if timeout is None else self._seconds(timeout)
-        expression = self._words("call", tool=literal(tool), work=work, timeout=limit)
+        tool, timeout = one.args["tool"], one.args["timeout_s"]
         if timeout is not None and "{timeout}" not in self.dialect.call:
             raise Unrenderable("call with a timeout of the engine's")
-        self._line(f"{number} = call_number({self._me}, {literal(tool)})")
-        self._line(f"with noted_call({self._me}, {literal(tool)}, {number}):")
-        self._line(f"    {expression}")
+        function, given = self._tool(one)
+        number = self._name("number") if "number" in given else "1"
+        named = {"stage": self._me, "number": number}
+        words = ", ".join(named.get(name, name) for name in given)
+        expression = self._words(
+            "call",
+            tool=literal(tool),
+            work=f"lambda: {function}({words})" if words else function,
+            timeout="None" if timeout is None else self._seconds(timeout),
+        )
+        if "number" in given:
+            self.helpers.add("calls")
+            self._line(f"{number} = call_number({self._me}, {literal(tool)})")
+        if self.notes & {"call.begin", "call.end"}:
+            self.helpers |= {"noted_call", "timed_out"}
+            self._line(f"with noted_call({self._me}, {literal(tool)}, {number}):")
+            self._line(f"    {expression}")
+        else:
+            self._line(expression)
 
-    def _tool(self, one: Step) -> tuple[str, bool]:
-        """Write the tool as a function of its own; return its name, and whether it keeps items."""
+    def _tool(self, one: Step) -> tuple[str, list[str]]:
+        """Write the tool as a function of its own; return its name, and what it has to be given:
+        of stage, number (of the call) and items."""
         keeps = bool(one.args["chunks"]) and self._items
-        lines = _tool_lines(one, self.plan, keeps, self._seconds, self.helpers)
+        told = bool(self.notes & {"call.begin", "call.end"})
+        once = one.args["tool"] in self.once and not told
+        lines = _tool_lines(
+            one, self.plan, keeps, self._seconds, self.helpers, self.notes, once
+        )
         if "interrupt" in self.notes:
             lines = [line.replace("asyncio.sleep(", "sleep(stage, ") for line in lines]
-        parameters = f"stage, number{', items' if keeps else ''}"
+        text = "\n".join(lines)
+        given = ["stage"] if "stage" in text else []
+        given += ["number"] if told or re.search(r"\bnumber\b", text) else []
+        given += ["items"] if keeps else []
         body = "\n".join(f"    {line}" for line in lines)
         # Other stages may call the same tool with other arguments: one function each.
         base = name = f"{identifier(one.args['tool'])}_for_{identifier(self.label)}"
-        number = 1
-        while self.tools.get(name, text := f"async def {name}({parameters}):\n{body}") != text:
-            number += 1
-            name = f"{base}_{number}"
-        self.tools[name] = text
-        return name, keeps
+        times = 1
+        while self.tools.get(name, whole := _function_text(name, given, body)) != whole:
+            times += 1
+            name = f"{base}_{times}"
+        self.tools[name] = whole
+        return name, given
 
     def _op_parallel(self, one: Step) -> None:
         names = []
@@ -481,8 +571,7 @@ class StageWriter:
 
         def expired() -> None:
             self._line(f"if not {scope}.expired():")
-            leak = f'({literal(label)}, "TimeoutError")'
-            self._line(f'    note({self._me}, "scope.leak", {leak})')
+            self._note("scope.leak", f'({literal(label)}, "TimeoutError")', deeper=1)
             self._line("    raise")
             self._note("scope.expired", detail)
             self._block(one.args["otherwise"])
@@ -490,21 +579,25 @@ class StageWriter:
         self._inner(expired)
 
     def _op_subpipeline(self, one: Step) -> None:
-        self.helpers.add("noted_child")
         program: Program = one.args["program"]
         self.programs.append(program)
-        name = program.name
+        name, keep = program.name, one.args["keep"]
         graph = f"build_{identifier(name)}()"
         self._note("sub.begin", literal(name))
-        how = self._name("how")
         expression = self._words(
             "child", name=literal(name), graph=graph, stage=literal(self.label)
         )
-        self._line(f"{how} = None")
-        self._line(f"with noted_child({self._me}, {literal(name)}, keep={one.args['keep']}):")
-        self._line(f"    {how} = {expression}")
-        self._line(f'    note({self._me}, "sub.end", ({literal(name)}, {how}))')
-        if not one.args["keep"]:
+        how = self._name("how")
+        told = "sub.end" in self.notes
+        if told or keep:
+            self.helpers.add("noted_child")
+            self._line(f"{how} = None")
+            self._line(f"with noted_child({self._me}, {literal(name)}, keep={keep}):")
+            self._line(f"    {how} = {expression}")
+            self._note("sub.end", f"({literal(name)}, {how})", deeper=1)
+        else:
+            self._line(f"{how} = {expression}")
+        if not keep:
             self._line(f'if {how} != "ok":')
             self._line(f'    raise RuntimeError(f"subpipeline {name} ended {{{how}}}")')
 
@@ -523,6 +616,8 @@ class StageWriter:
         if error == "CancelledError":
             self._note("self_cancel")
             error = "asyncio.CancelledError"
+        elif self._told_in_place and "raise" in self.ends:
+            self._note("stage.end", literal(f"raise:{error}"))
         self._line(f"raise {error}({literal(one.args['message'])})")
 
     def _op_cancel_run(self, one: Step) -> None:
@@ -547,58 +642,131 @@ class StageWriter:
         self._line("    except asyncio.CancelledError:")
         self._line(f"        if {count} > {times}:")
         self._line("            raise")
-        self._line(f'        note({self._me}, "swallowed", {count})')
+        self._note("swallowed", count, deeper=2)
+
 
     def _op_never(self, _one: Step) -> None:
         self._sleep(f"{NEVER_S}")  # never, as far as a script of seconds goes
 
 
+def _function_text(name: str, parameters: Sequence[str], body: str) -> str:
+    return f"async def {name}({', '.join(parameters)}):\n{body}"
+
+
 def _tool_lines(
-    one: Step, plan: Plan, keeps: bool, seconds_of: Callable[[Any], str], helpers: set[str]
+    one: Step,
+    plan: Plan,
+    keeps: bool,
+    seconds_of: Callable[[Any], str],
+    helpers: set[str],
+    notes: frozenset[str],
+    once: bool,
 ) -> list[str]:
-    """Write the body of a tool: a careful mock that works, gives items and may fail."""
+    """Write the body of a tool: a careful mock that works, gives items and may fail.
+
+    Args:
+        once: whether it is called once in a run, so that its number is known: 1.
+    """
     args, tool = one.args, one.args["tool"]
     chunks = args["chunks"]
     wait = float(seconds_of(args["seconds"])) / (chunks + 1)
-    work: list[str] = []
     faults = [f for f in plan.faults if f.tool == tool]
+    fault, number = None, "number"
+    if once:
+        fault, number = next((f for f in faults if f.nth == 1), None), "1"
+        faults = []
+    fired = f'note(stage, "fault.fired", ({literal(tool)}, {number}))'
+    work: list[str] = []
+    if fault is not None and "fault.fired" in notes:
+        work.append(fired)
     if faults:
         # As in the simulation: a fault is noted when the call begins and fires at its end.
         table = ", ".join(f"({f.nth}, {f.onwards}): {_error(f.error)}" for f in faults)
         work.append(f"faults = {{{table}}}  # (call, and all after it) -> error")
         work.append("fault = next((e for (nth, onwards), e in faults.items()")
         work.append("              if number == nth or (onwards and number > nth)), None)")
-        work.append("if fault is not None:")
-        work.append(f'    note(stage, "fault.fired", ({literal(tool)}, number))')
+        if "fault.fired" in notes:
+            work += ["if fault is not None:", f"    {fired}"]
     if chunks:
-        work.append(f"for i in range({chunks}):")
-        work.append(f"    await asyncio.sleep({wait!r})")
-        work.append(f'    item = f"{tool}#{{number}}.{{i}}"')
+        work += [f"for i in range({chunks}):", f"    await asyncio.sleep({wait!r})"]
+        item = f'"{tool}#1.{{i}}"' if once else f'"{tool}#{{number}}.{{i}}"'
+        if keeps or "item" in notes:
+            work.append(f"    item = f{item}")
         if keeps:
             work.append("    items.append(item)")
-        work.append('    note(stage, "item", item)')
+        if "item" in notes:
+            work.append('    note(stage, "item", item)')
     work.append(f"await asyncio.sleep({wait!r})")
-    failure = f'(f"{tool} call {{number}} failed")'
+    said = f'"{tool} call 1 failed"' if once else f'f"{tool} call {{number}} failed"'
     if faults:
-        work.append("if fault is not None:")
-        work.append(f"    raise fault{failure}")
-    if args["error"] is not None:
-        work.append(f"raise {_error(args['error'])}{failure}")
+        work += ["if fault is not None:", f"    raise fault({said})"]
+    if fault is not None:
+        work.append(f"raise {_error(fault.error)}({said})")
+    elif args["error"] is not None:
+        work.append(f"raise {_error(args['error'])}({said})")
     if not args["holds"]:
         return work
-    helpers.add("release")
-    resource = f'f"{tool}#{{number}}"'
+    resource = f'"{tool}#1"' if once else f'f"{tool}#{{number}}"'
+    if notes & {"release.cut", "interrupt"}:
+        helpers.add("release")
+        cleanup = [f"await release(stage, {resource}, {seconds_of(args['cleanup_s'])})"]
+    else:
+        cleanup = [f"await asyncio.sleep({seconds_of(args['cleanup_s'])})"]
+        if "release.begin" in notes:
+            cleanup.insert(0, f'note(stage, "release.begin", {resource})')
+        if "release.over" in notes:
+            cleanup.append(f'note(stage, "release.over", {resource})')
+            cleanup[-2:] = ["try:", f"    {cleanup[-2]}", "finally:", f"    {cleanup[-1]}"]
+        elif "release.end" in notes:
+            cleanup.append(f'note(stage, "release.end", {resource})')
     return [
-        f'note(stage, "acquire", {resource})',
+        *([f'note(stage, "acquire", {resource})'] if "acquire" in notes else ()),
         "try:",
         *(f"    {line}" for line in work),
         "finally:",
-        f"    await release(stage, {resource}, {seconds_of(args['cleanup_s'])})",
+        *(f"    {line}" for line in cleanup),
     ]
 
 
 def _error(name: str) -> str:
     return "asyncio.CancelledError" if name == "CancelledError" else name
+
+
+def _ending(steps: Sequence[Step], ends: frozenset[str]) -> str:
+    """Say where the end of a stage is to be noted: in "finally" if only that it ends matters,
+    "in place" where each end that matters is a statement of its own with nothing after it, or
+    by what is put "around" it."""
+    if not ends:
+        return "finally"
+    if ends - {"ok", "fail", "skip", "cancel_run", "cancel_branch", "raise"}:
+        return "around"
+    if "raise" in ends and any(_may_raise(one) for one in steps):
+        return "around"
+    block = _blocks_ending(steps)
+    return "around" if block else "in place"
+
+
+def _blocks_ending(steps: Sequence[Step]) -> bool:
+    """Say whether a stage can end where something still happens after its last statement."""
+    for i, one in enumerate(steps):
+        if one.op == "acquire":  # its cleanup comes after whatever ends the stage
+            return True
+        if one.op == "spawn" and _can_end(steps[i + 1 :]):
+            return True
+        if OPS[one.op].ends:
+            return False
+        if any(f.shape in ("block", "blocks") for f in OPS[one.op].fields.values()) and (
+            one.op == "spawn" or _can_end([one])
+        ):
+            return True
+    return False
+
+
+def _may_raise(one: Step) -> bool:
+    """Say whether an exception can come out of a step other than by saying so there."""
+    if one.op in ("call", "subpipeline", "parallel", "spawn", "timeout", "swallow", "using"):
+        return True
+    return one.op in ("acquire", "read", "input", "emit", "flood", "mutate")
 
 
 def _can_end(steps: Sequence[Step]) -> bool:

@@ -5,32 +5,34 @@ They are code that is printed, not code that runs here; a test compiles and runs
 
 from __future__ import annotations
 
-__all__ = ["ENDING", "HEAD", "HELPERS", "MAIN", "RECORDED"]
+import ast
+import re
+from collections.abc import Iterable
+
+__all__ = ["HEAD", "HELPERS", "RECORDED", "constants_together", "few_notes_in_place", "without_notes"]
+
+# Up to so many notes are written where they are taken.
+NOTES_IN_PLACE = 3
 
 HEAD = '''\
-"""Stand-alone check of {clause} on {title}.
+"""{clause} on {title}.
 
-Needs {install} and the standard library. Prints "VIOLATION {clause}: ..." and
-exits 1 where the defect shows, "HOLDS {clause}" and exits 0 where it does not, and
-exits 2 where it could not run.
+Needs {install} alone. Exits 1 with VIOLATION, 0 with HOLDS, 2 if it could not run.
 """
-
-from __future__ import annotations
 
 {imports}
 
-try:
-    {engine}
-except ImportError as exc:
-    print("could not run:", exc)
-    sys.exit(2)'''
+sys.excepthook = lambda *error: (sys.__excepthook__(*error), os._exit(2))
+
+{engine}'''
 
 # In the order in which they are printed. Each uses only what stands above it.
 HELPERS = {
+    "kept": """\
+kept = []  # strong references: the loop itself holds its tasks weakly""",
     "note": """\
 seen = []  # (seconds since the start, stage, what happened, detail)
 began = time.monotonic()
-kept = []  # strong references: the loop itself holds its tasks weakly
 
 
 def note(stage, kind, detail=None):
@@ -87,14 +89,6 @@ def release_now(stage, name, fails=False):
         note(stage, "release.fail", name)
         raise RuntimeError(f"cleanup of {name} failed")
     note(stage, "release.end", name)""",
-    "held": """\
-@contextlib.asynccontextmanager
-async def held(stage, name, cleanup_seconds, fails=False):
-    note(stage, "acquire", name)
-    try:
-        yield
-    finally:
-        await release(stage, name, cleanup_seconds, fails)""",
     "stream": """\
 async def stream(stage, name, count, every):
     note(stage, "acquire", name)
@@ -160,9 +154,8 @@ def call_number(stage, tool):
     key = (stage.rpartition("/")[0], tool)
     calls[key] = calls.get(key, 0) + 1
     note(stage, "call.begin", (tool, calls[key]))
-    return calls[key]
-
-
+    return calls[key]""",
+    "noted_call": """\
 @contextlib.contextmanager
 def noted_call(stage, tool, number):
     try:
@@ -187,6 +180,18 @@ def noted_child(stage, name, keep):
         note(stage, "sub.end", (name, f"raise:{type(exc).__name__}"))
         if not keep:
             raise""",
+    "stages_left": """\
+def stages_left():
+    \"\"\"Return the functions of this file in which tasks still are.\"\"\"
+    coros = [task.get_coro() for task in asyncio.all_tasks() - {asyncio.current_task()}]
+    for coro in coros:  # each is followed by the one that it awaits
+        coros += [coro.cr_await] if hasattr(coro.cr_await, "cr_code") else []
+    return [coro.__qualname__ for coro in coros if {MINE}]""",
+    "settled": """\
+def settled(run):
+    if run.cancelled() or not run.done():
+        return None, asyncio.CancelledError() if run.cancelled() else TimeoutError("no end")
+    return (None, run.exception()) if run.exception() else (run.result(), None)""",
     "cancel_after": """\
 async def cancel_after(task, number, seconds, times=1, gap=0.0):
     await asyncio.sleep(seconds)
@@ -205,18 +210,13 @@ async def cancel_after_turns(task, number, turns, times=1, gap=0.0):
 }
 
 RECORDED = '''\
-stage_tasks = {}  # task -> the stage that runs in it
-
-
 def recorded(stage):
     """Note when a stage starts and how it ends."""
 
     def around(execute):
-        @functools.wraps(execute)
         async def run(*args):
             ctx = args[-1]
             me = {WHO}
-            stage_tasks[asyncio.current_task()] = me
             note(me, "stage.start")
             try:
                 output = await execute(*args)
@@ -233,117 +233,54 @@ def recorded(stage):
 
     return around'''
 
-MAIN = '''\
-class NeverEnded(Exception):
-    """The run had not ended after {LIMIT} seconds."""
+
+def without_notes(text: str, wanted: Iterable[str]) -> str:
+    """Return a source text without the statements that note what nobody wants noted."""
+    kept = set(wanted)
+    if "cancel.sent" not in kept:  # what is noted there still has to be done
+        text = text.replace('note("", "cancel.sent", (number, task.cancel()))', "task.cancel()")
+    lines = []
+    for line in text.split("\n"):
+        noted = re.match(r'\s*note\([^"]*(?:"", )?"([a-z._]+\.?[a-z]*)"', line)
+        if noted is None or noted[1] in kept:
+            lines.append(line)
+    return "\n".join(lines)
 
 
-RUNS = (
-{RUNS}
-)
+def few_notes_in_place(body: str) -> str:
+    """Return a script's body without the function `note`, where it has few notes."""
+    helper = HELPERS["note"].partition("\n\n\n")[2]
+    head, found, rest = body.partition(f"\n\n\n{helper}")
+    pieces = re.split(r"\bnote\(", rest)
+    if not found or len(pieces) > NOTES_IN_PLACE + 1:
+        return body
+    timed = re.search(r"\b(at|took)\b", rest) is not None
+    now = "time.monotonic() - began" if timed else "time.monotonic()"
+    for i, piece in enumerate(pieces[1:], 1):
+        words = _to_closing(piece)
+        row = words if _count(words) > 2 else f"{words}, None"
+        pieces[i] = f"seen.append(({now}, {row})){piece[len(words) + 1 :]}"
+    if not timed:
+        head = head.replace("\nbegan = time.monotonic()", "")
+        head = head.replace("seconds since the start", "seconds")
+    return head + "".join(pieces)
 
 
-async def caller(graph, run, tenant, start_seconds):
-    if start_seconds:
-        await asyncio.sleep(start_seconds)
-    note({PREFIX}, "run.begin")
-    try:
-        results = await start(graph, run, tenant)
-    except BaseException as exc:
-        note({PREFIX}, "run.end", type(exc).__name__)
-        raise
-    note({PREFIX}, "run.end", "returned")
-    return results
+def _to_closing(text: str) -> str:
+    """Return what comes before the parenthesis that closes one opened just before `text`."""
+    depth = 1
+    for i, char in enumerate(text):
+        depth += (char == "(") - (char == ")")
+        if not depth:
+            return text[:i]
+    raise ValueError(f"no closing parenthesis in {text!r}")
 
 
-def settled(task):
-    """Return what came out of a run: its results, and its exception."""
-    if not task.done():
-        return None, NeverEnded("the run had not ended after {LIMIT} seconds")
-    if task.cancelled():
-        return None, asyncio.CancelledError()
-    if task.exception() is not None:
-        return None, task.exception()
-    return task.result(), None
+def _count(words: str) -> int:
+    call = ast.parse(f"note({words})", mode="eval").body
+    return len(call.args) if isinstance(call, ast.Call) else 0
 
 
-async def main():
-    global graph
-{LISTEN}    try:
-        graph = build()
-    except Exception as refused:  # the engine would not take the pipeline: nothing was run
-        refused.dagstorm_phase = "build"
-        finish(refused, {}, [], 0.0)
-    tasks = {
-        run: asyncio.create_task(caller(graph, run, tenant, seconds), name=f"run {run}")
-        for run, tenant, seconds in RUNS
-    }
-{CANCELS}    await asyncio.wait(tasks.values(), timeout={LIMIT})
-    took = time.monotonic() - began
-    for _ in range(10):  # whatever only needs a turn or two to end gets them
-        await asyncio.sleep(0)
-    # What is left now, but for this function and for tasks that stages started themselves.
-    left = sorted(
-        stage_tasks.get(task) or task.get_coro().__qualname__
-        for task in asyncio.all_tasks()
-        if task is not asyncio.current_task() and not task.get_name().startswith(("own ", "run "))
-    )
-{COLLECT}{ENDING}
-
-
-def finish(error, outputs, left, took):
-    found = violation(seen, error, outputs, left, took)
-    print("HOLDS {CLAUSE}" if found is None else f"VIOLATION {CLAUSE}: {found}")
-    sys.stdout.flush()
-    os._exit(0 if found is None else 1)  # at once: what is left running must not hold it up
-
-
-def give_up():
-    print("could not run: no end within {WATCHDOG} seconds", flush=True)
-    os._exit(2)
-
-
-if __name__ == "__main__":
-    watchdog = threading.Timer({WATCHDOG}, give_up)
-    watchdog.daemon = True
-    watchdog.start()
-    try:
-        asyncio.run(main())
-    except BaseException:
-        traceback.print_exc()
-        os._exit(2)'''
-
-# Only in scripts whose check looks at `unretrieved`.
-UNRETRIEVED = {
-    "{LISTEN}": """\
-    asyncio.get_running_loop().set_exception_handler(
-        lambda _loop, context: unretrieved.append(repr(context.get("exception")))
-        if "never retrieved" in context["message"]
-        else None
-    )
-""",
-    "{COLLECT}": """\
-    # Whatever still holds the engine's tasks lets go, so that asyncio tells of their exceptions.
-    for task in tasks.values():
-        if task.done() and not task.cancelled() and task.exception() is not None:
-            traceback.clear_frames(task.exception().__traceback__)
-    stage_tasks.clear()
-    gc.collect()
-""",
-}
-
-ENDING = {
-    "one": """\
-    (run,) = tasks.values()
-    results, error = settled(run)
-    finish(error, reachable(results, error), left, took)""",
-    "many": """\
-    outcomes = {run: settled(task) for run, task in tasks.items()}
-    errors = {run: error for run, (_, error) in outcomes.items() if error is not None}
-    outputs = {
-        f"{run}/{stage}": value
-        for run, (results, error) in outcomes.items()
-        for stage, value in reachable(results, error).items()
-    }
-    finish(next(iter(errors.values()), None), outputs, left, took)""",
-}
+def constants_together(body: str) -> str:
+    """Return a script's body with its plain variables one below the other."""
+    return re.sub(r"(?m)^(\w+ = [^\n]+)\n\n\n(?=\w+ = )", r"\1\n", body)

@@ -1,0 +1,274 @@
+"""Cleanups and what they release: CLEAN."""
+
+from __future__ import annotations
+
+from harness.contract.scripts.source import every_step, lets_go, one_run, source
+from harness.kernel.plan import Plan
+from harness.kernel.program import Program
+
+__all__ = ["clean_1", "clean_2", "clean_4", "clean_6"]
+
+
+def _over(plan: Plan) -> tuple[str, ...]:
+    """Return lines that say at which place in `seen` each run was over."""
+    if one_run(plan):
+        return (
+            'ends = [i for i, one in enumerate(seen) if one[2] == "run.end"]',
+            "over = ends[0] if ends else len(seen)  # the place at which the run was over",
+        )
+    return (
+        'over = {one[1].split("/")[0]: i for i, one in enumerate(seen) if one[2] == "run.end"}',
+    )
+
+
+def _named_apart(program: Program) -> bool:
+    """Say whether each name of a resource stands for one, acquired once in a run."""
+    steps = every_step(program)
+    names = [one.args["name"] for one in steps if one.op in ("acquire", "using", "cleanup")]
+    again = any(one.op in ("swallow", "release", "generate") for one in steps)
+    held = any(one.op == "call" and one.args["holds"] for one in steps)
+    retried = any(stage.retry for stage in program.stages)
+    return len(set(names)) == len(names) and not again and not held and not retried
+
+
+def _taken(program: Program) -> str:
+    """Return the condition by which a note tells that something was acquired."""
+    registers = any(one.op == "cleanup" for one in every_step(program))
+    acquires = any(one.op != "cleanup" and "cleanup_s" in one.args for one in every_step(program))
+    if registers and acquires:
+        return 'kind in ("acquire", "register")'
+    return 'kind == "register"' if registers else 'kind == "acquire"'
+
+
+def clean_1(program: Program, plan: Plan) -> str | None:
+    """Everything acquired is released once by the time its run is over."""
+    if _named_apart(program) and not lets_go(program, plan):
+        return _clean_1_by_name(program, plan)
+    return _clean_1(plan)
+
+
+def _clean_1_by_name(program: Program, plan: Plan) -> str:
+    taken = _taken(program)
+    if one_run(plan):
+        return source(
+            'over = [kind for _, _, kind, _ in seen].index("run.end")',
+            f"taken = [name for _, _, kind, name in seen[:over] if {taken}]",
+            'in_time = [name for _, _, kind, name in seen[:over] if kind == "release.begin"]',
+            "held = [name for name in taken if name not in in_time]",
+            "if held:",
+            '    return f"not released when the run was over: {held}"',
+            'begun = [name for _, _, kind, name in seen if kind == "release.begin"]',
+            "twice = [name for name in taken if begun.count(name) > 1]",
+            "if twice:",
+            '    return f"released more than once: {twice}"',
+            "return None",
+        )
+    return source(
+        "held, begun = [], []",
+        "for _, stage, kind, name in seen:",
+        f"    if {taken}:",
+        "        held.append((stage, name))",
+        '    if kind == "release.begin":',
+        "        begun.append((stage, name))",
+        "        if (stage, name) in held:",
+        "            held.remove((stage, name))",
+        '    lost = [one for one in held if kind == "run.end" and one[0].startswith(stage)]',
+        "    if lost:",
+        '        return f"not released when the run was over: {lost}"',
+        "twice = [one for one in begun if begun.count(one) > 1]",
+        "if twice:",
+        '    return f"released more than once: {twice[0]}"',
+        "return None",
+    )
+
+
+def _clean_1(plan: Plan) -> str:
+    over = "over" if one_run(plan) else 'over.get(stage.split("/")[0], len(seen))'
+    return source(
+        *_over(plan),
+        "taken, acquired, released, late, stubborn = [], [], [], [], set()",
+        "for i, (_, stage, kind, name) in enumerate(seen):",
+        '    if kind == "swallowed":',
+        "        stubborn.add(stage)",
+        f'    if kind == "stage.end" and i < {over}:',
+        "        stubborn.discard(stage)",
+        '    if kind in ("acquire", "register"):',
+        "        acquired.append((stage, name))",
+        f"        if i < {over}:",
+        "            taken.append((stage, name))",
+        '    if kind == "release.begin":',
+        f"        (released if i < {over} else late).append((stage, name))",
+        "# What a stage holds that swallows its cancellation is not the engine's to release.",
+        "due = [one for one in taken if one[0] not in stubborn]",
+        "held = [one for one in due if released.count(one) < due.count(one)]",
+        "found = []",
+        "if held:",
+        '    found.append(f"{len(due) - len(held)} of {len(due)} resources released when the run "',
+        '                 f"was over; held: {held[:3]}; later: {[h for h in held if h in late]}")',
+        "every = released + late",
+        "twice = sorted({one for one in taken if every.count(one) > acquired.count(one)})",
+        "if twice:",
+        '    found.append(f"released {every.count(twice[0])} times: {twice[0]}")',
+        'return "; ".join(found) or None',
+    )
+
+
+def _cancellations(program: Program, plan: Plan) -> int:
+    """Count what may cancel a stage: a caller, a timeout, stages that fail or end the run."""
+    limits = plan.stage_timeout_s, *(s.timeout_s or s.idle_timeout_s for s in program.stages)
+    ends = [
+        one
+        for one in every_step(program)
+        if one.op in ("fail", "raise", "cancel_run", "flaky", "timeout")
+        or one.args.get("fails")
+        or one.args.get("error")
+    ]
+    timed = any(limit is not None for limit in limits)
+    return sum(c.times for c in plan.cancels) + timed + len(ends) + len(plan.faults)
+
+
+def clean_2(program: Program, plan: Plan) -> str | None:
+    """Cleanups that were begun have finished when their run is over, unless the grace is up."""
+    registers = _taken(program) == 'kind == "register"'
+    if not one_run(plan) or not (registers or _cancellations(program, plan) < 2):
+        return _clean_2(program, plan)
+    # A stage at its own cleanup may rightly be cancelled, once: nobody knows where it is.
+    finished = 'kind in ("release.end", "release.fail")' if registers else 'kind == "release.over"'
+    if registers and not any(one.args.get("fails") for one in every_step(program)):
+        finished = 'kind == "release.end"'
+    return source(
+        "begun = {}",
+        "for at, _, kind, name in seen:",
+        '    if kind == "release.begin":',
+        "        begun[name] = at",
+        f"    if {finished}:",
+        "        del begun[name]",
+        f'    if kind == "run.end" and begun and at < min(begun.values()) + {_grace(plan)}:',
+        '        return f"begun, and not finished when the run was over: {list(begun)}"',
+        "return None",
+    )
+
+
+def _grace(plan: Plan) -> str:
+    return repr(round(plan.cleanup_grace_s - 0.02, 6))
+
+
+def _clean_2(program: Program, plan: Plan) -> str:
+    one = one_run(plan)
+    over = "over" if one else 'over.get(stage.split("/")[0], len(seen))'
+    run = '""' if one else 'stage.split("/")[0]'
+    timed = any(s.op == "timeout" for _, s in program.walk())
+    return source(
+        *_over(plan),
+        f"grace = {plan.cleanup_grace_s!r}  # seconds, for all cleanups of a run",
+        "since, registered, interrupted, told, open_, cut = {}, set(), set(), set(), {}, []",
+        "for i, (at, stage, kind, name) in enumerate(seen):",
+        f"    run, last = {run}, {over}",
+        '    if kind == "register":',
+        "        registered.add((stage, name))",
+        '    if kind == "interrupt":',
+        "        interrupted.add(stage)",
+        '    if kind in ("interrupt", "release.begin"):',
+        "        since.setdefault(run, at)",
+        '    if kind == "release.begin" and i < last:',
+        "        open_[stage, name] = run, last",
+        "        told.discard((stage, name))",
+        "        if stage in interrupted:",
+        "            told.add((stage, name))",
+        '    if kind in ("release.end", "release.fail", "release.cut") and i < last:',
+        "        open_.pop((stage, name), None)",
+        '    if kind == "release.cut" and i < last and at - since[run] < grace - 0.05:',
+        "        # That a stage was at its own cleanup nobody could know: it does not count.",
+        "        if (stage, name) in registered" + (":" if timed else " or (stage, name) in told:"),
+        "            cut.append((stage, name))",
+        "for one, (run, last) in open_.items():",
+        "    if last < len(seen) and seen[last][0] - since[run] < grace - 0.05:",
+        '        return f"the cleanup of {one} was begun, and not finished when the run was over"',
+        "if cut:",
+        '    return f"cleanups that were cancelled before they had finished: {cut}"',
+        "return None",
+    )
+
+
+def clean_4(program: Program, plan: Plan) -> str | None:
+    """Cleanups after a failing one run, and the failure is reported."""
+    if not one_run(plan):
+        return None
+    undone: tuple[str, ...] = ()
+    cleanups = [one for one in every_step(program) if "cleanup_s" in one.args]
+    if len(cleanups) > 1:
+        undone = (
+            'begun = [name for _, _, kind, name in seen if kind == "release.begin"]',
+            f"undone = [name for _, _, kind, name in seen if {_taken(program)}",
+            "          and name not in begun]",
+            "if failed and undone:",
+            '    return f"cleanup of {failed[0]} failed; not run after it: {undone}"',
+        )
+    return source(
+        'failed = [name for _, _, kind, name in seen if kind == "release.fail"]',
+        *undone,
+        "if error is None or isinstance(error, asyncio.CancelledError):",
+        "    return None  # what its results say of it is not looked at here",
+        'text = f"{error!r} {vars(error)} {error.__cause__!r} {error.__context__!r} {outputs}"',
+        'if failed and f"cleanup of {failed[0]} failed" not in text:',
+        '    return f"cleanup of {failed[0]} failed; the caller was told: {error!r}"',
+        "return None",
+    )
+
+
+def clean_6(program: Program, plan: Plan) -> str | None:
+    """The cleanups of each of several runs of one pipeline object run at its own end."""
+    if one_run(plan):
+        return None
+    if _cancellations(program, plan) or _taken(program) != 'kind == "register"':
+        return _clean_6(plan)
+    return source(
+        "registered, running = [], []",
+        "for _, stage, kind, name in seen:",
+        '    run = stage.split("/")[0]',
+        '    if kind == "stage.start":',
+        "        running.append(run)",
+        '    if kind == "stage.end":',
+        "        running.remove(run)",
+        '    if kind == "register":',
+        "        registered.append((stage, name))",
+        '    if kind == "release.begin" and (stage, name) in registered:',
+        "        registered.remove((stage, name))",
+        "        if run in running:",
+        '            return f"cleanup {name} of {stage} ran while its run went on"',
+        '    lost = [one for one in registered if kind == "run.end" and one[0].startswith(stage)]',
+        "    if lost:",
+        '        return f"not run when {run} was over: {lost}"',
+        "return None",
+    )
+
+
+def _clean_6(plan: Plan) -> str:
+    return source(
+        f"cancelled = {[cancel.run for cancel in plan.cancels]!r}  # the run of each cancel",
+        "ending, begun, registered, running, found = set(), [], {}, {}, {}",
+        "for _, stage, kind, detail in seen:",
+        '    run = stage.split("/")[0]',
+        '    if kind == "cancel.sent":',
+        "        ending.add(cancelled[detail[0]])",
+        '    if kind == "run.begin":',
+        "        begun.append(run)",
+        '    if kind == "stage.start":',
+        "        running.setdefault(run, set()).add(stage)",
+        '    if kind == "stage.end":',
+        "        running[run].discard(stage)",
+        '        if detail not in ("ok", "skip"):',
+        "            ending.add(run)",
+        '    if kind == "register":',
+        "        registered[stage, detail] = run",
+        '    if kind == "release.begin" and (stage, detail) in registered:',
+        "        if running.get(run) and run not in ending:",
+        '            found["early"] = f"cleanup {detail} of {stage} ran while its run went on"',
+        "        del registered[stage, detail]",
+        '    if kind == "run.end":',
+        "        lost = [one for one, of in registered.items() if of == run]",
+        "        if lost and len(begun) > 1:",
+        "            others = sorted(set(begun) - {run})[:3]",
+        '            found["lost"] = f"not run when {run} was over: {lost}; other runs: {others}"',
+        'return "; ".join(found.values()) or None',
+    )

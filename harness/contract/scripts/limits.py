@@ -1,0 +1,75 @@
+"""Timeouts of stages: TIME."""
+
+from __future__ import annotations
+
+from harness.contract.scripts.source import SLACK_S, one_run, source
+from harness.kernel.plan import Plan
+from harness.kernel.program import Program
+
+__all__ = ["time_1", "time_4", "time_5"]
+
+
+def _limits(program: Program, plan: Plan) -> dict[str, float]:
+    limits = {
+        s.name: s.timeout_s if s.timeout_s is not None else plan.stage_timeout_s
+        for s in program.stages
+    }
+    return {stage: limit for stage, limit in limits.items() if limit is not None}
+
+
+def time_1(program: Program, plan: Plan) -> str | None:
+    """Each stage that sleeps past its timeout is ended at it."""
+    limits = {stage: limit for stage, limit in _limits(program, plan).items() if limit > 0}
+    if not limits or not one_run(plan):
+        return None
+    swallows = any(one.op == "swallow" for _, one in program.walk())
+    excused = ' or (stage, "swallowed") in [one[1:3] for one in seen]' if swallows else ""
+    return source(
+        f"limits = {limits!r}  # seconds",
+        'started = {stage: at for at, stage, kind, _ in seen if kind == "stage.start"}',
+        'ended = {stage: at for at, stage, kind, _ in seen if kind == "stage.end"}',
+        "for stage, limit in limits.items():",
+        f"    if stage not in started{excused}:",
+        "        continue",
+        "    ran = ended.get(stage, took) - started[stage]",
+        f"    if ran > limit + {SLACK_S}:",
+        '        return f"stage {stage} ran for {ran:.2f} s; its timeout is {limit} s"',
+        "    if ran > limit - 0.05 and stage not in str(error) and stage not in str(outputs):",
+        '        return f"the timeout of stage {stage} is reported as: {error!r}"',
+        "return None",
+    )
+
+
+def time_4(program: Program, plan: Plan) -> str | None:
+    """A TimeoutError of the stage's own is not reported as the engine's timeout."""
+    own = any(s.op == "raise" and s.args["error"] == "TimeoutError" for _, s in program.walk())
+    if not own or not one_run(plan):
+        return None
+    return source(
+        'own = [at for at, _, kind, how in seen if kind == "stage.end"',
+        '       and how == "raise:TimeoutError"]',
+        'text = f"{error} {outputs}"',
+        'if own and "timed out after" in text:',
+        '    return f"a TimeoutError raised by the stage after {own[0]:.2f} s is told as: {text}"',
+        "return None",
+    )
+
+
+def time_5(program: Program, plan: Plan) -> str | None:
+    """A timeout that is no positive number is refused; one of zero may end the stage at once."""
+    odd = [t for t in _limits(program, plan).values() if not t > 0]
+    if not odd:
+        return None
+    if any(t != 0 for t in odd):
+        return source(
+            'if any(kind == "run.begin" for _, _, kind, _ in seen):',
+            '    ran = [stage for _, stage, kind, _ in seen if kind == "stage.start"]',
+            f'    return f"run with a timeout of {odd[0]} s: stages {{ran}}, then: {{error!r}}"',
+            "return None",
+        )
+    return source(
+        'ran = [at for at, _, kind, how in seen if kind == "stage.end" and how == "ok"]',
+        "if ran and ran[-1] > 0.02:",
+        '    return f"the stage ran to its end, {ran[-1]:.2f} s, with a timeout of zero"',
+        "return None",
+    )

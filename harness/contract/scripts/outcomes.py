@@ -1,0 +1,95 @@
+"""What a caller is told of stages: PART and CTX."""
+
+from __future__ import annotations
+
+from harness.contract.scripts.source import one_run, ops, source
+from harness.kernel.plan import Plan
+from harness.kernel.program import Program
+
+__all__ = ["ctx_2", "part_1", "part_3", "part_4"]
+
+
+def part_1(program: Program, plan: Plan) -> str | None:
+    """Outputs of stages that completed before the run ended can be reached."""
+    if plan.cancels:
+        return None  # who cancels a run is told nothing
+    one = one_run(plan)
+    name = "stage" if one else 'stage.partition("/")[2]'
+    # What a subpipeline's stages put out is not the run's.
+    mine = f" and {name} in {list(program.names)!r}" if "subpipeline" in ops(program) else ""
+    return source(
+        'done = [stage for _, stage, kind, how in seen if kind == "stage.end" and how == "ok"]',
+        f"lost = [stage for stage in done if stage not in outputs{mine}]",
+        "if lost:",
+        '    return f"completed, and lost to the caller: {lost}; what it got: {error!r}"',
+        "return None",
+    )
+
+
+def part_3(program: Program, _plan: Plan) -> str | None:
+    return part_1(program, _plan)
+
+
+def part_4(program: Program, plan: Plan) -> str | None:
+    """Every stage that failed is named in what the caller gets, with its cause."""
+    if not one_run(plan):
+        return None
+    kinds = {one.op for _, one in program.walk()}
+    inner = kinds & {"subpipeline"}
+    # A stage that fails over its cancellation did not fail by itself.
+    cut = _fails_when_cut(program)
+    return source(
+        "if isinstance(error, asyncio.CancelledError):",
+        "    return None  # who cancels a run is told nothing",
+        *(('cut = {stage for _, stage, kind, _ in seen if kind == "interrupt"}',) if cut else ()),
+        'failed = {stage: how for _, stage, kind, how in seen if kind == "stage.end"',
+        '          and how.split(":")[0] in ("fail", "raise")'
+        + (" and stage not in cut" if cut else "")
+        + (f" and stage in {list(program.names)!r}" if inner else "")
+        + "}",
+        "text, one = str(outputs), error",
+        "while one is not None and len(text) < 100_000:",
+        "    text += f\"{one!r} {vars(one)}\"",
+        "    one = getattr(one, 'original', None) or one.__cause__ or one.__context__",
+        "lost = [stage for stage in failed if f\"'{stage}'\" not in text]",
+        "if lost:",
+        '    return f"stages that failed: {sorted(failed)}; not reported: {lost}"',
+        *(
+            (
+                "for stage, how in failed.items():",
+                '    if how.partition(":")[2] not in text:',
+                '        return f"the {how[6:]} of stage {stage} is gone; the caller got: {text[:200]}"',
+            )
+            if kinds != {"fail"}
+            else ()
+        ),
+        "return None",
+    )
+
+
+def _fails_when_cut(program: Program) -> bool:
+    """Say whether a stage of the program may raise something else when it is cancelled."""
+    return any(
+        one.args.get("fails") or one.op in ("swallow", "timeout", "subpipeline", "parallel", "spawn")
+        for _, one in program.walk()
+    )
+
+
+def ctx_2(program: Program, _plan: Plan) -> str | None:
+    """No stage reads, and no output carries, a change that another stage made."""
+    changers = sorted({stage.name for stage, one in program.walk() if one.op == "mutate"})
+    reads: tuple[str, ...] = ()
+    if any(one.op == "read" for _, one in program.walk()):
+        reads = (
+            'read = [(stage, what) for _, stage, kind, what in seen if kind == "read"',
+            f"        and what[0] not in {changers!r}]",
+            'if any("changed" in str(what) for _, what in read):',
+            '    return f"a stage read what its sibling had changed: {read}"',
+        )
+    return source(
+        *reads,
+        f"own = {{stage: value for stage, value in outputs.items() if stage not in {changers!r}}}",
+        'if "changed" in str(own):',
+        '    return f"an output carries a change that another stage made: {own}"',
+        "return None",
+    )
