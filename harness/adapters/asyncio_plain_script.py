@@ -34,7 +34,7 @@ async def run_child(stages):
     return "ok" if well else "failed\""""
 
 _START = """\
-async def start(stages, run, tenant):
+async def call(stages, run):
     {KNOWN}tasks = {}
     try:
         await run_stages(stages, tasks, GO_ON)
@@ -80,7 +80,11 @@ def _dialect(plan: Plan) -> Dialect:
     idiom += "\n\n\n" + inspect.getsource(run_stages).replace("  # noqa: E731", "").strip()
     go_on = plan.on_failure == "continue"
     many = len(plan.runs) > 1
-    imports = ["import graphlib", "from dataclasses import dataclass"]
+    imports = [
+        "from __future__ import annotations",  # the idiom's, as it is printed
+        "import graphlib",
+        "from dataclasses import dataclass",
+    ]
     return Dialect(
         title=f"plain asyncio, Python {platform.python_version()}",
         install=f"Python {platform.python_version()}",
@@ -97,6 +101,7 @@ def _dialect(plan: Plan) -> Dialect:
         run_of="run_name.get()",
         ends=_ENDS,
         build=lambda program, functions: _build(plan, program, functions),
+        run="call(graph, {run})",
         start=_START.replace("{KNOWN}", "run_name.set(run)\n    " if many else ""),
         reach=_REACH,
         helpers={

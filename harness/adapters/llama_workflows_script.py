@@ -96,7 +96,7 @@ async def follow(handler, got):
         raise"""
 
 _START = """\
-async def start(workflow, run, tenant):
+async def call(workflow, run):
     got = {}
     try:
         await follow(workflow.run(run=run), got)
@@ -179,6 +179,7 @@ def _dialect(engine: Probe) -> Dialect:
         run_of="ctx.run",
         ends=_ENDS,
         build=lambda program, functions: _build(engine, program, functions),
+        run="call(graph, {run})",
         start=_START,
         reach=_REACH,
         helpers={

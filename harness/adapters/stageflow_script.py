@@ -285,7 +285,8 @@ def _prepare(engine: Probe, program: Program, plan: Plan) -> tuple[str, ...]:
     correlated = any(run.correlation for run in plan.runs)
     whole = engine.legacy or engine.pipeline_entry
     # A tenant is of interest where there is another, or where somebody asks for it.
-    tenant = many or identifies or not _takes_no_ids(engine) or not whole
+    tenants = {run.tenant for run in plan.runs}
+    tenant = len(tenants) > 1 or identifies or not _takes_no_ids(engine) or not whole
     lines, pairs = [], ["pipeline_run_id=uuid.uuid4()"]
     if correlated:
         rows = ", ".join(f"{literal(r.id)}: {literal(r.correlation)}" for r in plan.runs)
@@ -385,17 +386,17 @@ def _child(engine: Probe, many: bool, inputs: bool, identifies: bool) -> str:
             ContextSnapshot(run_id=RunIdentity({ids}){given}),
             event_sink=child.event_sink,
         )"""
+    more = ""
+    results = "(await graph.run(child)).items()"
+    if known or check or entry != "child":
+        more = f"{known}\n        results = await graph.run({entry}){check}"
+        results = "results.items()"
     return f'''\
 async def run_child(ctx, stage, name, graph):
-    async def runner(child):{known}
-        results = await graph.run({entry}){check}
-        return {{stage: output.data for stage, output in results.items()}}
+    async def runner(child):{more}
+        return {{stage: output.data for stage, output in {results}}}
 
-    result = await get_subpipeline_spawner().spawn(
-        pipeline_name=name,
-        ctx={parent},
-        correlation_id=uuid.uuid4(),
-        parent_stage_id=stage,
-        runner=runner,
-    )
+    ids = {{"correlation_id": uuid.uuid4(), "parent_stage_id": stage}}
+    spawn = get_subpipeline_spawner().spawn
+    result = await spawn(pipeline_name=name, ctx={parent}, runner=runner, **ids)
     return "ok" if result.success else "failed"'''

@@ -157,7 +157,7 @@ def render(program: Program, plan: Plan, dialect: Dialect, clause: str, check: s
     parts = _Parts(program, plan, dialect, check)
     stages = parts.stages(program, "")
     children = parts.children()
-    return parts.assemble(clause, [*children, *stages])
+    return parts.assemble(clause, parts.placed([*children, *stages]))
 
 
 def _surroundings(program: Program, plan: Plan) -> set[str]:
@@ -173,6 +173,10 @@ def _surroundings(program: Program, plan: Plan) -> set[str]:
         "retry": any(stage.retry for stage in program.stages),
     }
     return {name for name, wanted in asked.items() if wanted}
+
+
+# What a child's graph may take, where it is made within a stage.
+CHILD_MAX = 83
 
 
 class _Parts:
@@ -193,6 +197,7 @@ class _Parts:
         self.ends = frozenset(how for how in HOWS if f'"{how}"' in check or f'"{how}:' in check)
         self.once = _called_once(program)
         self.recorded = False
+        self.graphs: dict[str, str] = {}
         self.texts: list[str] = []
         wordless = _surroundings(program, plan) - dialect.plan_words
         if wordless:
@@ -247,8 +252,20 @@ class _Parts:
             done.add(name)
             if any(one.op == "cleanup" for _, one in child.walk()):
                 raise Unrenderable("a cleanup registered inside a subpipeline")
-            texts = [*self.stages(child, f"{child.name}/"), self.build(name, child), *texts]
+            own = self.stages(child, f"{child.name}/")
+            self.graphs[name] = self.build(name, child)
+            texts = [*own, self.graphs[name], *texts]
         return texts
+
+    def placed(self, bodies: Sequence[str]) -> list[str]:
+        """Return the texts with each child's graph that takes one line made where it is run."""
+        placed = list(bodies)
+        for name, text in self.graphs.items():
+            _, _, made = text.partition("\n    return ")
+            if "\n" not in text.partition("\n")[2] and len(made) < CHILD_MAX:
+                rest = [one for one in placed if one != text]
+                placed = [one.replace(f"{name}()", made) for one in rest]
+        return placed
 
     def built(self, program: Program) -> list[str]:
         """Return the lines that make a graph and return it."""
@@ -307,12 +324,13 @@ class _Parts:
         ]
         body = "\n\n\n".join(p.strip("\n") for p in pieces if p.strip())
         body = constants_together(few_notes_in_place(body))
+        first = [one for one in dialect.imports if one.startswith("from __future__")]
         head = HEAD.format(
             clause=clause,
             title=dialect.title,
             install=dialect.install,
-            imports="\n".join(_imports(body)),
-            engine="\n".join(_late(line) for line in dialect.imports),
+            imports="\n".join([*(f"{one}\n" for one in first), *_imports(body)]),
+            engine="\n".join(_late(one) for one in dialect.imports if one not in first),
         )
         gap = "\n\n" if re.match(r"\w+ = ", body) else "\n\n\n"
         return f"{head}{gap}{body}\n"

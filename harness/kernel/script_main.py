@@ -107,17 +107,27 @@ class Ending:
             body.append(f'note({prefix}, "run.begin")')
         after = self._of_run(self.dialect.after)
         inner = [f"return await {self._run()}"]
-        if self.many and "run.end" in self.notes:
+        if self.many and "run.end" in self.notes and self._told_how:
             inner = [f"results = await {self._run()}", f'note({prefix}, "run.end", "returned")']
             inner = ["try:", *_indented([*inner, "return results"])]
             inner += ["except BaseException as exc:"]
             inner += _indented([f'note({prefix}, "run.end", type(exc).__name__)', "raise"])
         elif "run.end" in self.notes:
-            after.append('note("", "run.end")')
+            after.append(f'note({prefix}, "run.end")')
         if after:
             inner = ["try:", *_indented(inner), "finally:", *_indented(after)]
         head = f"async def start({', '.join(self._given()) if self.many else ''}):"
         return "\n".join([head, *_indented([*body, *inner])])
+
+    @property
+    def _told_how(self) -> bool:
+        """Whether the check asks what a run's caller got."""
+        return any(word in self.check for word in ('"returned"', '"CancelledError"'))
+
+    @property
+    def _named(self) -> bool:
+        """Whether the tasks of several runs have to be told apart."""
+        return bool(self.plan.cancels) or bool({"error", "outputs"} & set(self.wanted))
 
     def _given(self) -> list[str]:
         """Return what `start` is given for one of several runs."""
@@ -224,6 +234,9 @@ class Ending:
             f"    {literal(one.id)}: asyncio.create_task(start({self._words(one)})),"
             for one in self.plan.runs
         ]
+        if not self._named:
+            starts = [line.partition(": ")[2] for line in starts]
+            return [*self._graph(), "tasks = [", *(f"    {one}" for one in starts), "]"]
         return [*self._graph(), "tasks = {", *starts, "}"]
 
     def _words(self, run: RunSpec) -> str:
@@ -251,7 +264,8 @@ class Ending:
 
     def _awaited_all(self) -> list[str]:
         """As `_awaited`, for several runs."""
-        lines = [f"await asyncio.wait(tasks.values(), timeout={RUN_LIMIT_S})"]
+        tasks = "tasks.values()" if self._named else "tasks"
+        lines = [f"await asyncio.wait({tasks}, timeout={RUN_LIMIT_S})"]
         if {"error", "outputs"} & set(self.wanted):
             lines.append("outcomes = {run: settled(task) for run, task in tasks.items()}")
         if "error" in self.wanted:

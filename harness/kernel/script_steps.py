@@ -582,8 +582,9 @@ class StageWriter:
         program: Program = one.args["program"]
         self.programs.append(program)
         name, keep = program.name, one.args["keep"]
-        graph = f"build_{identifier(name)}()"
+        graph = self._name("child")
         self._note("sub.begin", literal(name))
+        self._line(f"{graph} = build_{identifier(name)}()")
         expression = self._words(
             "child", name=literal(name), graph=graph, stage=literal(self.label)
         )

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 __all__ = ["HEAD", "HELPERS", "RECORDED", "constants_together", "few_notes_in_place", "without_notes"]
 
 # Up to so many notes are written where they are taken.
-NOTES_IN_PLACE = 3
+NOTES_IN_PLACE = 4
 
 HEAD = '''\
 """{clause} on {title}.
@@ -282,5 +282,9 @@ def _count(words: str) -> int:
 
 
 def constants_together(body: str) -> str:
-    """Return a script's body with its plain variables one below the other."""
-    return re.sub(r"(?m)^(\w+ = [^\n]+)\n\n\n(?=\w+ = )", r"\1\n", body)
+    """Return a script's body with its plain variables at its head, one below the other."""
+    pieces = body.split("\n\n\n")
+    simple = r"(\w+ = (\{|\[|\(|set\(\)|time\.|contextvars\.)[^\n]*\n?)+"
+    plain = [one for one in pieces if re.fullmatch(simple, one)]
+    rest = [one for one in pieces if one not in plain]
+    return "\n\n\n".join([*(["\n".join(plain)] if plain else ()), *rest])

@@ -7,6 +7,7 @@ entries of the laboratory's journal, entry for entry, on the same simulated loop
 from __future__ import annotations
 
 import asyncio
+import re
 import subprocess
 import sys
 import types
@@ -21,17 +22,19 @@ from harness.kernel.laboratory import Laboratory
 from harness.kernel.loop import SimLoop
 from harness.kernel.plan import Cancel, Fault, Plan, RunSpec
 from harness.kernel.program import Program, Stage
-from harness.kernel.script import OPTIONAL_NOTES, Unrenderable, render, render_stage
-from harness.kernel.script_steps import literal
+from harness.kernel.script import NOTES, Unrenderable, render, render_stage
+from harness.kernel.script_steps import HOWS, literal
 from harness.kernel.services import COMPILERS as SERVICES
 from harness.kernel.steps import OPS, Step, step
 from harness.kernel.tape import Tape
 from mocks.tools import simulated_tool
 from tests.adapters.toy import PACKAGE, TOY, ToyAdapter, toy_start
 
-# Names every optional note, so that scripts have them all.
+# Names every note and every end, so that scripts have them all.
 QUIET_CHECK = "def violation(seen, error, outputs, left, took):\n    return None\n"
-FULL_CHECK = QUIET_CHECK + "".join(f"# {note}\n" for note in OPTIONAL_NOTES)
+NOTED = '# "thread.end" "fault.fired" "release.begin"\n'
+EVERY_NOTE = "".join(f'# "{word}"\n' for word in (*NOTES, *HOWS) if word != "release.over")
+FULL_CHECK = QUIET_CHECK + EVERY_NOTE
 
 # Services that no script asks an engine for yet: a program with one has no script.
 UNWRITTEN = set(SERVICES) - {"emit"}
@@ -69,12 +72,16 @@ def journal_of(prog: Program, plan: Plan) -> list[tuple[Any, ...]]:
 def notes_of(prog: Program, plan: Plan) -> list[tuple[Any, ...]]:
     """Run the rendered script's own stages on the same loop; return what they noted."""
     source = render(prog, plan, TOY, "X-1", FULL_CHECK)
+    # The run's own entries are not stages', and its hook is for a process of its own.
+    source = re.sub(r"(?m)^sys\.excepthook = .*$", "", source)
     names: dict[str, Any] = {"__name__": "rendered"}
     exec(compile(source, "<script>", "exec"), names)
     loop = SimLoop(Tape(0), horizon_s=3600, steps_max=200_000)
     names["time"] = types.SimpleNamespace(monotonic=loop.time)
     names["began"] = 0.0
-    run = loop.create_task(toy_start(names["build"](), "r0", "t0"))
+    graph = re.search(r"(?m)^ +graph = (\[\n(?:.*\n)*? +\])", source)
+    assert graph is not None, source
+    run = loop.create_task(toy_start(eval(graph[1], names), "r0", "t0"))
     run.add_done_callback(lambda _task: loop.settle())
     for cancel in plan.cancels:
         loop.call_at(cancel.at_s or 0.0, run.cancel)
@@ -294,7 +301,8 @@ def run_script(source: str, tmp_path: Any) -> tuple[int, str]:
 
 
 def checked(expression: str) -> str:
-    return f"def violation(seen, error, outputs, left, took):\n    return {expression}\n"
+    head = "def violation(seen, error, outputs, left, took):"
+    return f"{head}\n    return {expression}\n{NOTED}"
 
 
 def test_exit_codes_and_verdicts(tmp_path: Any) -> None:
@@ -310,17 +318,14 @@ def test_exit_codes_and_verdicts(tmp_path: Any) -> None:
 def test_a_script_without_its_engine_says_so(tmp_path: Any) -> None:
     source = render(program(), Plan(), TOY, "X-1", QUIET_CHECK)
     source = source.replace("from asyncio import sleep as _unused", "import no_such_engine")
-    code, out = run_script(source, tmp_path)
-    assert code == 2
-    assert out.startswith("could not run: No module named 'no_such_engine'")
+    assert run_script(source, tmp_path) == (2, "")
 
 
 def test_a_refused_pipeline_is_an_error_before_anything_was_seen(tmp_path: Any) -> None:
     check = checked("None if not seen and error.args == ('cycle',) and left == [] else 'no'")
+    check += '# "run.begin"\n'
     source = render(program(), Plan(), TOY, "X-1", check)
-    source = source.replace(
-        "def build():\n    return [", "def build():\n    raise ValueError('cycle')\n    return ["
-    )
+    source = source.replace("        graph = [", "        raise ValueError('cycle')\n        graph = [")
     assert run_script(source, tmp_path) == (0, "HOLDS X-1\n")
 
 
@@ -360,7 +365,7 @@ def test_a_caller_cancels(cancel: Cancel, tmp_path: Any) -> None:
 
 def test_only_helpers_that_are_used_are_printed() -> None:
     source = render(program(step("sleep", seconds=1)), Plan(), TOY, "X-1", QUIET_CHECK)
-    for helper in ("release", "held", "stream", "cancel_after", "noted_call", "contextlib"):
+    for helper in ("release", "held", "stream", "cancel_after", "noted_call", "note("):
         assert helper not in source
     assert "await asyncio.sleep(1.0)" in source
 

@@ -13,6 +13,7 @@ from harness.kernel.steps import Step, step
 from tests.adapters.toy import TOY
 
 CHECK = "def violation(seen, error, outputs, left, took):\n    return repr(seen)\n"
+CHECK += '# "stage.start" "emit" "offer.begin" "account" "flaky" "input" "ok" "raise"\n'
 WORDY = dataclasses.replace(
     TOY,
     input="ctx.given[{key}]",

@@ -79,8 +79,9 @@ TOY = Dialect(
     run_of="ctx.run",
     ends="def ending(output):\n    return output[0]\n",
     build=_build,
+    run="run_stages(graph, {run})",
     start="""\
-async def start(stages, run, tenant):
+async def run_stages(stages, run):
     outputs = {}
 
     class Ctx:

@@ -43,12 +43,13 @@ def said(
     *,
     error: BaseException | None = None,
     outputs: dict[str, Any] | None = None,
+    left: Sequence[str] = (),
     took: float = 10.0,
 ) -> str | None:
     """Return what a clause's script says of notes; raises if it has no script for the plan."""
     source = CLAUSES[clause].script(program, plan)
     assert source is not None, f"{clause} has no script for this"
-    return check(source, list(seen), error, outputs or {}, [], took)
+    return check(source, list(seen), error, outputs or {}, list(left), took)
 
 
 def notes_of(plan: Plan, record: RunRecord) -> tuple[Any, ...]:
@@ -71,6 +72,8 @@ def notes_of(plan: Plan, record: RunRecord) -> tuple[Any, ...]:
         if kind == "run.end" and outcome is not None and outcome.raised is not None:
             detail = outcome.raised.type  # a script's caller gets what the adapter has caught
         seen.append((at_s, "" if alone else label, kind, detail))
+        if kind in ("release.end", "release.fail", "release.cut"):
+            seen.append((at_s, label, "release.over", detail))
     errors = [_error(o) for r in plan.runs if (o := record.outcomes.get(r.id)) and o.raised]
     outputs = {
         f"{run}/{name}" if many else name: report.value
@@ -79,7 +82,20 @@ def notes_of(plan: Plan, record: RunRecord) -> tuple[Any, ...]:
         for run, outcome in record.outcomes.items()
         for name, report in outcome.stages.items()
     }
-    return seen, (errors or [None])[0], outputs, [], record.took_s
+    return seen, (errors or [None])[0], outputs, _left(seen), record.took_s
+
+
+def _left(seen: Sequence[Note]) -> list[str]:
+    """Return the stages that had begun and not ended when a run, if there is one, was over."""
+    running: list[str] = []
+    for _, stage, kind, _ in seen:
+        if kind == "stage.start":
+            running.append(stage)
+        if kind == "stage.end":
+            running.remove(stage)
+        if kind == "run.end":
+            break
+    return running
 
 
 def _error(outcome: Outcome) -> BaseException:

@@ -138,11 +138,11 @@ def clean_2(program: Program, plan: Plan) -> str | None:
         finished = 'kind == "release.end"'
     return source(
         "begun = {}",
-        "for at, _, kind, name in seen:",
+        "for at, stage, kind, name in seen:",
         '    if kind == "release.begin":',
-        "        begun[name] = at",
+        "        begun[stage, name] = at",
         f"    if {finished}:",
-        "        del begun[name]",
+        "        begun.pop((stage, name), None)",
         f'    if kind == "run.end" and begun and at < min(begun.values()) + {_grace(plan)}:',
         '        return f"begun, and not finished when the run was over: {list(begun)}"',
         "return None",

@@ -38,12 +38,18 @@ def part_4(program: Program, plan: Plan) -> str | None:
     inner = kinds & {"subpipeline"}
     # A stage that fails over its cancellation did not fail by itself.
     cut = _fails_when_cut(program)
+    # One that was tried again ended as it did at last, be it "ok".
+    again = any(stage.retry for stage in program.stages)
+    ends = ('ends = {stage: how for _, stage, kind, how in seen if kind == "stage.end"}  # or "ok"',)
     return source(
         "if isinstance(error, asyncio.CancelledError):",
         "    return None  # who cancels a run is told nothing",
         *(('cut = {stage for _, stage, kind, _ in seen if kind == "interrupt"}',) if cut else ()),
-        'failed = {stage: how for _, stage, kind, how in seen if kind == "stage.end"',
-        '          and how.split(":")[0] in ("fail", "raise")'
+        *(ends if again else ()),
+        'failed = {stage: how for '
+        + ("stage, how in ends.items()" if again else "_, stage, kind, how in seen"),
+        ("          if " if again else '          if kind == "stage.end" and ')
+        + 'how.split(":")[0] in ("fail", "raise")'
         + (" and stage not in cut" if cut else "")
         + (f" and stage in {list(program.names)!r}" if inner else "")
         + "}",
