@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import ast
 import re
+import textwrap
 from collections.abc import Iterable
 
-__all__ = ["HEAD", "HELPERS", "RECORDED", "constants_together", "few_notes_in_place", "without_notes"]
+__all__ = ["HEAD", "HELPERS", "RECORDED", "constants_together", "few_notes_in_place", "with_told", "without_notes"]
 
 # Up to so many notes are written where they are taken.
 NOTES_IN_PLACE = 4
+TOLD_MAX = 98
 
 HEAD = '''\
 """{clause} on {title}.
 
-Needs {install} alone. Exits 1 with VIOLATION, 0 with HOLDS, 2 if it could not run.
+Needs {install}. Exits 1 with VIOLATION, 0 with HOLDS, 2 if it could not run.
 """
 
 {imports}
@@ -232,6 +234,24 @@ def recorded(stage):
         return run
 
     return around'''
+
+
+def with_told(script: str, expected: str, actual: str) -> str:
+    """Return a script whose docstring says what is to be expected, and what was seen.
+
+    One that does not begin with a docstring of several lines is left as it is.
+    """
+    first, blank, rest = script.partition("\n\n")
+    if not script.startswith('"""') or first.count('"""') != 1 or not blank:
+        return script
+    told = [f"Expected: {expected}", *([f"Actual: {actual}"] if actual else ())]
+    return f"{first}\n\n{chr(10).join(_wrapped(one) for one in told)}\n{rest}"
+
+
+def _wrapped(text: str) -> str:
+    """Return a text as it can stand in a docstring, in lines that fit."""
+    plain = " ".join(text.replace("\\", "/").replace('"""', "'''").split())
+    return textwrap.shorten(plain, TOLD_MAX, placeholder=" ...")
 
 
 def without_notes(text: str, wanted: Iterable[str]) -> str:

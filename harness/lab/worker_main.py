@@ -18,6 +18,7 @@ import traceback
 from collections.abc import Callable, Mapping
 from typing import IO, Any
 
+from harness.contract.clause import Clause
 from harness.contract.clauses import CLAUSES
 from harness.contract.reading import Reading
 from harness.kernel.adapter import Adapter, EngineInfo
@@ -26,6 +27,7 @@ from harness.kernel.interpreter import ToolMock
 from harness.kernel.laboratory import Laboratory, digest
 from harness.kernel.plan import Plan
 from harness.kernel.program import Program
+from harness.kernel.script_texts import with_told
 from harness.lab.order import run_ordered
 from harness.lab.search.points import points_unit
 from harness.lab.search.shrink import key_of
@@ -198,7 +200,22 @@ class _Served:
         check = clause.script(program, plan)
         if check is None:
             return {"script": None}
-        return {"script": lab.adapter.render(program, plan, clause.id, check)}
+        script = lab.adapter.render(program, plan, clause.id, check)
+        if script is None:
+            return {"script": None}
+        expected, actual = request.get("expected"), request.get("actual")
+        if not expected or not actual:
+            expected, actual = self._told(lab, clause, program, plan)
+        return {"script": with_told(script, expected, actual)}
+
+    @staticmethod
+    def _told(lab: Laboratory, clause: Clause, program: Program, plan: Plan) -> tuple[str, str]:
+        """Return what one undisturbed run shows, "" for actual where it shows nothing."""
+        record = run_taped(lab, program, plan, 0, {})
+        found = clause.check(Reading(program, plan, record, lab.info)).violations
+        if not found:
+            return f"the engine must {clause.must}", ""
+        return found[0].expected, found[0].actual
 
 
 def _load(adapter: Mapping[str, Any]) -> Adapter:

@@ -25,10 +25,14 @@ from harness.kernel.outcome import Outcome
 from harness.kernel.plan import Cancel, Fault, Plan, RunSpec
 from harness.kernel.program import Program, Stage
 from harness.kernel.record import RunRecord
+from harness.kernel.script import NOTES
+from harness.kernel.script_steps import HOWS
 from harness.kernel.steps import Step, step
 from mocks.tools import simulated_tool
 
 CHECK = "def violation(seen, error, outputs, left, took):\n    return {}\n"
+# What a check names in double quotes is noted.
+CHECK += "".join(f'# "{word}"\n' for word in (*NOTES, *HOWS) if word != "release.over")
 PLAIN = Plan()
 
 _labs: dict[str, Laboratory] = {}
@@ -355,7 +359,7 @@ def test_a_script_sees_what_the_laboratory_sees(lab: Laboratory, name: str, tmp_
     stages, plan = SCRIPTS[name]
     program = Program(stages)
     source = lab.adapter.render(
-        program, plan, "X-1", CHECK.format("repr((type(error).__name__, outputs, seen))")
+        program, plan, "X-1", CHECK.format("repr((type(error).__name__, dict(outputs.items()), seen))")
     )
     assert source is not None
     path = tmp_path / "check.py"

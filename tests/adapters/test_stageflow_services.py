@@ -22,6 +22,8 @@ from harness.kernel.outcome import EventReport, LogReport, Outcome, SinkReport
 from harness.kernel.plan import Cancel, Consumer, Layer, Plan, RunSpec, Sink, required_capabilities
 from harness.kernel.program import Program, Retry, Stage
 from harness.kernel.record import RunRecord
+from harness.kernel.script import NOTES
+from harness.kernel.script_steps import HOWS
 from harness.kernel.steps import Step, step
 from mocks.tools import simulated_tool
 
@@ -33,6 +35,8 @@ TWO = Plan(
     )
 )
 CHECK = "def violation(seen, error, outputs, left, took):\n    return {}\n"
+# What a check names in double quotes is noted.
+CHECK += "".join(f'# "{word}"\n' for word in (*NOTES, *HOWS) if word != "release.over")
 
 _labs: dict[str, Laboratory] = {}
 
@@ -449,7 +453,7 @@ def test_a_script_sees_what_the_laboratory_sees(lab: Laboratory, name: str, tmp_
     stages, plan = SCRIPTS[name]
     record = run(lab, *stages, plan=plan)
     source = lab.adapter.render(
-        Program(stages), plan, "X-1", CHECK.format("repr((type(error).__name__, outputs, seen))")
+        Program(stages), plan, "X-1", CHECK.format("repr((type(error).__name__, dict(outputs.items()), seen))")
     )
     assert source is not None
     path = tmp_path / "check.py"
