@@ -100,7 +100,9 @@ def dialect(engine: Probe, program: Program, plan: Plan, check: str) -> Dialect:
     reads = any(one.op in ("read", "mutate") for _, one in program.walk())
     ok = "return StageOutput.ok(value={value})"
     if legacy and reads:
-        ok = "output = StageOutput.ok(value={value})\nctx.data[{stage}] = output.data\nreturn output"
+        ok = (
+            "output = StageOutput.ok(value={value})\nctx.data[{stage}] = output.data\nreturn output"
+        )
     cancel = "return StageOutput.cancel(reason={message})"
     if legacy:
         reason = "{message}" if _takes_reason(engine) else ""

@@ -129,7 +129,7 @@ def _class(layer: Layer, priority: int, plan: Plan, check: str, *, many: bool) -
     after: list[str] = []
     exits = '"layer.exit"' in check
     if exits:
-        failed = f"\"raise:\" + self.raised.pop({me}, \"StageFailed\")"
+        failed = f'"raise:" + self.raised.pop({me}, "StageFailed")'
         how = f'how = {failed} if result.status == "failed" else "ok"'
         after = _if(mine, [how, f'note({me}, "layer.exit", ({told}, how))'])
     does = _if(acts, _deed(layer, plan, me))

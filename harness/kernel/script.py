@@ -140,7 +140,15 @@ def render_stage(
     Raises:
         Unrenderable: if the dialect has no words for a step.
     """
-    writer = StageWriter(dialect, plan, label or stage.name, many_runs, *map(frozenset, (notes, ends, once)))
+    writer = StageWriter(
+        dialect,
+        plan,
+        label or stage.name,
+        many_runs=many_runs,
+        notes=frozenset(notes),
+        ends=frozenset(ends),
+        once=frozenset(once),
+    )
     writer.write(stage.steps)
     return writer
 
@@ -299,7 +307,7 @@ class _Parts:
         if self.recorded:
             self.helpers.add("note")
         engine: list[str] = []
-        for name in reversed(dialect.helpers):  # one may call those above it
+        for name in reversed(list(dialect.helpers)):  # one may call those above it
             text = dialect.helpers[name]
             if text and any(name in one for one in (*texts, *engine, *self._who())):
                 engine.insert(0, text)

@@ -166,7 +166,8 @@ class Ending:
         if fetches:
             body += [
                 "asyncio.get_running_loop().set_exception_handler(",
-                '    lambda _, said: unretrieved.append(f"{said[\'message\']}: {said.get(\'exception\')!r}")',
+                "    lambda _, said: unretrieved.append("
+                "f\"{said['message']}: {said.get('exception')!r}\")",
                 ")",
             ]
         if self.in_place:

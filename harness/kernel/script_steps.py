@@ -69,6 +69,7 @@ class StageWriter:
         dialect: Dialect,
         plan: Plan,
         label: str,
+        *,
         many_runs: bool,
         notes: frozenset[str],
         ends: frozenset[str] = frozenset(HOWS),
@@ -481,7 +482,13 @@ class StageWriter:
         told = bool(self.notes & {"call.begin", "call.end"})
         once = one.args["tool"] in self.once and not told
         lines = _tool_lines(
-            one, self.plan, keeps, self._seconds, self.helpers, self.notes, once
+            one,
+            self.plan,
+            keeps=keeps,
+            seconds_of=self._seconds,
+            helpers=self.helpers,
+            notes=self.notes,
+            once=once,
         )
         if "interrupt" in self.notes:
             lines = [line.replace("asyncio.sleep(", "sleep(stage, ") for line in lines]
@@ -645,7 +652,6 @@ class StageWriter:
         self._line("            raise")
         self._note("swallowed", count, deeper=2)
 
-
     def _op_never(self, _one: Step) -> None:
         self._sleep(f"{NEVER_S}")  # never, as far as a script of seconds goes
 
@@ -657,6 +663,7 @@ def _function_text(name: str, parameters: Sequence[str], body: str) -> str:
 def _tool_lines(
     one: Step,
     plan: Plan,
+    *,
     keeps: bool,
     seconds_of: Callable[[Any], str],
     helpers: set[str],

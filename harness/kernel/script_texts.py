@@ -10,7 +10,15 @@ import re
 import textwrap
 from collections.abc import Iterable
 
-__all__ = ["HEAD", "HELPERS", "RECORDED", "constants_together", "few_notes_in_place", "with_told", "without_notes"]
+__all__ = [
+    "HEAD",
+    "HELPERS",
+    "RECORDED",
+    "constants_together",
+    "few_notes_in_place",
+    "with_told",
+    "without_notes",
+]
 
 # Up to so many notes are written where they are taken.
 NOTES_IN_PLACE = 4

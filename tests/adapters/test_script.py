@@ -325,7 +325,9 @@ def test_a_refused_pipeline_is_an_error_before_anything_was_seen(tmp_path: Any) 
     check = checked("None if not seen and error.args == ('cycle',) and left == [] else 'no'")
     check += '# "run.begin"\n'
     source = render(program(), Plan(), TOY, "X-1", check)
-    source = source.replace("        graph = [", "        raise ValueError('cycle')\n        graph = [")
+    source = source.replace(
+        "        graph = [", "        raise ValueError('cycle')\n        graph = ["
+    )
     assert run_script(source, tmp_path) == (0, "HOLDS X-1\n")
 
 

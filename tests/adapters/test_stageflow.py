@@ -31,6 +31,7 @@ from harness.kernel.steps import Step, step
 from mocks.tools import simulated_tool
 
 CHECK = "def violation(seen, error, outputs, left, took):\n    return {}\n"
+TOLD = "repr((type(error).__name__, dict(outputs.items()), seen))"
 # What a check names in double quotes is noted.
 CHECK += "".join(f'# "{word}"\n' for word in (*NOTES, *HOWS) if word != "release.over")
 PLAIN = Plan()
@@ -359,7 +360,10 @@ def test_a_script_sees_what_the_laboratory_sees(lab: Laboratory, name: str, tmp_
     stages, plan = SCRIPTS[name]
     program = Program(stages)
     source = lab.adapter.render(
-        program, plan, "X-1", CHECK.format("repr((type(error).__name__, dict(outputs.items()), seen))")
+        program,
+        plan,
+        "X-1",
+        CHECK.format(TOLD),
     )
     assert source is not None
     path = tmp_path / "check.py"

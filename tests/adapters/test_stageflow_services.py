@@ -35,6 +35,7 @@ TWO = Plan(
     )
 )
 CHECK = "def violation(seen, error, outputs, left, took):\n    return {}\n"
+TOLD = "repr((type(error).__name__, dict(outputs.items()), seen))"
 # What a check names in double quotes is noted.
 CHECK += "".join(f'# "{word}"\n' for word in (*NOTES, *HOWS) if word != "release.over")
 
@@ -453,7 +454,10 @@ def test_a_script_sees_what_the_laboratory_sees(lab: Laboratory, name: str, tmp_
     stages, plan = SCRIPTS[name]
     record = run(lab, *stages, plan=plan)
     source = lab.adapter.render(
-        Program(stages), plan, "X-1", CHECK.format("repr((type(error).__name__, dict(outputs.items()), seen))")
+        Program(stages),
+        plan,
+        "X-1",
+        CHECK.format(TOLD),
     )
     assert source is not None
     path = tmp_path / "check.py"

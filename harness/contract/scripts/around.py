@@ -51,8 +51,9 @@ def _one_layer(program: Program, layer: Layer) -> str | None:
             "for stage, value in told.items():",
             f"    if stage not in started{part}:",
             "        of = [one for one in started if value is not None and told.get(one) == value]",
-            '        text = f"{stage} is told as completed ({value!r}); it did not run, nor had it "',
-            '        return text + "succeeded before" + (f"; it is given {of[0]}\'s output" if of else "")',
+            '        text = f"{stage} is told as completed ({value!r}); it did not run, nor had "',
+            '        text += "it succeeded before"',
+            '        return text + (f"; it is given the output of {of[0]}" if of else "")',
             "return None",
         )
     late = layer.kind == "raise" and layer.phase == "after"
@@ -169,7 +170,7 @@ def _stays_closed(plan: Plan, layer: Layer, stages: tuple[str, ...]) -> tuple[st
         '                found.setdefault("closed", f"{stage} ran {at - since:.2f} s after "',
         '                                 f"{most} failures in a row, the last in {last}")',
         '        if one == name and kind == "stage.end":',
-        '            failed = how == "fail" or how.startswith("raise:")',
+        '            failed = how == "fail" or how.startswith("raise:")  # not "cancelled"',
         "            row = {**row, who: row.get(who, 0) + 1} if failed else {}",
         "            if row.get(who, 0) >= most:",
         "                opened.setdefault(who, (at, run))",

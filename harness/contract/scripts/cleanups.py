@@ -257,7 +257,7 @@ def _clean_6(plan: Plan) -> str:
         "        running.setdefault(run, set()).add(stage)",
         '    if kind == "stage.end":',
         "        running[run].discard(stage)",
-        '        if detail not in ("ok", "skip"):',
+        '        if detail not in ("ok", "skip"):  # "cancelled" as well',
         "            ending.add(run)",
         '    if kind == "register":',
         "        registered[stage, detail] = run",

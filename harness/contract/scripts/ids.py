@@ -25,7 +25,7 @@ def corr_1(program: Program, plan: Plan) -> str | None:
         "        if said not in ids.values():",
         '            return f"{stage}, {detail[0]}: the correlation id is {said!r}, not {due}"',
         "# `error` is that of the first run that has one.",
-        f"got = {{{run}: how for _, stage, kind, how in seen if kind == 'run.end'}}",
+        f'got = {{{run}: how for _, stage, kind, how in seen if kind == "run.end"}}',
         f'first = [run for run in {[r.id for r in plan.runs]!r} if got.get(run) != "returned"]',
         'failed = [stage for _, stage, kind, how in seen if kind == "stage.end"',
         '          and (how == "fail" or how.startswith("raise:"))]',

@@ -73,7 +73,7 @@ def retry_1(program: Program, plan: Plan) -> str | None:
         "        begins.setdefault(stage, []).append(at)",
         '    if kind == "stage.end":',
         "        ends.setdefault(stage, []).append((at, how))",
-        '        failed = how == "fail" or how.startswith("raise:")',
+        '        failed = how == "fail" or how.startswith("raise:")  # not "cancelled", or "ok"',
         "        last = len(ends[stage]) == retries.get(stage, (1,))[0]",
         *(
             (

@@ -40,13 +40,16 @@ def part_4(program: Program, plan: Plan) -> str | None:
     cut = _fails_when_cut(program)
     # One that was tried again ended as it did at last, be it "ok".
     again = any(stage.retry for stage in program.stages)
-    ends = ('ends = {stage: how for _, stage, kind, how in seen if kind == "stage.end"}  # or "ok"',)
+    ends = (
+        '# The last end of each counts, be it "ok" or "cancelled".',
+        'ends = {stage: how for _, stage, kind, how in seen if kind == "stage.end"}',
+    )
     return source(
         "if isinstance(error, asyncio.CancelledError):",
         "    return None  # who cancels a run is told nothing",
         *(('cut = {stage for _, stage, kind, _ in seen if kind == "interrupt"}',) if cut else ()),
         *(ends if again else ()),
-        'failed = {stage: how for '
+        "failed = {stage: how for "
         + ("stage, how in ends.items()" if again else "_, stage, kind, how in seen"),
         ("          if " if again else '          if kind == "stage.end" and ')
         + 'how.split(":")[0] in ("fail", "raise")'
@@ -55,7 +58,7 @@ def part_4(program: Program, plan: Plan) -> str | None:
         + "}",
         "text, one = str(outputs), error",
         "while one is not None and len(text) < 100_000:",
-        "    text += f\"{one!r} {vars(one)}\"",
+        '    text += f"{one!r} {vars(one)}"',
         "    one = getattr(one, 'original', None) or one.__cause__ or one.__context__",
         "lost = [stage for stage in failed if f\"'{stage}'\" not in text]",
         "if lost:",
@@ -64,7 +67,8 @@ def part_4(program: Program, plan: Plan) -> str | None:
             (
                 "for stage, how in failed.items():",
                 '    if how.partition(":")[2] not in text:',
-                '        return f"the {how[6:]} of stage {stage} is gone; the caller got: {text[:200]}"',
+                '        told = f"the caller got: {text[:200]}"',
+                '        return f"the {how[6:]} of stage {stage} is gone; {told}"',
             )
             if kinds != {"fail"}
             else ()
@@ -76,7 +80,8 @@ def part_4(program: Program, plan: Plan) -> str | None:
 def _fails_when_cut(program: Program) -> bool:
     """Say whether a stage of the program may raise something else when it is cancelled."""
     return any(
-        one.args.get("fails") or one.op in ("swallow", "timeout", "subpipeline", "parallel", "spawn")
+        one.args.get("fails")
+        or one.op in ("swallow", "timeout", "subpipeline", "parallel", "spawn")
         for _, one in program.walk()
     )
 

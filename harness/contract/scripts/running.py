@@ -95,7 +95,7 @@ def cancel_4(_program: Program, plan: Plan) -> str | None:
             'ended = [stage for _, stage, kind, _ in seen if kind == "stage.end"]',
             'running = [one for _, one, kind, _ in seen if kind == "stage.start"',
             "           and one not in ended]",
-            'text = f"{error!r} {getattr(error, \'__dict__\', None)} {outputs}"',
+            "text = f\"{error!r} {getattr(error, '__dict__', None)} {outputs}\"",
             "if asked and any(stage not in text for stage in running):",
             '    return f"still running: {running}; the caller was told: {error!r}"',
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from harness.contract.produced import planted
 from harness.contract.scripts.source import TOLD, around, several, source
-from harness.kernel.plan import Layer, Plan
+from harness.kernel.plan import Plan
 from harness.kernel.program import Program
 
 __all__ = ["tenant_1", "tenant_2", "tenant_4"]
@@ -111,7 +111,8 @@ def tenant_2(program: Program, plan: Plan) -> str | None:
         needs = {s.name: list(s.needs) for s in program.stages if s.name in cut}
         lines += (
             f"needs = {needs!r}  # of the stages that the engine may cut off",
-            "ends = {stage: how for _, stage, kind, how in seen if kind == 'stage.end'}",
+            'ends = {stage: how for _, stage, kind, how in seen if kind == "stage.end"}',
+            '# However each ended, be it "cancelled".',
             'over = [stage[:-1] for _, stage, kind, _ in seen if kind == "run.end"]',
             "for run in over:",
             "    mine = {s: how for s, how in ends.items() if s.split('/')[0] == run}",

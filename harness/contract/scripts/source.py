@@ -12,7 +12,17 @@ from harness.kernel.plan import Layer, Plan
 from harness.kernel.program import Program
 from harness.kernel.steps import Step
 
-__all__ = ["SLACK_S", "TOLD", "around", "every_step", "lets_go", "one_run", "ops", "several", "source"]
+__all__ = [
+    "SLACK_S",
+    "TOLD",
+    "around",
+    "every_step",
+    "lets_go",
+    "one_run",
+    "ops",
+    "several",
+    "source",
+]
 
 # The scripts run on the stock event loop: rules about an instant allow this much.
 SLACK_S = 0.25

@@ -23,7 +23,7 @@ def _events(plan: Plan, *lines: str) -> str | None:
         "offered, delivered, dropped, pending, _ = seen[last[-1]][3]",
         "of = {}  # what happened -> producers and numbers of the events to which it did",
         "for _, _, kind, detail in before:",
-        '    if kind[:5] in ("offer", "deliv") and detail[0]:  # the engine\'s own have none',
+        '    if kind[:5] in ("offer", "deliv") and detail[0]:  # what the engine emits has none',
         '        what = detail[2] if kind == "offer.end" else kind',
         "        of.setdefault(what, []).append(detail[:2])",
         'taken, got = of.get("taken", []), of.get("deliver.end", [])',
