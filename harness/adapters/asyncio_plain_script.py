@@ -86,7 +86,6 @@ def _dialect(plan: Plan) -> Dialect:
         "from dataclasses import dataclass",
     ]
     return Dialect(
-        title=f"plain asyncio, Python {platform.python_version()}",
         install=f"Python {platform.python_version()}",
         imports=tuple(["import contextvars", *imports] if many else imports),
         stage_head=("{recorded}", "async def {cls}(inputs, alive):"),

@@ -158,7 +158,6 @@ def render_script(
 
 def _dialect(engine: Probe) -> Dialect:
     return Dialect(
-        title=f"llama-index-workflows {engine.version}",
         install=f"llama-index-workflows=={engine.version}",
         imports=(
             "import operator",

@@ -108,7 +108,6 @@ def dialect(engine: Probe, program: Program, plan: Plan, check: str) -> Dialect:
         reason = "{message}" if _takes_reason(engine) else ""
         cancel = f"ctx.mark_canceled({reason})\n{cancel}"
     return Dialect(
-        title=f"stageflow-core {version}".strip(),
         install=f"stageflow-core=={version}" if version else "stageflow-core",
         imports=_imports(engine, program, plan, check),
         stage_head=_stage_head(),
@@ -122,6 +121,7 @@ def dialect(engine: Probe, program: Program, plan: Plan, check: str) -> Dialect:
         input="read_input(ctx, {key})" if legacy else "ctx.snapshot.metadata[{key}]",
         identity="told(ctx)",
         account=None if plan.sink is None else "account()",
+        log=None if engine.TenantContext is None else "log(ctx, {message})",
         plan_words=frozenset({"layers", "sink", "inputs", "correlation", "retry"}),
         cleanup=None if legacy else "graph.register_cleanup({callback}, name={name})",
         context="offers(ctx)",
@@ -141,6 +141,7 @@ def dialect(engine: Probe, program: Program, plan: Plan, check: str) -> Dialect:
             **around.layers(engine, plan, check),
             "only(": around.HELPERS["only("],
             "read_input": _READ_INPUT,
+            "log(": _LOG.replace("{ORG}", "ctx.org_id" if legacy else "ctx.snapshot.org_id"),
             "INPUTS": _inputs(plan),
             "open_sink": "" if plan.sink is None else around.queue(engine, plan),
             "enter": _enter(engine, inputs),
@@ -150,6 +151,11 @@ def dialect(engine: Probe, program: Program, plan: Plan, check: str) -> Dialect:
         },
     )
 
+
+_LOG = """\
+def log(ctx, message):
+    tenant = TenantContext(org_id={ORG}, user_id=None, session_id=None)
+    tenant.get_logger("script").info(message)"""
 
 _READ_INPUT = """\
 def read_input(ctx, key):
@@ -216,6 +222,8 @@ def _imports(engine: Probe, program: Program, plan: Plan, check: str) -> tuple[s
         lines.append("from stageflow.pipeline.subpipeline import get_subpipeline_spawner")
         if not engine.legacy and not hasattr(engine.StageContext, "as_pipeline_context"):
             names.add("PipelineContext")
+    if _uses(program, "log"):
+        lines.append(f"from {engine.TenantContext.__module__} import TenantContext")
     if _uses(program, "call"):
         lines.append("from stageflow.tools import AdvancedToolExecutor, ToolDefinition")
         lines.append("from stageflow.tools.definitions import ToolOutput")

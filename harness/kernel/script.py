@@ -51,8 +51,7 @@ class Dialect:
     has no words for the thing, and a program that needs it cannot be rendered.
 
     Attributes:
-        title: name and version, as in "stageflow-core 1.2.0".
-        install: what to install to run the script.
+        install: what a script needs and is about, as in "stageflow-core==1.2.0".
         imports: import lines of the engine.
         stage_head: lines that declare a stage and open its body, with {cls}, {name}, {recorded}.
         body_indent: indentation of the body inside them.
@@ -82,7 +81,6 @@ class Dialect:
         helpers: name -> source of further helpers that the templates above call.
     """
 
-    title: str
     install: str
     imports: tuple[str, ...]
     stage_head: tuple[str, ...]
@@ -335,7 +333,6 @@ class _Parts:
         first = [one for one in dialect.imports if one.startswith("from __future__")]
         head = HEAD.format(
             clause=clause,
-            title=dialect.title,
             install=dialect.install,
             imports="\n".join([*(f"{one}\n" for one in first), *_imports(body)]),
             engine="\n".join(_late(one) for one in dialect.imports if one not in first),

@@ -25,10 +25,7 @@ NOTES_IN_PLACE = 4
 TOLD_MAX = 98
 
 HEAD = '''\
-"""{clause} on {title}.
-
-Needs {install}. Exits 1 with VIOLATION, 0 with HOLDS, 2 if it could not run.
-"""
+"""{clause} on {install}: exits 1 with VIOLATION, 0 with HOLDS, 2 if it could not run."""
 
 {imports}
 
@@ -247,13 +244,13 @@ def recorded(stage):
 def with_told(script: str, expected: str, actual: str) -> str:
     """Return a script whose docstring says what is to be expected, and what was seen.
 
-    One that does not begin with a docstring of several lines is left as it is.
+    One that does not begin with a docstring of one line is left as it is.
     """
-    first, blank, rest = script.partition("\n\n")
-    if not script.startswith('"""') or first.count('"""') != 1 or not blank:
+    first, line, rest = script.partition("\n")
+    if not (line and first.startswith('"""') and first.endswith('"""')):
         return script
     told = [f"Expected: {expected}", *([f"Actual: {actual}"] if actual else ())]
-    return f"{first}\n\n{chr(10).join(_wrapped(one) for one in told)}\n{rest}"
+    return "\n".join([first[:-3], "", *map(_wrapped, told), '"""', rest])
 
 
 def _wrapped(text: str) -> str:

@@ -402,6 +402,7 @@ SCRIPTS: dict[str, tuple[tuple[Stage, ...], Plan]] = {
         ),
         TWO,
     ),
+    "log": ((stage("a", step("log", message="100 % done"), step("ok", value=1)),), PLAIN),
     "flood": (
         (stage("a", flood(8, 0.01)), stage("b", flood(3, 0.03, "q"))),
         Plan(sink=Sink(delivery_s=0.2, queue_max=2, drain_s=5)),
@@ -443,7 +444,7 @@ SCRIPTS: dict[str, tuple[tuple[Stage, ...], Plan]] = {
     ),
 }
 KINDS = (
-    *("stage.start", "stage.end", "input", "identity", "flaky", "account"),
+    *("stage.start", "stage.end", "input", "identity", "flaky", "account", "log"),
     *("layer.enter", "layer.exit", "layer.raise", "layer.deny"),
     *("offer.begin", "deliver.begin", "deliver.end", "deliver.fail"),
 )
@@ -498,7 +499,6 @@ def _comparable(kind: str, detail: Any) -> str:
             (stage("a"),),
             layered(Layer("circuit_breaker", "b"), Layer("idempotency", "i", options={"key": "K"})),
         ),
-        ((stage("a", step("log", message="x")),), PLAIN),
     ],
 )
 def test_what_a_script_has_no_words_for_gets_none(

@@ -59,7 +59,6 @@ def _build(program: Program, classes: Mapping[str, str]) -> list[str]:
 
 
 TOY = Dialect(
-    title="toy 1.0",
     install="nothing",
     imports=("from asyncio import sleep as _unused",),
     stage_head=("class {cls}:", "    {recorded}", "    async def execute(self, ctx):"),
