@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["dialect", "milliseconds", "render_script"]
 
 LINE_MAX = 90  # within a function
+CONTEXT_MAX = 62  # within the call of a run
 STAGES_APART = 4  # a pipeline of so many is made stage by stage
 
 _IDS = ("pipeline_run_id", "request_id", "session_id", "user_id", "org_id", "interaction_id")
@@ -96,6 +97,10 @@ def dialect(engine: Probe, program: Program, plan: Plan, check: str) -> Dialect:
     version = engine.version
     legacy = engine.legacy
     many = len(plan.runs) > 1
+    prepare, run = _prepare(engine, program, plan), "graph.run(ctx)"
+    made = prepare[0].removeprefix("ctx = ")
+    if len(prepare) == 1 and len(made) < CONTEXT_MAX:
+        prepare, run = (), f"graph.run({made})"
     inputs = any(run.inputs for run in plan.runs)
     reads = any(one.op in ("read", "mutate") for _, one in program.walk())
     ok = "return StageOutput.ok(value={value})"
@@ -130,8 +135,8 @@ def dialect(engine: Probe, program: Program, plan: Plan, check: str) -> Dialect:
         run_of="run_names[ctx.pipeline_run_id]",
         ends=_ENDS,
         build=lambda p, classes: _build(engine, plan, p, classes),
-        prepare=_prepare(engine, program, plan),
-        run="graph.run(ctx)",
+        prepare=prepare,
+        run=run,
         after=() if plan.sink is None else ("await close_sink({run})",),
         reach=_REACH_LEGACY if legacy else _REACH,
         reached="results or {}" if legacy else 'results or getattr(error, "results", {})',

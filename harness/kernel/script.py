@@ -329,7 +329,7 @@ class _Parts:
             main,
         ]
         body = "\n\n\n".join(p.strip("\n") for p in pieces if p.strip())
-        body = constants_together(few_notes_in_place(body))
+        body = constants_together(few_notes_in_place(body, self.check))
         first = [one for one in dialect.imports if one.startswith("from __future__")]
         head = HEAD.format(
             clause=clause,

@@ -44,6 +44,9 @@ def reached_whole(check: str) -> bool:
 def judge(check: str) -> str:
     """Return the check with these parameters only."""
     head, _, body = check.partition(":\n")
+    # That nothing was found needs no words where something else could have been returned.
+    if body.count("return") > 1 and body.rstrip("\n").endswith("\n    return None"):
+        body = body.rstrip("\n").removesuffix("    return None")
     return f"{head.partition('(')[0]}({', '.join(parameters(check))}):\n{body}"
 
 
@@ -210,7 +213,7 @@ class Ending:
         fetches = "unretrieved" in self.check
         for cancel in self.plan.cancels:
             if "cancel.sent" in self.notes:
-                lines.append("caller = asyncio.current_task()")
+                lines.append("loop, caller = asyncio.get_running_loop(), asyncio.current_task()")
             lines.append(f"{'timer = ' if fetches else ''}{self._cancel(0, cancel)}")
             ends += ["timer.cancel()"] if fetches else []
         if "run.end" in self.notes:
@@ -282,14 +285,17 @@ class Ending:
         return lines
 
     def _cancel(self, number: int, cancel: Cancel) -> str:
-        target = f"tasks[{literal(cancel.run)}]" if self.many else "run"
-        if self.in_place:
-            target = "caller" if "cancel.sent" in self.notes else "asyncio.current_task()"
+        noted = "cancel.sent" in self.notes
+        target, loop = "run", "asyncio.get_running_loop()"
+        if self.many:
+            target = f"tasks[{literal(cancel.run)}]"
+        elif self.in_place:
+            target, loop = ("caller", "loop") if noted else ("asyncio.current_task()", loop)
         if cancel.at_s is not None and cancel.times == 1:
             cancels = f"{target}.cancel"
-            if "cancel.sent" in self.notes:
+            if noted:
                 cancels = f'lambda: note("", "cancel.sent", ({number}, {cancels}()))'
-            return f"asyncio.get_running_loop().call_later({cancel.at_s!r}, {cancels})"
+            return f"{loop}.call_later({cancel.at_s!r}, {cancels})"
         again = f", times={cancel.times}, gap={cancel.gap_s!r}" if cancel.times > 1 else ""
         if cancel.at_s is not None:
             work = f"cancel_after({target}, {number}, {cancel.at_s!r}{again})"

@@ -21,7 +21,7 @@ __all__ = [
 ]
 
 # Up to so many notes are written where they are taken.
-NOTES_IN_PLACE = 4
+NOTES_IN_PLACE = 6
 TOLD_MAX = 98
 
 HEAD = '''\
@@ -272,14 +272,15 @@ def without_notes(text: str, wanted: Iterable[str]) -> str:
     return "\n".join(lines)
 
 
-def few_notes_in_place(body: str) -> str:
+def few_notes_in_place(body: str, check: str) -> str:
     """Return a script's body without the function `note`, where it has few notes."""
     helper = HELPERS["note"].partition("\n\n\n")[2]
     head, found, rest = body.partition(f"\n\n\n{helper}")
     pieces = re.split(r"\bnote\(", rest)
     if not found or len(pieces) > NOTES_IN_PLACE + 1:
         return body
-    timed = re.search(r"\b(at|took)\b", rest) is not None
+    names = {one.id for one in ast.walk(ast.parse(check)) if isinstance(one, ast.Name)}
+    timed = bool(names & {"at", "took"}) or "- began" in rest
     now = "time.monotonic() - began" if timed else "time.monotonic()"
     for i, piece in enumerate(pieces[1:], 1):
         words = _to_closing(piece)
