@@ -53,6 +53,8 @@ def reachable(results, error):
     return found
 """
 
+_COMPLETED_LEGACY = '[name for name, one in (results or {}).items() if one.status == "completed"]'
+
 _CALL_TOOL = """\
 async def call_tool(ctx, tool, work):
     async def handler(_input):
@@ -139,6 +141,7 @@ def dialect(engine: Probe, program: Program, plan: Plan, check: str) -> Dialect:
         run=run,
         after=() if plan.sink is None else ("await close_sink({run})",),
         reach=_REACH_LEGACY if legacy else _REACH,
+        completed=_COMPLETED_LEGACY if legacy else None,
         reached="results or {}" if legacy else 'results or getattr(error, "results", {})',
         helpers={
             "run_names": "run_names = {}  # pipeline_run_id -> name of the run",

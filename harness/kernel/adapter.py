@@ -153,9 +153,10 @@ class Adapter(Protocol):
         The script imports the engine and the standard library only and runs on the stock
         event loop. It defines, then hands to the function `violation` whose source is
         `check`: `seen` (what the stages recorded: (seconds since start, stage, kind, detail)
-        with the kinds of the journal), `error` (the exception that came out, or None),
-        `outputs` (stage -> value, whatever the engine lets its user reach, also through the
-        exception), `left` (names of tasks still pending after the run), `took` (seconds).
+        with the kinds of the journal, at least those that the check names in double quotes),
+        `error` (the exception that came out, or None), `outputs` (stage -> value, whatever the
+        engine lets its user reach, also through the exception), `left` (where the tasks are
+        that go on after the run), `took` (seconds).
         `violation` returns None or what was seen; the script prints `VIOLATION <clause>:
         <what was seen>` and exits 1, or `HOLDS <clause>` and exits 0; it exits 2 where it
         could not run, and ends within 30 seconds by itself.

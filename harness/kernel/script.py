@@ -72,6 +72,7 @@ class Dialect:
         start: source of what `prepare` and `run` call.
         reach: source of `def reachable(results, error) -> dict`: stage -> value.
         reached: expression for the same in the engine's own terms, from results and error.
+        completed: as `reached`, of completed stages only.
         input, identity: expressions, with {key}; what an `identify` step notes.
         log: statement, with {message}.
         account: expression for the engine's account of events, as the journal notes it.
@@ -96,6 +97,7 @@ class Dialect:
     prepare: tuple[str, ...] = ()
     after: tuple[str, ...] = ()
     reached: str | None = None
+    completed: str | None = None
     skip: str | None = None
     cancel_run: str | None = None
     cancel_branch: str | None = None

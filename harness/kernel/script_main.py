@@ -17,7 +17,7 @@ from harness.kernel.script_steps import literal
 if TYPE_CHECKING:
     from harness.kernel.script import Dialect
 
-__all__ = ["Ending", "helpers_of", "judge", "parameters", "reached_whole"]
+__all__ = ["Ending", "completed_only", "helpers_of", "judge", "parameters", "reached_whole"]
 
 RUN_LIMIT_S = 10
 WATCHDOG_S = 28
@@ -39,6 +39,12 @@ def reached_whole(check: str) -> bool:
     """Say whether a check looks at outputs one by one: else what the engine gave will do."""
     uses = re.findall(r"(in |\{|str\()?\boutputs\b([\w.]*)", check.partition(":\n")[2])
     return any(not before or after for before, after in uses)
+
+
+def completed_only(check: str) -> bool:
+    """Say whether all that a check asks of outputs is which stages have one."""
+    uses = re.findall(r"(in )?\boutputs\b([\w.]*)", check.partition(":\n")[2])
+    return all(before and not after for before, after in uses)
 
 
 def judge(check: str) -> str:
@@ -226,6 +232,8 @@ class Ending:
         return [*lines, start, "try:", *_indented(calls), caught, "    error = exc", *ends]
 
     def _reached(self) -> str:
+        if completed_only(self.check) and self.dialect.completed is not None:
+            return self.dialect.completed
         if not reached_whole(self.check) and self.dialect.reached is not None:
             return self.dialect.reached
         return "reachable(results, error)"

@@ -13,13 +13,14 @@ from harness.kernel.outcome import Outcome
 from harness.kernel.plan import Plan
 from harness.kernel.program import Program
 from harness.kernel.record import RunRecord
+from harness.kernel.script_main import completed_only
 
 __all__ = ["Note", "check", "notes_of", "said"]
 
 # (seconds, stage, kind, detail), as a script's `seen` has them.
 Note = tuple[float, str, str, Any]
 
-_TEXTS_KEPT = 20
+NOT_COMPLETED = ("cancelled: ", "failed: ", "skipped: ", "timed_out: ")
 
 
 class EngineError(Exception):
@@ -32,7 +33,10 @@ def check(source: str, *told: Any) -> str | None:
     """Run a check's source on (seen, error, outputs, left, took); return what it says."""
     names: dict[str, Any] = {"asyncio": asyncio, "uuid": uuid, "unretrieved": []}
     exec(compile(source, "<check>", "exec"), names)
-    return names["violation"](*told)  # type: ignore[no-any-return]
+    seen, error, outputs, left, took = told
+    if completed_only(source):  # then a script gives it no others
+        outputs = {k: v for k, v in outputs.items() if not str(v).startswith(NOT_COMPLETED)}
+    return names["violation"](seen, error, outputs, left, took)  # type: ignore[no-any-return]
 
 
 def said(

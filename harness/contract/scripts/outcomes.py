@@ -17,9 +17,11 @@ def part_1(program: Program, plan: Plan) -> str | None:
     name = "stage" if one else 'stage.partition("/")[2]'
     # What a subpipeline's stages put out is not the run's.
     mine = f" and {name} in {list(program.names)!r}" if "subpipeline" in ops(program) else ""
+    # A layer around a stage may have failed it after all: then it is enough that it is told of.
+    told = "dict(outputs)" if plan.layers else "outputs"
     return source(
         'done = [stage for _, stage, kind, how in seen if kind == "stage.end" and how == "ok"]',
-        f"lost = [stage for stage in done if stage not in outputs{mine}]",
+        f"lost = [stage for stage in done if stage not in {told}{mine}]",
         "if lost:",
         '    return f"completed, and lost to the caller: {lost}; what it got: {error!r}"',
         "return None",
