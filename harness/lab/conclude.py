@@ -90,6 +90,8 @@ def _render(worker: Worker, bug: Mapping[str, Any]) -> str | None:
             "program": reproduction["program"],
             "plan": reproduction["plan"],
             "clause": bug["clause"],
+            "expected": bug["expected"],
+            "actual": bug["actual"],
         }
     )
     text: str | None = reply["script"]
