@@ -191,9 +191,11 @@ class Reading:
                 continue
             for one in ones[:-1]:
                 one.again = True
-            # One that raised CancelledError by itself was called off, and may be final.
+            # One that raised CancelledError by itself was called off, and may be final, unless
+            # another error took the place of that one on its way out.
             last = ones[-1]
-            if len(ones) < most and last.ended and not last.self_cancelled:
+            called_off = last.self_cancelled and last.how == "cancelled"
+            if len(ones) < most and last.ended and not called_off:
                 cut = last.how == "cancelled" or last.how.startswith("raise:")
                 timed = cut and stage in self._stages and self.by_timeout(last)
                 last.again = last.attempt_failed or timed
