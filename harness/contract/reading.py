@@ -446,19 +446,24 @@ class Reading:
     def by_timeout(self, one: Ran) -> bool:
         """Say whether a timeout of the engine's, an idle one included, ended this execution,
         in the journal's words: it was interrupted when the timeout was due."""
+        return self.timed_out_at(one) >= 0
+
+    def timed_out_at(self, one: Ran) -> int:
+        """Return the position of the interrupt by which a timeout of the engine's ended this
+        execution, or -1 if none did."""
         if not one.interrupts:
-            return False
+            return -1
         first = one.interrupts[0]
         if len(one.interrupts) > 1:  # a timeout of the stage's own or a tool's may have come first
             first = next((i for i in one.interrupts if not self.own_scope_due(one, i)), first)
         at_s = self.time_of(first)
         limit = self.timeout_of(one.stage)
         if limit is not None and limit >= 0 and at_s >= one.start_s + limit - CLOSE_S:
-            return True
+            return first
         idle = self._stages[one.stage].idle_timeout_s
         if idle is None or not idle >= 0:
-            return False
-        return at_s >= self.beat_before(one, at_s) + idle - CLOSE_S
+            return -1
+        return first if at_s >= self.beat_before(one, at_s) + idle - CLOSE_S else -1
 
     def beat_before(self, one: Ran, at_s: float) -> float:
         """Return when, in seconds, a stage last gave a heartbeat before a time; its start if

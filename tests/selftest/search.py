@@ -159,9 +159,7 @@ def reference_shard(shard: str, runs: int, seed: int) -> Shard:
     finder.confirm_replays()
     accusations = [witness_row(one, 0) for one in finder.found.values()]
     crashed = {c: t.crashed for c, t in finder.tallies.items() if t.crashed}
-    return Shard(
-        shard, finder.runs, accusations, crashed, finder.notes, finder.related, rss_mib()
-    )
+    return Shard(shard, finder.runs, accusations, crashed, finder.notes, finder.related, rss_mib())
 
 
 def reference_points(number: int) -> Shard:
@@ -309,9 +307,7 @@ def kept(record: dict[str, Any]) -> None:
 def evidence(hunts: Sequence[Hunt]) -> dict[str, Any]:
     """Return what the fast tests hold a search to: nothing that hangs on the machine."""
     rows = {h.engine: asdict(h) for h in sorted(hunts, key=lambda h: h.engine)}
-    return {
-        name: {k: row[k] for k in ("clause", "runs", "where")} for name, row in rows.items()
-    }
+    return {name: {k: row[k] for k in ("clause", "runs", "where")} for name, row in rows.items()}
 
 
 def main() -> int:
@@ -327,7 +323,9 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--seconds", type=float, default=1e9, help="nothing is begun after them")
     parser.add_argument("--keep", metavar="FILE", help="append accusations to it, as JSON lines")
-    parser.add_argument("--write", action="store_true", help=f"keep what was caught in {RECORD.name}")
+    parser.add_argument(
+        "--write", action="store_true", help=f"keep what was caught in {RECORD.name}"
+    )
     parser.add_argument("--verbose", action="store_true", help="a line for each engine")
     options = parser.parse_args()
     if options.memory:

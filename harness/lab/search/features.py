@@ -201,10 +201,14 @@ def draw_swarm(
     for keeps, goes in APART:
         if keeps in on:
             on.pop(goes, None)
+    grid = GRIDS[int(chance() * len(GRIDS))]
+    if "ties" in on:
+        # One length and its double: what is side by side is due in the same instants.
+        grid = (grid[1], grid[1], grid[1] * 2)
     return Swarm(
         on=possible.intersection(on),
         rate=(0.15, 0.3, 0.5, 0.8)[int(chance() * 4)],
-        grid=GRIDS[int(chance() * len(GRIDS))],
+        grid=grid,
         stages_max=(1, 2, 3, 4, 6, 9)[int(chance() * 6)],
         steps_max=(1, 2, 3, 5)[int(chance() * 4)],
         listed=(0.0, 0.2, 0.5)[int(chance() * 3)],

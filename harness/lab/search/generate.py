@@ -271,9 +271,18 @@ def _emit(w: _Writer, *_: Any) -> Step:
     return Step("emit", {"type": "seen", "data": _value(w, "event")})
 
 
-def _flood(w: _Writer, stage: str, _needs: tuple[str, ...], depth: int) -> Step | None:
+def _flood(w: _Writer, _stage: str, _needs: tuple[str, ...], depth: int) -> Step | None:
     if depth:
         return None
+    if w.chance() < 0.25:
+        # Several producers of one stage: they wait for room beside each other.
+        return Step(
+            "parallel", {"branches": tuple([(_producer(w),) for _ in range(w.pick((2, 2, 3)))])}
+        )
+    return _producer(w)
+
+
+def _producer(w: _Writer) -> Step:
     count = (3, 8, 20)[int(w.chance() * 3)]
     every: Seconds = w.pick((0.0, 0.0, 0.005, 0.01, 0.05))
     return Step("flood", {"producer": w.name("p"), "count": count, "every_s": every})

@@ -60,10 +60,12 @@ def injections(
         clean: an undisturbed run of the program under the plan without cancels.
     """
     calm = dataclasses.replace(plan, cancels=())
-    yield from _cancels(program, calm, clean, capabilities)
-    yield from _deadlines(program, calm, clean)
-    yield from _tool_faults(program, calm, clean)
-    yield from _steps_failing(program, calm)
+    # A run of the same pipeline object afterwards: it must still work.
+    again = _run_after(calm) if "concurrent_runs" in capabilities else None
+    yield from _cancels(program, calm, clean, again)
+    yield from _deadlines(program, calm, clean, again)
+    yield from _tool_faults(program, calm, clean, again)
+    yield from _steps_failing(program, again or calm)
     yield from _beside(program, calm, clean)
     if "stage_timeout" in capabilities:
         for at_s in _instants(clean):
@@ -71,6 +73,15 @@ def injections(
             yield Injection(f"a timeout of {at_s:g} s for all stages", program, limited)
     if "stage_timeout_each" in capabilities:
         yield from _timeouts(program, calm, clean)
+
+
+def _run_after(calm: Plan) -> Plan | None:
+    """Return the plan with one more run long after its own, or None where that would tell
+    nothing: what layers keep, and what a redrive finds, is not as it was before."""
+    if len(calm.runs) > 1 or calm.layers:
+        return None
+    second = RunSpec("after", start_s=AFTER_S, inputs=calm.runs[0].inputs)
+    return dataclasses.replace(calm, runs=(*calm.runs, second), horizon_s=AFTER_S * 4)
 
 
 def _instants(clean: RunRecord) -> list[float]:
@@ -97,19 +108,17 @@ def _timeouts(program: Program, calm: Plan, clean: RunRecord) -> Iterator[Inject
 
 
 def _cancels(
-    program: Program, calm: Plan, clean: RunRecord, capabilities: frozenset[str]
+    program: Program, calm: Plan, clean: RunRecord, after: Plan | None
 ) -> Iterator[Injection]:
     run = calm.runs[0].id
-    once = dataclasses.replace(calm, cancels=(Cancel(run=run, at_point=1),))
+    cancels = (Cancel(run=run, at_point=1),)
+    once = dataclasses.replace(calm, cancels=cancels)
     again = [
         dataclasses.replace(calm, cancels=(Cancel(run=run, at_point=1, times=2, gap_s=gap_s),))
         for gap_s in AGAIN_S
     ]
-    # A run of the same pipeline object afterwards: it must still work.
-    after = None
-    if "concurrent_runs" in capabilities and len(calm.runs) == 1 and not calm.layers:
-        second = RunSpec("after", start_s=AFTER_S, inputs=calm.runs[0].inputs)
-        after = dataclasses.replace(once, runs=(*calm.runs, second), horizon_s=AFTER_S * 4)
+    if after is not None:
+        after = dataclasses.replace(after, cancels=cancels)
     for point in range(1, min(clean.points, POINTS_MAX) + 1):
         yield Injection(f"the caller cancels at point {point}", program, once, point)
         for gap_s, plan in zip(AGAIN_S, again, strict=True):
@@ -120,20 +129,24 @@ def _cancels(
             yield Injection(label, program, after, point)
 
 
-def _deadlines(program: Program, calm: Plan, clean: RunRecord) -> Iterator[Injection]:
+def _deadlines(
+    program: Program, calm: Plan, clean: RunRecord, after: Plan | None
+) -> Iterator[Injection]:
     run = calm.runs[0].id
     for at_s in _instants(clean):
         cancels = (Cancel(run=run, at_s=at_s),)
-        plan = dataclasses.replace(calm, cancels=cancels)
+        plan = dataclasses.replace(after or calm, cancels=cancels)
         yield Injection(f"the caller's deadline expires at {at_s:g} s", program, plan)
 
 
-def _tool_faults(program: Program, calm: Plan, clean: RunRecord) -> Iterator[Injection]:
+def _tool_faults(
+    program: Program, calm: Plan, clean: RunRecord, after: Plan | None
+) -> Iterator[Injection]:
     for tool, number in sorted({e.detail for e in clean.journal if e.kind == "call.begin"}):
         for error in TOOL_ERRORS:
             for onwards in (False, True):
                 fault = Fault(tool, number, error, onwards)
-                plan = dataclasses.replace(calm, faults=(*calm.faults, fault))
+                plan = dataclasses.replace(after or calm, faults=(*calm.faults, fault))
                 since = "from there on" if onwards else "once"
                 yield Injection(f"call {number} of {tool} raises {error}, {since}", program, plan)
 
