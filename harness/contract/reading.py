@@ -463,7 +463,8 @@ class Reading:
         idle = self._stages[one.stage].idle_timeout_s
         if idle is None or not idle >= 0:
             return -1
-        return first if at_s >= self.beat_before(one, at_s) + idle - CLOSE_S else -1
+        # A heartbeat of that very instant may have come when it was decided already.
+        return first if at_s >= self.beat_before(one, at_s - CLOSE_S) + idle - CLOSE_S else -1
 
     def beat_before(self, one: Ran, at_s: float) -> float:
         """Return when, in seconds, a stage last gave a heartbeat before a time; its start if

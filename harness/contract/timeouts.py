@@ -31,8 +31,10 @@ def _other_cause(r: Reading, one: Ran, before_s: float) -> bool:
         other is not one and due <= before_s - CLOSE_S / 2 for due, other in r.timeouts_due(one.run)
     ):
         return True
+    # One that waits for a subpipeline notes its end only when that has ended.
     return any(
-        other is not one and r.time_of(other.interrupts[0]) <= before_s
+        other is not one
+        and (r.time_of(other.interrupts[0]) <= before_s or other.in_child(before_s))
         for other in r.executions(one.run)
         if r.by_timeout(other)
     )

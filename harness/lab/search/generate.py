@@ -276,9 +276,8 @@ def _flood(w: _Writer, _stage: str, _needs: tuple[str, ...], depth: int) -> Step
         return None
     if w.chance() < 0.25:
         # Several producers of one stage: they wait for room beside each other.
-        return Step(
-            "parallel", {"branches": tuple([(_producer(w),) for _ in range(w.pick((2, 2, 3)))])}
-        )
+        several = [(_producer(w),) for _ in range(w.pick((2, 2, 3)))]
+        return Step("parallel", {"branches": tuple(several)})
     return _producer(w)
 
 
