@@ -228,7 +228,8 @@ class Campaign:
                 worker, result = self._once_more(engine, job, worker)
                 scenario = scenario_of(job, self.cases)
             else:
-                worker, result = self._one(engine, job, worker)
+                left_s = None if deadline is None else deadline - time.monotonic()
+                worker, result = self._one(engine, job, worker, left_s)
                 scenario = job
             if self._stop.is_set():
                 break
@@ -246,9 +247,12 @@ class Campaign:
         worker.close()
 
     def _one(
-        self, engine: Engine, scenario: Scenario, worker: Worker | None
+        self, engine: Engine, scenario: Scenario, worker: Worker | None, left_s: float | None
     ) -> tuple[Worker | None, dict[str, Any]]:
-        """Run one unit; a worker that dies is started again once, with less patience if it hung."""
+        """Run one unit; a worker that dies is started again once, with less patience if it hung.
+
+        A search keeps to what is left of the budget, a scenario is run to its end.
+        """
         if engine.fault:
             return worker, _without_runs("error", engine.fault)
         if len(engine.hung_in) >= HANGS_MAX:
@@ -259,6 +263,7 @@ class Campaign:
             "runs": self._runs_of(scenario),
             "seed": self.seed,
             "tier": self.tier,
+            "budget_s": left_s,
         }
         died = ""
         for _ in range(2):

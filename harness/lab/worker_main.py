@@ -127,11 +127,18 @@ class _Served:
                 lab,
                 seed=f"{scenario.id} {seed}",
                 runs=runs,
+                budget_s=request.get("budget_s"),
                 progress=progress,
                 reference=self._reference(),
             )
         if scenario.sweep == "points":
-            return points_unit(lab, scenario.program, scenario.plan, progress=progress)
+            return points_unit(
+                lab,
+                scenario.program,
+                scenario.plan,
+                budget_s=request.get("budget_s"),
+                progress=progress,
+            )
         order_runs = runs if request.get("tier") == "order" else 0
         return run_unit(
             lab, scenario, runs=runs, seed=seed, progress=progress, order_runs=order_runs

@@ -135,3 +135,8 @@ def test_shards_cover_the_runs_and_are_known_by_their_names() -> None:
     points = points_units(scenarios().values())
     assert len({u.id for u in points}) == len(points) > 100
     assert not any(u.plan.cancels for u in points)
+
+
+def test_a_swarm_ends_with_its_budget() -> None:
+    row = swarm_unit(lab(), seed=1, runs=10**9, budget_s=0.3)
+    assert 0 < row["runs"] < 10**5

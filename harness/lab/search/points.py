@@ -16,7 +16,8 @@ The cancel of a caller's `asyncio.timeout`, `wait_for` or task group reaches the
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from harness.kernel.errors import NotOffered
@@ -64,7 +65,7 @@ def injections(
     again = _run_after(calm) if "concurrent_runs" in capabilities else None
     yield from _cancels(program, calm, clean, again)
     yield from _deadlines(program, calm, clean, again)
-    yield from _tool_faults(program, calm, clean, again)
+    yield from _tool_faults(program, calm, clean)
     yield from _steps_failing(program, again or calm)
     yield from _beside(program, calm, clean)
     if "stage_timeout" in capabilities:
@@ -84,9 +85,12 @@ def _run_after(calm: Plan) -> Plan | None:
     return dataclasses.replace(calm, runs=(*calm.runs, second), horizon_s=AFTER_S * 4)
 
 
+def _all_instants(clean: RunRecord) -> list[float]:
+    return sorted({round(e.at_s, 6) for e in clean.journal if e.at_s > 0})
+
+
 def _instants(clean: RunRecord) -> list[float]:
-    found = sorted({round(e.at_s, 6) for e in clean.journal if e.at_s > 0})
-    return found[:INSTANTS_MAX]
+    return _all_instants(clean)[:INSTANTS_MAX]
 
 
 def _timeouts(program: Program, calm: Plan, clean: RunRecord) -> Iterator[Injection]:
@@ -139,14 +143,12 @@ def _deadlines(
         yield Injection(f"the caller's deadline expires at {at_s:g} s", program, plan)
 
 
-def _tool_faults(
-    program: Program, calm: Plan, clean: RunRecord, after: Plan | None
-) -> Iterator[Injection]:
+def _tool_faults(program: Program, calm: Plan, clean: RunRecord) -> Iterator[Injection]:
     for tool, number in sorted({e.detail for e in clean.journal if e.kind == "call.begin"}):
         for error in TOOL_ERRORS:
             for onwards in (False, True):
                 fault = Fault(tool, number, error, onwards)
-                plan = dataclasses.replace(after or calm, faults=(*calm.faults, fault))
+                plan = dataclasses.replace(calm, faults=(*calm.faults, fault))
                 since = "from there on" if onwards else "once"
                 yield Injection(f"call {number} of {tool} raises {error}, {since}", program, plan)
 
@@ -182,15 +184,28 @@ def inject_all(
     *,
     progress: Callable[[int], None] | None = None,
     until: Callable[[], bool] = lambda: False,
-) -> None:
-    """Run a program undisturbed, then with every injection, unless `until` says enough."""
+) -> dict[str, int]:
+    """Run a program undisturbed, then with every injection, unless `until` says enough.
+
+    Returns:
+        How many points and instants there are, and how many were left out as too many; 1 under
+        "cut_short" if `until` ended it.
+    """
     calm = dataclasses.replace(plan, cancels=())
     clean = finder.run(program, calm)
     if clean.build_error is not None:
-        return
+        return {}
+    instants = len(_all_instants(clean))
+    told = {
+        "points": clean.points,
+        "points_left_out": max(0, clean.points - POINTS_MAX),
+        "instants": instants,
+        "instants_left_out": max(0, instants - INSTANTS_MAX),
+        "cut_short": 0,
+    }
     for one in injections(program, plan, clean, finder.lab.info.capabilities):
         if until():
-            return
+            return {**told, "cut_short": 1}
         try:
             record = finder.run(
                 one.program, one.plan, cancel_point=one.cancel_point, label=one.label
@@ -202,6 +217,7 @@ def inject_all(
             finder.heal(one.program, one.plan, record)
         if progress is not None and finder.runs % 200 == 0:
             progress(finder.runs)
+    return told
 
 
 def points_unit(
@@ -209,17 +225,43 @@ def points_unit(
     program: Program,
     plan: Plan,
     *,
+    budget_s: float | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> dict[str, Any]:
-    """Inject everywhere into one program; returns plain data in the shape of a unit's result."""
+    """Inject everywhere into one program; returns plain data in the shape of a unit's result.
+
+    Args:
+        budget_s: after which no further injection is made; the row then says so.
+    """
     missing = sorted(required_capabilities(program, plan) - lab.info.capabilities)
     finder = Finder(lab)
     if not missing:
-        inject_all(finder, program, plan, progress=progress)
-        return unit_row(finder)
+        deadline = None if budget_s is None else time.monotonic() + budget_s
+        told = inject_all(
+            finder,
+            program,
+            plan,
+            progress=progress,
+            until=lambda: deadline is not None and time.monotonic() > deadline,
+        )
+        row = unit_row(finder)
+        row["figures"] |= told
+        if row["verdict"] == "pass" and (why := _left_out(told)):
+            row |= {"verdict": "inconclusive", "reason": why}
+        return row
     return {
         **unit_row(finder),
         "verdict": "unsupported",
         "reason": f"needs {', '.join(missing)}",
         "missing": {c: lab.info.missing.get(c, "not offered") for c in missing},
     }
+
+
+def _left_out(told: Mapping[str, int]) -> str:
+    """Say what keeps an injection from being exhaustive, or ""."""
+    if told.get("cut_short"):
+        return "the budget ended it before every injection was made"
+    points, instants = told.get("points_left_out"), told.get("instants_left_out")
+    if points or instants:
+        return f"{points} points and {instants} instants were left out: too many"
+    return ""
