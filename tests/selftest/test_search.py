@@ -73,7 +73,7 @@ def test_what_is_sound_is_not_accused() -> None:
     assert shard.runs >= REFERENCE_RUNS
 
 
-def test_a_search_that_finds_nothing_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_search_that_finds_nothing_says_so() -> None:
     hunt = search.swarm("recursive", 20, SEED)
     assert (hunt.clause, hunt.where) == ("", "")
     assert hunt.runs >= 20
