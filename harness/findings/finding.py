@@ -72,6 +72,9 @@ class Reproduction:
         timeline: Mermaid gantt of the run that shows it, "" if there is no journal.
         script: stand-alone script, relative to the run directory, None if there is none.
         environment: engine, version, laboratory, seed and Python of the clearest witness.
+        shrunk: what the run was `before` shrinking and is `after`, in stages, steps, faults and
+            choices; `tries`, `taken`, and how it `ended`: "smallest", the limit that was hit, or
+            "not shrunk" with `why`. Empty where no shrinking was asked for.
     """
 
     token: str | None = None
@@ -81,6 +84,7 @@ class Reproduction:
     timeline: str = ""
     script: str | None = None
     environment: Mapping[str, Any] = field(default_factory=dict)
+    shrunk: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
