@@ -50,6 +50,7 @@ from harness.lab.engines import parse_engine, parse_engines
 from harness.lab.order import TIERS
 from harness.lab.profiles import PLANS
 from harness.lab.search.units import points_units, swarm_units
+from harness.lab.traces import write_traces
 from scenarios import missions, scenarios
 
 __all__ = ["add"]
@@ -340,7 +341,13 @@ def _conclude(  # noqa: PLR0917 (all that a campaign comes to)
     write_json(folder / "run.json", metadata)
     summary = summary_of(metadata, campaign, found, changes)
     books.write(folder, changes, summary)
+    told = findings.clearest_witnesses(measured)
+    write_traces(folder, [f for f in found if f["kind"] == "bug"], told)
     report.render_run(folder)
+    try:
+        report.append_job_summary(folder, os.environ)
+    except OSError as exc:
+        progress.say(f"the job's summary page was not written: {exc}")
     return Concluded(found, changes, books.against, gate, summary)
 
 
@@ -407,4 +414,5 @@ def _summary(
         print(f"the budget left out {campaign.left_out} scenarios")
     for line in gate_lines(concluded.gate):
         print(line)
-    print(f"reports: {folder}/missions, findings: {folder}/findings.json")
+    print(f"reports: {folder}/index.html, {folder}/executive.md, {folder}/missions")
+    print(f"findings: {folder}/findings.json")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from harness.findings.bugs import clearest_witnesses
 from harness.findings.build import build_findings, findings_of
 from harness.findings.campaign import Campaign
 from harness.findings.files import write_whole
@@ -17,6 +18,7 @@ __all__ = [
     "Campaign",
     "Finding",
     "build_findings",
+    "clearest_witnesses",
     "faults_of",
     "findings_of",
     "fingerprint",

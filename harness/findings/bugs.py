@@ -20,11 +20,12 @@ from harness.findings.finding import (
 )
 from harness.findings.fingerprint import component_of
 from harness.findings.order import by_version, gravest
+from harness.findings.picture import picture
 from harness.findings.sights import Sight, kind_of, sights_of, tellers
 from harness.findings.timeline import proof_rows, timeline
 from harness.findings.witness import witness_rows
 
-__all__ = ["PRIORITIES", "bugs", "measured_row", "union"]
+__all__ = ["PRIORITIES", "bugs", "clearest_witnesses", "measured_row", "union"]
 
 PRIORITIES = {"critical": "P0", "high": "P0", "medium": "P1", "low": "P2", "info": "P2"}
 
@@ -36,15 +37,24 @@ def bugs(campaign: Campaign) -> list[Finding]:
     return [_finding(campaign, mark, seen) for mark, seen in sights_of(campaign).items()]
 
 
+def clearest_witnesses(campaign: Campaign) -> dict[str, Row]:
+    """Return fingerprint -> the witness that tells the story of its finding."""
+    return {m: _teller(campaign, m, seen)[1] for m, seen in sights_of(campaign).items()}
+
+
+def _teller(campaign: Campaign, mark: str, sights: list[Sight]) -> tuple[Sight, Row]:
+    """Return what a finding's story is told by: the run that the script was made from."""
+    token = campaign.confirmations.get(mark, {}).get("token")
+    told = tellers(sights)
+    return next((x for x in told if x[1].get("token") == token), told[0])
+
+
 def _finding(campaign: Campaign, mark: str, sights: list[Sight]) -> Finding:
     confirmation = campaign.confirmations.get(mark, {})
-    told = tellers(sights)
-    # The story is that of the run which the script was made from.
-    best, witness = next(
-        (x for x in told if x[1].get("token") == confirmation.get("token")), told[0]
-    )
+    best, witness = _teller(campaign, mark, sights)
     unit = best.unit
-    location = told[0][1]["location"]
+    clearest = tellers(sights)[0]
+    location = clearest[1]["location"]
     clause = clause_of(campaign.clauses, witness["clause"])
     kind = kind_of(campaign, clause.id)
     severity = gravest(s.witness["severity"] for s in sights)
@@ -74,7 +84,7 @@ def _finding(campaign: Campaign, mark: str, sights: list[Sight]) -> Finding:
         evidence=evidence,
         frequency=frequency_of(evidence.rate) if evidence.rate is not None else None,
         reproduction=_reproduction(
-            campaign, best, witness, _shrunk(told[0], witness), confirmation.get("script")
+            campaign, best, witness, _shrunk(clearest, witness), confirmation.get("script")
         ),
         confirmation=confirmed,
         confirmation_note=str(confirmation.get("confirmation_note") or UNCONFIRMED),
@@ -154,6 +164,7 @@ def _reproduction(
         diagram=diagram(program, plan or {}, witness["stage"]) if program else "",
         timeline=timeline(witness.get("journal") or ()),
         shrunk=shrunk,
+        picture=picture(witness.get("journal") or (), program, plan, witness.get("at") or ()),
         script=None if not script else script if "/" in script else f"repro/{script}",
         environment={
             "engine": engine_label(unit["engine"], unit["engine_version"]),
