@@ -81,6 +81,13 @@ report: $(VENV)/.ready  ## render the newest run again, from its data alone (RUN
 	test -n "$$run" || { echo "make: no run under reports/runs; make stress makes one" >&2; exit 1; }; \
 	echo "$(VENV)/bin/dagstorm report $$run $(ARGS)"; $(VENV)/bin/dagstorm report "$$run" $(ARGS)
 
+.PHONY: published
+published: $(VENV)/.ready  ## render the committed results again; git shows whether anything changed
+	@found=; for f in reports/*/findings.json reports/*/*/findings.json; do \
+		case $$f in reports/runs/*) ;; *) test ! -f "$$f" || found="$$found $${f%/*}";; esac; done; \
+	test -n "$$found" || { echo "make: no committed results under reports" >&2; exit 1; }; \
+	$(VENV)/bin/dagstorm report $$found $(ARGS)
+
 .PHONY: test
 test: $(VENV)/.ready  ## the project's own tests
 	$(VENV)/bin/python -m pytest -n auto $(PYTEST_ARGS)

@@ -6,6 +6,9 @@ import os
 
 from hypothesis import HealthCheck, settings
 
+# A campaign that a test runs has nothing to say on the summary page of the tests' own CI job.
+os.environ.pop("GITHUB_STEP_SUMMARY", None)
+
 # No deadlines: machines are shared, and how long a test takes is not what it asserts.
 settings.register_profile(
     "dagstorm", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True

@@ -395,8 +395,11 @@ class Reading:
         return None
 
     def any_location(self, run: str) -> str:
-        """Return where in the engine the run's exception came from, or ""."""
-        outcome = self.outcome(run)
+        """Return where in the engine the run's exception came from, or "".
+
+        A subpipeline has no outcome of its own; what it did is the doing of the run it is in.
+        """
+        outcome = self.outcome(run) or self.outcome(run.split("/", 1)[0])
         if outcome is not None and outcome.raised is not None:
             return outcome.raised.location
         return ""

@@ -25,12 +25,14 @@ def build_findings(
     missions: Sequence[Row] = (),
     seen: str = "",
     python_version: str = "",
+    smallest: Mapping[str, Row] | None = None,
 ) -> list[Finding]:
     """Return every finding with its id, in order of kind, severity, clause and fingerprint.
 
-    The laboratory calls it once to learn what there is to confirm (each bug's
-    `reproduction` holds token, program and plan of its clearest witness), runs the
-    stand-alone scripts, and hands in what they showed: ids are the same both times.
+    The laboratory calls it to learn what there is to shrink (each bug's `reproduction` holds
+    token, program and plan of its clearest witness), hands in the smallest runs, asks
+    `witnesses_to_confirm` for what scripts can be made from, runs them, and hands in what they
+    showed: ids are the same with and without.
 
     Args:
         units: one row per scenario, engine and laboratory.
@@ -38,9 +40,20 @@ def build_findings(
         confirmations: fingerprint -> confirmation, confirmation_note, script (file name).
         missions: as plain data; decides which missions a finding belongs to.
         seen: id or date of this run.
+        smallest: fingerprint of a bug as built without this -> what shrinking made of its witness.
+            Bugs whose smallest runs break in the same place are one.
     """
     return findings_of(
-        Campaign(units, engines, clauses, missions, confirmations or {}, seen, python_version)
+        Campaign(
+            units,
+            engines,
+            clauses,
+            missions,
+            confirmations or {},
+            seen,
+            python_version,
+            smallest or {},
+        )
     )
 
 

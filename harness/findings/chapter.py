@@ -20,7 +20,7 @@ from harness.findings.summing_up import conclusion, key_findings
 from harness.findings.timeline import proof_rows, timeline
 from harness.findings.verdict import NOT_RUN, RULES, mission_verdict, tally
 
-__all__ = ["chapter", "findings_in"]
+__all__ = ["chapter", "findings_in", "recommendations"]
 
 _KINDS = ("bug", "dx", "improvement", "strength")
 
@@ -94,7 +94,7 @@ def chapter(
             if f.kind in ("bug", "dx") and f.severity in ("critical", "high")
         ],
         "experience": {**scores(engine, units), "rules": rule_rows(engine)},
-        "recommendations": _recommendations(concerned),
+        "recommendations": recommendations(concerned),
         "claims": claims,
         "scripts": [
             {"finding": f.id, "path": f.reproduction.script, "confirmation": f.confirmation}
@@ -285,7 +285,7 @@ def _timelines(tests: Sequence[Row], units: Sequence[Row]) -> list[dict[str, Any
     return rows
 
 
-def _recommendations(findings: Sequence[Finding]) -> dict[str, list[dict[str, Any]]]:
+def recommendations(findings: Sequence[Finding]) -> dict[str, list[dict[str, Any]]]:
     """Return what to do by priority, findings with one remedy in one row, gravest first."""
     rows: dict[str, dict[str, dict[str, Any]]] = {"P0": {}, "P1": {}, "P2": {}}
     for one in findings:

@@ -70,8 +70,12 @@ class Reproduction:
     Attributes:
         diagram: Mermaid flowchart of the program.
         timeline: Mermaid gantt of the run that shows it, "" if there is no journal.
+        picture: the same run as data for a drawing: lanes, bars and marks; None without journal.
         script: stand-alone script, relative to the run directory, None if there is none.
         environment: engine, version, laboratory, seed and Python of the clearest witness.
+        shrunk: what the run was `before` shrinking and is `after`, in stages, steps, faults and
+            choices; `tries`, `taken`, and how it `ended`: "smallest", the limit that was hit, or
+            "not shrunk" with `why`. Empty where no shrinking was asked for.
     """
 
     token: str | None = None
@@ -79,8 +83,10 @@ class Reproduction:
     plan: Mapping[str, Any] | None = None
     diagram: str = ""
     timeline: str = ""
+    picture: Mapping[str, Any] | None = None
     script: str | None = None
     environment: Mapping[str, Any] = field(default_factory=dict)
+    shrunk: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

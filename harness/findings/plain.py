@@ -16,7 +16,7 @@ __all__ = ["LIMIT_TEXT", "number", "plain", "text", "to_line", "to_page"]
 
 LIMIT_TEXT = 4_000
 LIMIT_DEPTH = 60
-CUT = " … [cut]"
+CUT = " … [cut; {} characters in all]"
 
 
 def text(value: object) -> str:
@@ -25,7 +25,7 @@ def text(value: object) -> str:
     if len(out) <= LIMIT_TEXT:
         return out
     # A number cut in two would be another number, so cut before it.
-    return out[:LIMIT_TEXT].rstrip("0123456789.,-+eE") + CUT
+    return out[:LIMIT_TEXT].rstrip("0123456789.,-+eE") + CUT.format(len(out))
 
 
 def number(value: float) -> float | int | str:

@@ -12,6 +12,8 @@ from typing import Any
 from harness.contract.clause import Clause
 from harness.findings.build import findings_of
 from harness.findings.campaign import Campaign, Row
+from harness.findings.conformance import CELL_RULE, clause_rows, conformance
+from harness.findings.executive import executive
 from harness.findings.files import write_whole
 from harness.findings.finding import Finding
 from harness.findings.metrics import metrics_page
@@ -19,6 +21,7 @@ from harness.findings.mission import engine_rows, mission_reports, totals
 from harness.findings.plain import plain, to_page
 from harness.findings.results import note_rows, results_page, sorted_units
 from harness.findings.schema import SCHEMA_VERSION, faults_of
+from harness.findings.tiers import tier_reports
 
 __all__ = ["BY_KIND", "document_of", "write_run_files"]
 
@@ -37,6 +40,10 @@ def document_of(
     metadata: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Return the whole of findings.json as plain data."""
+    missions = mission_reports(campaign, findings, scenarios)
+    clauses = clause_rows(campaign, findings)
+    matrix = conformance(campaign, findings, clauses)
+    status = str(metadata.get("status", ""))
     document: dict[str, Any] = plain(
         {
             "schema_version": SCHEMA_VERSION,
@@ -44,7 +51,11 @@ def document_of(
                 "run": metadata,
                 "engines": engine_rows(campaign),
                 "totals": totals(campaign, findings),
-                "missions": mission_reports(campaign, findings, scenarios),
+                "missions": missions,
+                "clauses": clauses,
+                "conformance": {"rule": CELL_RULE, "rows": matrix},
+                "tiers": tier_reports(campaign, findings, missions, clauses),
+                "executive": executive(campaign, findings, missions, matrix=matrix, status=status),
             },
             "findings": [finding.to_json() for finding in findings],
         }
@@ -62,6 +73,7 @@ def write_run_files(  # noqa: PLR0917 (one argument per thing that a campaign ha
     confirmations: Mapping[str, Row],
     metadata: Mapping[str, Any],
     standing: Mapping[str, Row] | None = None,
+    smallest: Mapping[str, Row] | None = None,
 ) -> list[Path]:
     """Write a run's data files, each whole or not at all, and return their paths.
 
@@ -69,6 +81,7 @@ def write_run_files(  # noqa: PLR0917 (one argument per thing that a campaign ha
         scenarios: as plain data, in report order; results.jsonl keeps this order.
         metadata: what run.json holds: run_id, seed, profile, started_at, status, and so on.
         standing: fingerprint -> id, status and dates, from the registry or a baseline.
+        smallest: as `build_findings` takes it.
 
     Raises:
         ValueError: if the findings do not obey the published schema; nothing is written then.
@@ -84,6 +97,7 @@ def write_run_files(  # noqa: PLR0917 (one argument per thing that a campaign ha
         seen=str(metadata.get("run_id", "")),
         python_version=str(metadata.get("python_version", "")),
         standing=standing or {},
+        smallest=smallest or {},
     )
     findings = findings_of(campaign)
     document = document_of(campaign, findings, scenarios, metadata)

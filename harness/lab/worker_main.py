@@ -31,6 +31,7 @@ from harness.lab.search.points import points_unit
 from harness.lab.search.shrink import key_of
 from harness.lab.search.smallest import run_taped, shrink_witness
 from harness.lab.search.swarm import swarm_unit
+from harness.lab.standalone import script_of
 from harness.lab.unit import ScenarioData, run_unit
 
 __all__ = ["main"]
@@ -202,10 +203,8 @@ class _Served:
         program = Program.from_json(request["program"])
         plan = Plan.from_json(request["plan"])
         clause = CLAUSES[request["clause"]]
-        check = clause.script(program, plan)
-        if check is None:
-            return {"script": None}
-        return {"script": lab.adapter.render(program, plan, clause.id, check)}
+        text, why = script_of(lab.adapter, clause, program, plan)
+        return {"script": text, "why": why}
 
 
 def _load(adapter: Mapping[str, Any]) -> Adapter:

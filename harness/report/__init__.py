@@ -1,7 +1,8 @@
-"""Reports: Markdown and tables, rendered from a run directory's data alone."""
+"""Reports for people and machines, rendered from a run directory's data alone."""
 
 from __future__ import annotations
 
-from harness.report.render import render_run
+from harness.report.job_summary import append_job_summary
+from harness.report.render import FORMATS, render_run
 
-__all__ = ["render_run"]
+__all__ = ["FORMATS", "append_job_summary", "render_run"]

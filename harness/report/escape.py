@@ -13,13 +13,28 @@ import re
 import unicodedata
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import quote
 
-__all__ = ["FILTERS", "block", "cell", "code", "figures", "prose", "value", "visible", "whole"]
+__all__ = [
+    "FILTERS",
+    "block",
+    "cell",
+    "code",
+    "figures",
+    "href",
+    "link",
+    "prose",
+    "shown",
+    "value",
+    "visible",
+    "whole",
+]
 
 LIMIT_CELL = 400
 LIMIT_PROSE = 4_000
 LIMIT_LINE = 200
 LIMIT_LINES = 200
+LIMIT_SHOWN = 600
 CUT = " … [cut]"
 NOTHING = "—"
 
@@ -27,6 +42,7 @@ NOTHING = "—"
 _MARKDOWN = re.compile(r"[\\`*\[\]|~#$]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
 # A line that begins like a list, or consists of what underlines a heading.
 _OPENING = re.compile(r"^(?:[-+](?=\s|$)|(?=[-=]+$)[-=]|[0-9]+(?=[.)](?:\s|$)))")
+_NOT_IN_PATHS = re.compile(r"[^A-Za-z0-9._/-]")
 _HTML = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
 
 
@@ -101,6 +117,29 @@ def figures(counted: Mapping[str, Any]) -> str:
     return cell(dict(sorted(counted.items())))
 
 
+def link(path: object) -> str:
+    """Return a path of a file that dagstorm named, as a link's target in Markdown."""
+    return _NOT_IN_PATHS.sub("_", str(path))
+
+
+def href(path: object) -> str:
+    """Return a relative path as the target of a link in HTML."""
+    return quote(str(path).encode("utf-8", "replace"), safe="/._-")
+
+
+def shown(text: object, limit: int = LIMIT_SHOWN) -> str:
+    """Return one line of visible text for HTML or SVG, which their templates escape.
+
+    What is too long is cut, with a note of its length.
+    """
+    whole_text = value(text)
+    # A line of a megabyte need not be read to its end to be cut.
+    line = " ".join(visible(whole_text[: limit * 2]).split())
+    if len(line) <= limit and len(whole_text) <= limit * 2:
+        return line
+    return f"{line[:limit].rstrip('0123456789.,-+eE')} … [cut; {len(whole_text)} characters]"
+
+
 def as_json(data: Any) -> str:
     """Return data as indented JSON, to be printed in a block."""
     return json.dumps(data, indent=1, sort_keys=True, ensure_ascii=False)
@@ -108,6 +147,8 @@ def as_json(data: Any) -> str:
 
 def visible(text: str) -> str:
     """Replace what is not seen (controls, bidirectional marks, lone surrogates) by a mark."""
+    if text.isascii() and text.isprintable():
+        return text
     return "".join(_shown(c) for c in text)
 
 
@@ -137,6 +178,7 @@ FILTERS = {
     "cell": cell,
     "code": code,
     "figures": figures,
+    "link": link,
     "prose": prose,
     "visible": visible,
     "whole": whole,

@@ -1,13 +1,16 @@
-"""From a run directory's data to its Markdown, and from nothing else.
+"""From a run directory's data to its reports, and from nothing else.
 
-Templates print; they do not reckon. They are given what findings.json holds, and a name
-that is not in the data is an error, never a blank.
+Templates of Markdown print; they do not reckon. They are given what findings.json holds, and a
+name that is not in the data is an error, never a blank. The same data gives the same bytes: no
+clock, no locale and no order of sets comes in.
 """
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +18,41 @@ import jinja2
 
 from harness.findings import write_whole
 from harness.report.escape import FILTERS
+from harness.report.junit import junit_page
+from harness.report.page import change_of, index_page
+from harness.report.pictures import FILE_NAME, pages, risk_svg, timeline_svg
+from harness.report.prometheus import prometheus_page
+from harness.report.sarif import sarif_log
+from harness.report.table import findings_table
 from harness.report.versions import render_versions
 
-__all__ = ["environment", "render_mission", "render_run"]
+__all__ = ["FORMATS", "Data", "environment", "read_run", "render_mission", "render_run"]
 
-_FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+FORMATS = ("md", "html", "sarif", "junit", "csv", "prom")
+NEEDED = ("run", "totals", "missions", "clauses", "conformance", "tiers", "executive")
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """All that a report is rendered from.
+
+    Attributes:
+        document: findings.json.
+        run: what run.json says of the run, or else findings.json.
+        results: the rows of results.jsonl, none if the file is not there.
+        changes, history: what the registry recorded, None where it recorded nothing.
+    """
+
+    folder: Path
+    document: dict[str, Any]
+    run: dict[str, Any]
+    results: list[dict[str, Any]]
+    changes: dict[str, Any] | None
+    history: dict[str, Any] | None
 
 
 def environment() -> jinja2.Environment:
-    """Return the templates' environment: strict, no automatic escaping, filters instead."""
+    """Return the Markdown templates' environment: strict, with a filter for each place."""
     env = jinja2.Environment(
         loader=jinja2.PackageLoader("harness.report"),
         undefined=jinja2.StrictUndefined,
@@ -36,47 +65,192 @@ def environment() -> jinja2.Environment:
     return env
 
 
-def render_run(run_dir: Path | str) -> list[Path]:
-    """Write every report of a run from its data alone, and return the paths.
+def read_run(run_dir: Path | str) -> Data:
+    """Return the data of a run directory.
 
     Raises:
-        FileNotFoundError: if a data file is not there.
-        ValueError: if one cannot be read as what it should be.
+        FileNotFoundError: if findings.json is not there.
+        ValueError: if a file cannot be read as what it should be.
     """
     folder = Path(run_dir)
-    document = _load(folder / "findings.json")
-    if not isinstance(document, dict) or "metadata" not in document:
-        raise ValueError(f"{folder / 'findings.json'}: not a findings file; run the campaign again")
+    path = folder / "findings.json"
+    document = _load(path)
+    if not isinstance(document, dict) or not isinstance(document.get("metadata"), dict):
+        raise ValueError(f"{path}: not a findings file; run the campaign again")
+    lacking = [name for name in NEEDED if name not in document["metadata"]]
+    if lacking:
+        raise ValueError(
+            f"{path}: no {lacking[0]!r} in its metadata, so an older dagstorm wrote it; "
+            "run the campaign again"
+        )
     run = document["metadata"]["run"]
     if (folder / "run.json").exists():
         # Whether a run came to its end is known only after findings.json was written. Nothing
         # else is taken from there, so that every number of a report stands in the findings.
         run = {**run, "status": _load(folder / "run.json").get("status", run.get("status"))}
-    env = environment()
-    written = []
-    for mission in document["metadata"]["missions"]:
-        if not _FILE_NAME.fullmatch(mission["id"]):
-            raise ValueError(f"mission id {mission['id']!r} cannot name a file")
-        page = render_mission(env, document, mission, run)
-        written.append(write_whole(folder / "missions" / f"{mission['id']}.md", page))
-    summary = env.get_template("summary.md.j2").render(
-        run=_run_facts(run), metadata=document["metadata"], findings=document["findings"]
+    return Data(
+        folder,
+        document,
+        run,
+        _lines(folder / "results.jsonl"),
+        _recorded(folder / "changes.json", ("new", "regressed", "unchanged", "resolved", "waived")),
+        _recorded(folder / "history.json", ("runs",)),
     )
-    written.append(write_whole(folder / "summary.md", summary))
-    return [*written, *render_versions(env, folder, document, _results(folder))]
+
+
+def render_run(
+    run_dir: Path | str, *, formats: tuple[str, ...] = FORMATS, mission: str | None = None
+) -> list[Path]:
+    """Write the reports of a run from its data alone, and return their paths.
+
+    Args:
+        formats: of `FORMATS`; all by default.
+        mission: only this mission's Markdown.
+
+    Raises:
+        FileNotFoundError: if findings.json is not there.
+        ValueError: if a data file cannot be read as what it should be, or has no such mission.
+    """
+    data = read_run(run_dir)
+    if mission is not None:
+        known = [one["id"] for one in data.document["metadata"]["missions"]]
+        if mission not in known:
+            names = ", ".join(known) or "none"
+            raise ValueError(f"mission {mission!r} is not in this run; there are: {names}")
+    drawing = pages()
+    written: list[Path] = []
+    if "md" in formats:
+        written += _markdown(data, drawing, mission)
+    if mission is not None:
+        return written
+    folder, document, run = data.folder, data.document, _run_facts(data.run)
+    if "html" in formats:
+        page = index_page(
+            drawing,
+            document,
+            run,
+            data.results,
+            folder,
+            changes=data.changes,
+            history=data.history,
+        )
+        if "md" not in formats:
+            written += list(_pictures(data, drawing).values())
+        written.append(write_whole(folder / "index.html", _encodable(page)))
+    if "sarif" in formats:
+        log = json.dumps(sarif_log(document, data.changes), indent=1, ensure_ascii=False)
+        written.append(write_whole(folder / "dagstorm.sarif", _encodable(log) + "\n"))
+    if "junit" in formats:
+        xml = junit_page(run, data.results, document["findings"])
+        written.append(write_whole(folder / "junit.xml", xml))
+    if "csv" in formats:
+        table = findings_table(document["findings"], lambda id: change_of(id, data.changes))
+        written.append(write_whole(folder / "findings.csv", table))
+    if "prom" in formats:
+        page = prometheus_page(document, data.changes, data.history)
+        written.append(write_whole(folder / "dagstorm.prom", page))
+    return written
+
+
+def _markdown(data: Data, drawing: jinja2.Environment, mission: str | None) -> list[Path]:
+    env = environment()
+    folder, document, run = data.folder, data.document, _run_facts(data.run)
+    metadata = document["metadata"]
+    findings = {one["id"]: one for one in document["findings"]}
+    pictures = _pictures(data, drawing)
+    written = list(pictures.values())
+    names = {key: path.name for key, path in pictures.items()}
+    for one in metadata["missions"]:
+        if mission in (None, one["id"]):
+            page = render_mission(
+                env, document, one, data.run, pictures=names, traces=_traces(data)
+            )
+            written.append(write_whole(folder / "missions" / f"{_named(one['id'])}.md", page))
+    if mission is not None:
+        return written
+    for tier in metadata["tiers"]:
+        page = env.get_template("tier.md.j2").render(run=run, tier=tier, findings=findings)
+        written.append(write_whole(folder / "tiers" / f"{_named(tier['id'])}.md", _tidy(page)))
+    page = env.get_template("executive.md.j2").render(
+        run=run,
+        executive=metadata["executive"],
+        findings=findings,
+        changes=data.changes,
+        history=data.history,
+        pictures={
+            label: f"pictures/{names[f'risk {label}']}" if f"risk {label}" in names else ""
+            for label in (c["label"] for c in metadata["executive"]["chapters"])
+        },
+    )
+    written.append(write_whole(folder / "executive.md", _tidy(page)))
+    page = env.get_template("summary.md.j2").render(
+        run=run, metadata=metadata, findings=document["findings"], changes=data.changes
+    )
+    written.append(write_whole(folder / "summary.md", _tidy(page)))
+    return [*written, *render_versions(env, folder, document, data.results)]
+
+
+def _pictures(data: Data, drawing: jinja2.Environment) -> dict[str, Path]:
+    """Write the pictures that Markdown shows; return finding id, or `risk <label>`, -> path."""
+    written: dict[str, Path] = {}
+    folder = data.folder / "pictures"
+    for one in data.document["findings"]:
+        svg = timeline_svg(drawing, one, standalone=True)
+        if svg:
+            path = folder / f"{_named(one['id'])}.svg"
+            written[one["id"]] = write_whole(path, _encodable(svg))
+    for number, chapter in enumerate(data.document["metadata"]["executive"]["chapters"], 1):
+        if chapter["risks"]:
+            # An engine's label may hold anything, so the file is named by its place.
+            svg = risk_svg(drawing, chapter, "risk", standalone=True)
+            path = folder / f"risk-{number}.svg"
+            written[f"risk {chapter['label']}"] = write_whole(path, _encodable(svg))
+    return written
 
 
 def render_mission(
-    env: jinja2.Environment, document: dict[str, Any], mission: dict[str, Any], run: dict[str, Any]
+    env: jinja2.Environment,
+    document: dict[str, Any],
+    mission: dict[str, Any],
+    run: dict[str, Any],
+    *,
+    pictures: Mapping[str, str] | None = None,
+    traces: Mapping[str, str] | None = None,
 ) -> str:
-    """Return one mission's report."""
+    """Return one mission's report; `pictures` and `traces` name files of findings."""
     page = env.get_template("mission.md.j2").render(
         run=_run_facts(run),
         mission=mission,
         findings={one["id"]: one for one in document["findings"]},
+        pictures=pictures or {},
+        traces=traces or {},
+        tier=next(
+            (t for t in document["metadata"]["tiers"] if mission["id"] in t["missions"]), None
+        ),
     )
-    # Branches not taken leave blank lines behind; one is enough anywhere in Markdown.
+    return _tidy(page)
+
+
+def _traces(data: Data) -> dict[str, str]:
+    """Return finding id -> its trace's path, for the traces that are there."""
+    paths = {one["id"]: f"traces/{one['id']}.json" for one in data.document["findings"]}
+    return {id: path for id, path in paths.items() if (data.folder / path).is_file()}
+
+
+def _tidy(page: str) -> str:
+    """Leave one blank line where branches not taken left several; more mean nothing in Markdown."""
     return re.sub(r"\n{3,}", "\n\n", page)
+
+
+def _named(name: str) -> str:
+    if not FILE_NAME.fullmatch(name):
+        raise ValueError(f"id {name!r} cannot name a file")
+    return name
+
+
+def _encodable(page: str) -> str:
+    """Return a page that UTF-8 can hold, whatever came out of an engine."""
+    return page.encode("utf-8", "replace").decode("utf-8")
 
 
 def _run_facts(run: dict[str, Any]) -> dict[str, str]:
@@ -86,24 +260,38 @@ def _run_facts(run: dict[str, Any]) -> dict[str, str]:
     return {k: "not recorded" if v is None or v == "" else str(v) for k, v in facts.items()}
 
 
-def _results(folder: Path) -> list[dict[str, Any]]:
-    """Return the rows of results.jsonl.
-
-    Raises:
-        ValueError: if a line is not a row.
-    """
-    path = folder / "results.jsonl"
-    rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError as exc:
-            raise ValueError(f"{path}: not valid JSON (line {number}): {exc.msg}") from exc
-    return rows
-
-
 def _load(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except json.JSONDecodeError as exc:
         raise ValueError(f"{path}: not valid JSON (line {exc.lineno}): {exc.msg}") from exc
+    except UnicodeDecodeError as exc:
+        raise ValueError(f"{path}: not UTF-8 text; run the campaign again") from exc
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    if not path.exists():
+        return []
+    rows = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), 1):
+        if line.strip():
+            try:
+                rows.append(json.loads(line))
+            except json.JSONDecodeError as exc:
+                raise ValueError(f"{path}: line {number} is not valid JSON: {exc.msg}") from exc
+    return rows
+
+
+def _recorded(path: Path, needed: tuple[str, ...]) -> dict[str, Any] | None:
+    """Return what the registry wrote beside the run, or None if it wrote nothing."""
+    if not path.exists():
+        return None
+    data = _load(path)
+    if not isinstance(data, dict) or data.get("schema_version") != 1:
+        raise ValueError(f"{path}: schema_version is not 1; run the campaign again")
+    if "against" in data and data["against"] is None:
+        return None  # nothing was compared, so nothing is new and nothing is gone
+    for name in needed:
+        if not isinstance(data.get(name), list):
+            raise ValueError(f"{path}: {name} is not a list; run the campaign again")
+    return data

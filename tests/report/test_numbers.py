@@ -35,7 +35,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def pages(folder: Path) -> list[Path]:
-    return [*sorted((folder / "missions").glob("*.md")), folder / "summary.md"]
+    chapters = [
+        *sorted((folder / "missions").glob("*.md")),
+        *sorted((folder / "tiers").glob("*.md")),
+    ]
+    return [*chapters, folder / "executive.md", folder / "summary.md"]
 
 
 def test_every_number_of_a_report_stands_in_the_data(folder: Path) -> None:
