@@ -95,6 +95,9 @@ test: $(VENV)/.ready  ## the project's own tests
 .PHONY: selftest
 selftest: $(VENV)/.ready  ## is every broken engine caught, and the reference never accused?
 	$(VENV)/bin/python tests/selftest/detect.py $(ARGS)
+	$(VENV)/bin/python tests/selftest/search.py --points
+	$(VENV)/bin/python tests/selftest/search.py --seconds 300 $(SEARCH_ARGS)
+	$(VENV)/bin/python tests/selftest/search.py --reference 20000 --seconds 60
 	$(VENV)/bin/python -m pytest -q -n auto -m slow
 
 .PHONY: test-all

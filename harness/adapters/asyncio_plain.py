@@ -26,6 +26,7 @@ from harness.kernel.outcome import ErrorReport, FailureReport, Outcome, StageRep
 from harness.kernel.plan import Plan, RunSpec, required_capabilities
 from harness.kernel.port import StageBody, StagePort
 from harness.kernel.program import Program
+from harness.kernel.script import Unrenderable
 from harness.kernel.witness import traceback_location
 
 __all__ = ["Adapter"]
@@ -220,10 +221,11 @@ class Adapter:
             location=traceback_location(exc, self._root),
         )
 
-    def render(self, program: Program, plan: Plan, clause: str, check: str) -> str | None:
-        """Return a script that prints the idiom as it stands above, or None."""
-        if required_capabilities(program, plan) - _OFFERED:
-            return None
+    def render(self, program: Program, plan: Plan, clause: str, check: str) -> str:
+        """Return a script that prints the idiom as it stands above."""
+        lacks = required_capabilities(program, plan) - _OFFERED
+        if lacks:
+            raise Unrenderable(", ".join(sorted(lacks)))
         return render_script(program, plan, clause, check)
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from harness.adapters.asyncio_plain_idiom import EndRun, Stage, StageTimeout, in_order, run_stages
 from harness.kernel.plan import Plan
 from harness.kernel.program import Program
-from harness.kernel.script import Dialect, Unrenderable, literal, render
+from harness.kernel.script import Dialect, literal, render
 
 __all__ = ["render_script"]
 
@@ -65,12 +65,9 @@ def ending(output):
 """
 
 
-def render_script(program: Program, plan: Plan, clause: str, check: str) -> str | None:
-    """Return the script, or None if there are no words for something in the program."""
-    try:
-        return render(program, plan, _dialect(plan), clause, check)
-    except Unrenderable:
-        return None
+def render_script(program: Program, plan: Plan, clause: str, check: str) -> str:
+    """Return the script; raises `Unrenderable` if there are no words for something in it."""
+    return render(program, plan, _dialect(plan), clause, check)
 
 
 def _dialect(plan: Plan) -> Dialect:

@@ -333,7 +333,7 @@ class Adapter:
             run, "failed", raised, self._stages(seen), (failure,), events=tuple(seen.events)
         )
 
-    def render(self, program: Program, plan: Plan, clause: str, check: str) -> str | None:
+    def render(self, program: Program, plan: Plan, clause: str, check: str) -> str:
         """Return a stand-alone script in the engine's API; see `llama_workflows_script`."""
         return render_script(self.engine(), program, plan, clause, check)
 

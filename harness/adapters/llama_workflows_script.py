@@ -143,17 +143,13 @@ def offers(ctx):
     return {part: any(hasattr(ctx, name) for name in names) for part, names in parts.items()}"""
 
 
-def render_script(
-    engine: Probe, program: Program, plan: Plan, clause: str, check: str
-) -> str | None:
-    """Return the script, or None if a script has no words for what the program needs."""
+def render_script(engine: Probe, program: Program, plan: Plan, clause: str, check: str) -> str:
+    """Return the script; raises `Unrenderable` if it has no words for what the program needs."""
     needed = required_capabilities(program, plan)
-    if needed - engine.capabilities or needed & _UNTOLD:
-        return None
-    try:
-        return render(program, plan, _dialect(engine), clause, check)
-    except Unrenderable:
-        return None
+    lacks = (needed - engine.capabilities) | (needed & _UNTOLD)
+    if lacks:
+        raise Unrenderable(", ".join(sorted(lacks)))
+    return render(program, plan, _dialect(engine), clause, check)
 
 
 def _dialect(engine: Probe) -> Dialect:

@@ -413,7 +413,7 @@ class Adapter:
         self._live[run_id] = live
         self.ids.call(run_id, live.run)
 
-    def render(self, program: Program, plan: Plan, clause: str, check: str) -> str | None:
+    def render(self, program: Program, plan: Plan, clause: str, check: str) -> str:
         """Return a stand-alone script in Stageflow's API; see `stageflow_script`."""
         return render_script(self.engine(), program, plan, clause, check)
 

@@ -82,16 +82,16 @@ def milliseconds(seconds: float) -> float:
     return value
 
 
-def render_script(
-    engine: Probe, program: Program, plan: Plan, clause: str, check: str
-) -> str | None:
-    """Return the script, or None if this version lacks what the program needs."""
-    if required_capabilities(program, plan) - engine.capabilities:
-        return None
-    try:
-        return render(program, plan, dialect(engine, program, plan, check), clause, check)
-    except Unrenderable:
-        return None
+def render_script(engine: Probe, program: Program, plan: Plan, clause: str, check: str) -> str:
+    """Return the script.
+
+    Raises:
+        Unrenderable: if this version lacks what the program needs, or there are no words for it.
+    """
+    lacks = required_capabilities(program, plan) - engine.capabilities
+    if lacks:
+        raise Unrenderable(", ".join(sorted(lacks)))
+    return render(program, plan, dialect(engine, program, plan, check), clause, check)
 
 
 def dialect(engine: Probe, program: Program, plan: Plan, check: str) -> Dialect:

@@ -19,7 +19,15 @@ from harness.lab.profiles import PLANS
 from harness.lab.search.units import SWARM_RUNS, points_units, swarm_units
 from scenarios import PACKS, missions, scenarios
 
-__all__ = ["SEARCHES", "chosen_scenarios", "is_named", "own_scenario", "plan_line", "sought"]
+__all__ = [
+    "QUICK",
+    "SEARCHES",
+    "chosen_scenarios",
+    "is_named",
+    "own_scenario",
+    "plan_line",
+    "sought",
+]
 
 QUICK = ("smoke", "default")
 QUICK_MISSIONS = ("DAG-009", "WORK-007", "CONTRACT-003")

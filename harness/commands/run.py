@@ -21,6 +21,7 @@ from harness.commands.choice import SEARCHES, own_scenario, plan_line, sought
 from harness.commands.gate import decide, gate_lines
 from harness.commands.notes import note_lines
 from harness.commands.progress import Progress
+from harness.commands.proofs import proved, shrunk
 from harness.commands.settings import FAIL_ON, FILE, settle
 from harness.commands.words import (
     RUNS_FOLDER,
@@ -44,7 +45,7 @@ from harness.lab.campaign import (
     run_metadata,
     scenario_data,
 )
-from harness.lab.conclude import confirmations, write_json
+from harness.lab.conclude import write_json
 from harness.lab.engines import parse_engine, parse_engines
 from harness.lab.order import TIERS
 from harness.lab.profiles import PLANS
@@ -303,26 +304,29 @@ def _conclude(  # noqa: PLR0917 (all that a campaign comes to)
         }
         for s in campaign.scenarios
     ]
-    answers: dict[str, dict[str, Any]] = {}
-
-    def drafts() -> list[dict[str, Any]]:
-        built = findings.build_findings(
-            units, engines, CLAUSES, answers, missions=plain_missions, seen=metadata["run_id"]
-        )
-        return [f.to_json() for f in built]
-
-    entries = drafts()
+    measured = findings.Campaign(units, engines, CLAUSES, plain_missions, seen=metadata["run_id"])
+    if metadata["status"] == "completed":
+        measured = shrunk(measured, campaign, metadata, progress)
+    entries = [f.to_json() for f in findings.findings_of(measured)]
     ids = books.take(entries, metadata["completed_at"])
     if metadata["status"] == "completed" and not options.no_confirm:
-        bugs = [{**e, "id": ids[e["fingerprint"]]} for e in entries if e["kind"] == "bug"]
-        answers = confirmations(folder, campaign.engines, bugs, progress.say)
-        entries = drafts()
+        measured = proved(measured, campaign, ids, metadata, progress)
+        entries = [f.to_json() for f in findings.findings_of(measured)]
     standing, changes = books.judge(entries, ids, campaign)
     totals = Counter(u["verdict"] for u in units)
     metadata["totals"] = dict(sorted(totals.items()))
     shown = {k: v for k, v in metadata.items() if k not in ("request", "work")}
     findings.write_run_files(
-        folder, units, engines, plain_missions, plain_scenarios, CLAUSES, answers, shown, standing
+        folder,
+        units,
+        engines,
+        plain_missions,
+        plain_scenarios,
+        CLAUSES,
+        measured.confirmations,
+        shown,
+        standing,
+        measured.smallest,
     )
     document = json.loads((folder / "findings.json").read_text("utf-8"))
     found: list[dict[str, Any]] = document["findings"]
@@ -337,7 +341,7 @@ def _conclude(  # noqa: PLR0917 (all that a campaign comes to)
     write_json(folder / "run.json", metadata)
     summary = summary_of(metadata, campaign, found, changes)
     books.write(folder, changes, summary)
-    told = findings.witnesses_of(units, engines, CLAUSES, [s["id"] for s in plain_scenarios])
+    told = findings.clearest_witnesses(measured)
     write_traces(folder, [f for f in found if f["kind"] == "bug"], told)
     report.render_run(folder)
     try:

@@ -171,6 +171,9 @@ def check_cancel_2(r: Reading) -> Judgement:
         others = {o.stage for o in r.executions(run) if o.how == "cancel_branch"}
         below = {d for stage in others for d in r.program.descendants(stage)}
         ones = {one.stage: one for one in r.executions(run)}
+        # A consumer that stops may end its stage, and what needs that is then skipped.
+        unwanted = [stage for stage in r.program.names if r.of("consume.stop", run, stage)]
+        spared = {*unwanted, *(d for stage in unwanted for d in r.program.descendants(stage))}
         for stage in sorted(below & set(ones)):
             bad.append(
                 Violation(
@@ -186,8 +189,8 @@ def check_cancel_2(r: Reading) -> Judgement:
         for stage in r.program.names:
             if stage in others or stage in below or (stage in done and stage not in ones):
                 continue
-            if r.of("consume.stop", run, stage):
-                continue  # its consumer may have stopped it
+            if stage in spared:
+                continue
             if stage not in ones or ones[stage].how not in ("ok", "skip"):
                 bad.append(
                     Violation(

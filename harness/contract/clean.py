@@ -136,7 +136,7 @@ def check_clean_2(r: Reading) -> Judgement:
         if held.cut >= 0:
             took = _cleanup_took(r, held)
             spent = r.time_of(held.cut) - _cleaning_since(r, held)
-            if spent >= _grace_s(r, held) - CLOSE_S:
+            if spent >= _grace_s(r, held.run) - CLOSE_S:
                 continue  # the stated grace was used up
             if _own_scope_expired(r, held) or _first_word(r, held) or _cut_by_itself(r, held):
                 continue
@@ -156,7 +156,7 @@ def check_clean_2(r: Reading) -> Judgement:
             )
         elif stop < 0 or stop > over:
             spent = r.time_of(over) - _cleaning_since(r, held)
-            if spent >= _grace_s(r, held) - CLOSE_S or _under_stubborn(r, held):
+            if spent >= _grace_s(r, held.run) - CLOSE_S or _under_stubborn(r, held):
                 continue
             bad.append(
                 Violation(
@@ -182,11 +182,10 @@ def _under_stubborn(r: Reading, held: Held) -> bool:
     )
 
 
-def _grace_s(r: Reading, held: Held) -> float:
-    """Return how long a cleanup may take at least, in seconds: for a subpipeline an engine may
-    keep back some of the grace, for what its parents have to do after it."""
-    depth = held.run.count("/")
-    return float(r.plan.cleanup_grace_s * CHILDS_SHARE**depth)
+def _grace_s(r: Reading, run: str) -> float:
+    """Return how long a run has to clean up at least, in seconds: for a subpipeline an engine
+    may keep back some of the grace, for what its parents have to do after it."""
+    return float(r.plan.cleanup_grace_s * CHILDS_SHARE ** run.count("/"))
 
 
 def _cleaning_since(r: Reading, held: Held) -> float:
@@ -371,7 +370,7 @@ def check_clean_5(r: Reading) -> Judgement:
         if not o.ended
         and o.interrupts
         and (over := r.runs[_top(o.run)]).over
-        and over.end_s >= r.time_of(o.interrupts[0]) + r.plan.cleanup_grace_s - r.tolerance_s
+        and over.end_s >= r.time_of(o.interrupts[0]) + _grace_s(r, o.run) - r.tolerance_s
     }
     explained |= {
         o.stage

@@ -19,8 +19,8 @@ def _ender(r: Reading, run: str) -> tuple[str, Ran | None]:
         return "", None
     timed = [o for o in r.executions(run) if r.gone_by_timeout(o)]
     at, kind = r.first_cause(run)
-    timed.sort(key=lambda o: o.interrupts[0])
-    if timed and (not kind or timed[0].interrupts[0] < at):
+    timed.sort(key=r.timed_out_at)
+    if timed and (not kind or r.timed_out_at(timed[0]) < at):
         return "timeout", timed[0]
     if kind in ("fail", "cancel_run"):
         return kind, next(o for o in r.executions(run) if o.end == at)

@@ -191,9 +191,11 @@ class Reading:
                 continue
             for one in ones[:-1]:
                 one.again = True
-            # One that raised CancelledError by itself was called off, and may be final.
+            # One that raised CancelledError by itself was called off, and may be final, unless
+            # another error took the place of that one on its way out.
             last = ones[-1]
-            if len(ones) < most and last.ended and not last.self_cancelled:
+            called_off = last.self_cancelled and last.how == "cancelled"
+            if len(ones) < most and last.ended and not called_off:
                 cut = last.how == "cancelled" or last.how.startswith("raise:")
                 timed = cut and stage in self._stages and self.by_timeout(last)
                 last.again = last.attempt_failed or timed
@@ -393,8 +395,11 @@ class Reading:
         return None
 
     def any_location(self, run: str) -> str:
-        """Return where in the engine the run's exception came from, or ""."""
-        outcome = self.outcome(run)
+        """Return where in the engine the run's exception came from, or "".
+
+        A subpipeline has no outcome of its own; what it did is the doing of the run it is in.
+        """
+        outcome = self.outcome(run) or self.outcome(run.split("/", 1)[0])
         if outcome is not None and outcome.raised is not None:
             return outcome.raised.location
         return ""
@@ -444,19 +449,25 @@ class Reading:
     def by_timeout(self, one: Ran) -> bool:
         """Say whether a timeout of the engine's, an idle one included, ended this execution,
         in the journal's words: it was interrupted when the timeout was due."""
+        return self.timed_out_at(one) >= 0
+
+    def timed_out_at(self, one: Ran) -> int:
+        """Return the position of the interrupt by which a timeout of the engine's ended this
+        execution, or -1 if none did."""
         if not one.interrupts:
-            return False
+            return -1
         first = one.interrupts[0]
         if len(one.interrupts) > 1:  # a timeout of the stage's own or a tool's may have come first
             first = next((i for i in one.interrupts if not self.own_scope_due(one, i)), first)
         at_s = self.time_of(first)
         limit = self.timeout_of(one.stage)
         if limit is not None and limit >= 0 and at_s >= one.start_s + limit - CLOSE_S:
-            return True
+            return first
         idle = self._stages[one.stage].idle_timeout_s
         if idle is None or not idle >= 0:
-            return False
-        return at_s >= self.beat_before(one, at_s) + idle - CLOSE_S
+            return -1
+        # A heartbeat of that very instant may have come when it was decided already.
+        return first if at_s >= self.beat_before(one, at_s - CLOSE_S) + idle - CLOSE_S else -1
 
     def beat_before(self, one: Ran, at_s: float) -> float:
         """Return when, in seconds, a stage last gave a heartbeat before a time; its start if

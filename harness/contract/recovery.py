@@ -330,7 +330,7 @@ def _due(r: Reading, undo: _Undo) -> bool:
     if r.failed_in_layer(one.run, one.stage):
         return False
     at, _ = r.first_cause(one.run)
-    ends = [o.interrupts[0] for o in r.executions(one.run) if r.gone_by_timeout(o)]
+    ends = [r.timed_out_at(o) for o in r.executions(one.run) if r.gone_by_timeout(o)]
     if at >= 0:
         ends.append(at)
     if one.end_s < min(r.time_of(i) for i in ends) - CLOSE_S:

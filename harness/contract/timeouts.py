@@ -31,8 +31,10 @@ def _other_cause(r: Reading, one: Ran, before_s: float) -> bool:
         other is not one and due <= before_s - CLOSE_S / 2 for due, other in r.timeouts_due(one.run)
     ):
         return True
+    # One that waits for a subpipeline notes its end only when that has ended.
     return any(
-        other is not one and r.time_of(other.interrupts[0]) <= before_s
+        other is not one
+        and (r.time_of(other.interrupts[0]) <= before_s or other.in_child(before_s))
         for other in r.executions(one.run)
         if r.by_timeout(other)
     )
@@ -221,13 +223,13 @@ def check_time_3(r: Reading) -> Judgement:
         if r.layers_disturb(run):
             continue
         gone = [one for one in ones if r.gone_by_timeout(one)]
-        timed = {id(one): r.time_of(one.interrupts[0]) for one in gone}
+        timed = {id(one): r.time_of(r.timed_out_at(one)) for one in gone}
         if not gone or facts.cancels or not facts.over or r.first_cause(run)[1]:
             continue  # what else ended the run has its own rules for siblings
-        first = min(gone, key=lambda one: one.interrupts[0])
+        first = min(gone, key=r.timed_out_at)
         if first.children:
             continue  # it noted its end only when its subpipeline had ended
-        since = first.interrupts[0]
+        since = r.timed_out_at(first)
         for one in ones:
             together = timed.get(id(one), math.inf) <= r.time_of(since) + r.tolerance_s
             if one is first or together or not r.overlaps(one, since):

@@ -404,8 +404,9 @@ class Run:
         else:
             error = job.error()
             if error is not None:
+                # Told, but no reason to stop others: what it was stopped for has decided that.
                 note = "it failed while it was stopping"
-                self._fail(Failure(job.name, error, stopping=True))
+                self._failures.append(Failure(job.name, error, stopping=True))
         return self._stage_result(job, why.status, error=why.error, reason=why.reason, note=note)
 
     def _judge_returned(self, job: Job, value: Any) -> StageResult:

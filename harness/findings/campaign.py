@@ -65,7 +65,10 @@ class Campaign:
     """Everything that conclusions are drawn from.
 
     Attributes:
-        confirmations: fingerprint -> confirmation, confirmation_note, script.
+        confirmations: fingerprint -> confirmation, confirmation_note, script, and the token of
+            the witness that the script was made from.
+        smallest: fingerprint before shrinking -> the fields of the clearest witness that
+            shrinking changed, or only `shrunk`: why there are none.
         seen: what first_seen and last_seen of a finding are set to: the run's id or date.
         python_version: of the workers.
         standing: fingerprint -> how the registry knows it (`standing.py`); without it a finding
@@ -80,6 +83,7 @@ class Campaign:
     seen: str = ""
     python_version: str = ""
     standing: Mapping[str, Row] = field(default_factory=dict)
+    smallest: Mapping[str, Row] = field(default_factory=dict)
 
     def engine(self, name: str, version: str) -> Row:
         """Return an engine's description; an empty one if it could not be imported."""

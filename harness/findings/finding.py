@@ -73,6 +73,9 @@ class Reproduction:
         picture: the same run as data for a drawing: lanes, bars and marks; None without journal.
         script: stand-alone script, relative to the run directory, None if there is none.
         environment: engine, version, laboratory, seed and Python of the clearest witness.
+        shrunk: what the run was `before` shrinking and is `after`, in stages, steps, faults and
+            choices; `tries`, `taken`, and how it `ended`: "smallest", the limit that was hit, or
+            "not shrunk" with `why`. Empty where no shrinking was asked for.
     """
 
     token: str | None = None
@@ -83,6 +86,7 @@ class Reproduction:
     picture: Mapping[str, Any] | None = None
     script: str | None = None
     environment: Mapping[str, Any] = field(default_factory=dict)
+    shrunk: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,22 +53,32 @@ def number(
 
 
 def _related(one: Finding, all_of_them: Sequence[Finding]) -> tuple[str, ...]:
-    """Name defects in the same place or against the same clause, and the same one elsewhere."""
+    """Name what is likely of one cause with a defect, the likeliest first."""
     if one.kind not in ("bug", "dx"):
         return ()
-    return tuple(
-        other.id
+    near = [
+        (nearness, other.id)
         for other in all_of_them
         if other.id != one.id
         and other.kind in ("bug", "dx")
-        and (
-            (
-                other.engine == one.engine
-                and (
-                    (bool(one.clause) and other.clause == one.clause)
-                    or (bool(one.location) and other.component == one.component)
-                )
-            )
-            or (bool(one.clause) and (other.clause, other.shape) == (one.clause, one.shape))
-        )
-    )[:LIMIT_RELATED]
+        and (nearness := _nearness(one, other)) is not None
+    ]
+    return tuple(name for _, name in sorted(near, key=lambda x: x[0])[:LIMIT_RELATED])
+
+
+def _nearness(one: Finding, other: Finding) -> int | None:
+    """Return how near two defects are, 0 for nearest, or None if nothing joins them.
+
+    One cause can break several clauses in one line of the engine; and two engines of one
+    family, or two ways of writing the same engine, can have it both.
+    """
+    same_engine = other.engine == one.engine
+    if same_engine and one.location and other.location == one.location:
+        return 0
+    if one.clause and (other.clause, other.shape) == (one.clause, one.shape):
+        return 1
+    if same_engine and one.clause and other.clause == one.clause:
+        return 2
+    if same_engine and one.location and other.component == one.component:
+        return 3
+    return None

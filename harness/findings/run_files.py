@@ -73,6 +73,7 @@ def write_run_files(  # noqa: PLR0917 (one argument per thing that a campaign ha
     confirmations: Mapping[str, Row],
     metadata: Mapping[str, Any],
     standing: Mapping[str, Row] | None = None,
+    smallest: Mapping[str, Row] | None = None,
 ) -> list[Path]:
     """Write a run's data files, each whole or not at all, and return their paths.
 
@@ -80,6 +81,7 @@ def write_run_files(  # noqa: PLR0917 (one argument per thing that a campaign ha
         scenarios: as plain data, in report order; results.jsonl keeps this order.
         metadata: what run.json holds: run_id, seed, profile, started_at, status, and so on.
         standing: fingerprint -> id, status and dates, from the registry or a baseline.
+        smallest: as `build_findings` takes it.
 
     Raises:
         ValueError: if the findings do not obey the published schema; nothing is written then.
@@ -95,6 +97,7 @@ def write_run_files(  # noqa: PLR0917 (one argument per thing that a campaign ha
         seen=str(metadata.get("run_id", "")),
         python_version=str(metadata.get("python_version", "")),
         standing=standing or {},
+        smallest=smallest or {},
     )
     findings = findings_of(campaign)
     document = document_of(campaign, findings, scenarios, metadata)

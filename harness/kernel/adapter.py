@@ -159,6 +159,7 @@ class Adapter(Protocol):
         that go on after the run), `took` (seconds).
         `violation` returns None or what was seen; the script prints `VIOLATION <clause>:
         <what was seen>` and exits 1, or `HOLDS <clause>` and exits 0; it exits 2 where it
-        could not run, and ends within 30 seconds by itself.
+        could not run, and ends within 30 seconds by itself. It may raise `Unrenderable` (of
+        `kernel.script`) to say what the engine's own API has no words for.
         """
         ...

@@ -285,9 +285,13 @@ class _Trial:
         # looked through: it is all in the youngest generation, the collector being off.
         if self.tape.seed == 0 or any(o.status != "ok" for o in self.outcomes.values()):
             gc.collect(0)
-        for agen in list(loop._asyncgens):
-            if agen.ag_frame is not None and not agen.ag_running:
-                leaks.append(Leak("asyncgen", getattr(agen, "__qualname__", "async generator")))
+        opened = [
+            getattr(agen, "__qualname__", "async generator")
+            for agen in list(loop._asyncgens)
+            if agen.ag_frame is not None and not agen.ag_running
+        ]
+        # The loop keeps them by address, which is another one each time.
+        leaks += [Leak("asyncgen", name) for name in sorted(opened)]
         for message, exception in self.complaints:
             if "never retrieved" in message:
                 leaks.append(Leak("unretrieved", exception))

@@ -17,12 +17,14 @@ import asyncio
 import contextvars
 import functools
 import heapq
+import sys
 import threading
 import weakref
 from asyncio import events
 from collections import deque
 from collections.abc import Callable, Coroutine
 from contextvars import copy_context
+from types import CodeType, FrameType
 from typing import Any, ClassVar
 
 from harness.kernel.errors import SimulationRefused
@@ -61,6 +63,9 @@ class ThreadJob:
         return self.function()
 
 
+# How deep a pipeline's driver may sit below its task's first function.
+STACK_MAX = 40
+
 _new_task: Any = asyncio.Task.__new__
 _new_handle: Any = object.__new__
 
@@ -78,6 +83,10 @@ class SimTask(asyncio.Task[Any]):
         # Set before __init__, which puts the task into asyncio's own weak set.
         self: SimTask = _new_task(cls)
         loop.tasks_made += 1
+        code = getattr(coro, "cr_code", None)
+        if code not in loop.begun_as_tasks and _WAIT_FOR not in (above := _codes_above()):
+            loop.begun_as_tasks.add(code)
+            loop.begun_by.update(above)
         self._ordinal = (loop.tasks_made * loop.hash_factor + loop.hash_salt) & 0x7FFFFFFF
         return self
 
@@ -91,6 +100,20 @@ class SimTask(asyncio.Task[Any]):
         return self._ordinal
 
 
+def _codes_above() -> list[CodeType]:
+    """Return the code of what runs, innermost first, as far up as a task's first step."""
+    frame: FrameType | None = sys._getframe(2)
+    codes: list[CodeType] = []
+    while frame is not None and len(codes) < STACK_MAX:
+        codes.append(frame.f_code)
+        frame = frame.f_back
+    return codes
+
+
+# Some versions of Python run in a task of its own what is waited for with a timeout.
+_WAIT_FOR = asyncio.wait_for.__code__
+
+
 class SimLoop(asyncio.BaseEventLoop):
     """An event loop in virtual time, driven by a tape.
 
@@ -102,6 +125,8 @@ class SimLoop(asyncio.BaseEventLoop):
     Attributes:
         points: callbacks run so far, plus one for each jump of time: every place at
             which a cancel can be put by `inject_at`.
+        begun_as_tasks: code of every coroutine that was made a task.
+        begun_by: code of every function that was running when one was made a task first.
     """
 
     # Inherited ones that the type checker's stubs do not know.
@@ -150,6 +175,8 @@ class SimLoop(asyncio.BaseEventLoop):
         self.inject_at = -1
         self.inject: Callable[[], None] | None = None
         self.tasks_made = 0
+        self.begun_as_tasks: set[CodeType | None] = set()
+        self.begun_by: set[CodeType] = set()
         self.hash_factor = 1
         self.hash_salt = 0
         if tape.active("tasks"):

@@ -31,8 +31,8 @@ class ErrorReport:
         type: name of the exception's class.
         message: its text, at most 2,000 characters.
         chain: class names of its causes and contexts, outermost first, without its own.
-        location: `file:line function` of the innermost frame inside the engine, file
-            relative to the engine's package; "" if no frame is.
+        location: `file:line function` of the innermost frame inside the engine in the task that
+            drives the run, file relative to the engine's package; "" if no frame is.
         stage: the stage named by the exception in a structured way, or None.
     """
 

@@ -6,12 +6,13 @@ the caller cancels, which faults are injected. Plain, versioned data, like the p
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from typing import Any
 
 from harness.kernel.errors import InputError
-from harness.kernel.program import Program, needed_capabilities
+from harness.kernel.program import LIMIT_TIMEOUT_S, Program, needed_capabilities
 from harness.kernel.steps import ERRORS
 
 __all__ = [
@@ -236,6 +237,9 @@ class Plan:
         for name, kind in (("sink", Sink), ("consumer", Consumer)):
             if args.get(name) is not None:
                 args[name] = _record(kind, args[name], where=f"{where}.{name}")
+        for known in fields(cls):
+            if known.name in args and known.type in _TYPES:
+                _typed(known.type, args[known.name], f"{where}.{known.name}")
         plan = cls(**args)
         _check(plan, where)
         return plan
@@ -267,10 +271,36 @@ def _record(kind: type, item: object, *, where: str) -> Any:
     unknown = set(item) - set(kind.__slots__)  # type: ignore[attr-defined]
     if unknown:
         raise InputError(f"{where}: unknown field {sorted(unknown)[0]!r}")
-    try:
-        return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in item.items()})
-    except TypeError as exc:
-        raise InputError(f"{where}: {exc}") from exc
+    for known in fields(kind):
+        if known.name in item:
+            _typed(known.type, item[known.name], f"{where}.{known.name}")
+        elif known.default is MISSING and known.default_factory is MISSING:
+            raise InputError(f"{where}: it needs {known.name!r}")
+    return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in item.items()})
+
+
+# A field's annotation -> what is expected in JSON, and of which types it is.
+_TYPES: dict[str, tuple[str, tuple[type, ...]]] = {
+    "str": ("a text", (str,)),
+    "bool": ("true or false", (bool,)),
+    "int": ("a whole number", (int,)),
+    "float": ("a number", (int, float)),
+    "Mapping[str, Any]": ("an object", (Mapping,)),
+    "tuple[str, ...]": ("a list of texts", (list, tuple)),
+}
+
+
+def _typed(annotation: object, value: object, where: str) -> None:
+    """Check the type of a field's value; what it may be is for `_check`."""
+    wanted = str(annotation).removesuffix(" | None")
+    if value is None and wanted != annotation:
+        return
+    expected, types = _TYPES[wanted]
+    right = isinstance(value, types) and (bool in types or not isinstance(value, bool))
+    if right and wanted == "tuple[str, ...]":
+        right = all(isinstance(one, str) for one in value)  # type: ignore[attr-defined]
+    if not right:
+        raise InputError(f"{where}: expected {expected}, got {value!r}")
 
 
 def _number(value: object, low: float, high: float, where: str) -> None:
@@ -296,6 +326,10 @@ def _check(plan: Plan, where: str) -> None:
     limit = plan.stage_timeout_s
     if limit is not None and (isinstance(limit, bool) or not isinstance(limit, (int, float))):
         raise InputError(f"{where}.stage_timeout_s: expected seconds as a number, got {limit!r}")
+    if limit is not None and LIMIT_TIMEOUT_S < abs(limit) < math.inf:
+        raise InputError(
+            f"{where}.stage_timeout_s: expected at most {LIMIT_TIMEOUT_S:g} s, got more"
+        )
     for i, run in enumerate(plan.runs):
         _number(run.start_s, 0, 1e6, f"{where}.runs[{i}].start_s")
     for i, cancel in enumerate(plan.cancels):

@@ -8,6 +8,7 @@ names them.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, replace
@@ -20,6 +21,8 @@ __all__ = ["PROGRAM_VERSION", "Program", "Retry", "Stage"]
 
 PROGRAM_VERSION = 1
 LIMIT_STAGES = 5_000
+# What still is a number of seconds to a clock; infinity and NaN are cases of their own.
+LIMIT_TIMEOUT_S = 1e300
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,10 +201,13 @@ class Program:
         name = data.get("name", "program")
         if not isinstance(name, str):
             raise InputError(f"{where}.name: expected a text, got {name!r}")
-        program = cls(
-            tuple(_stage(s, where=f"{where}.stages[{i}]") for i, s in enumerate(stages)), name
-        )
-        count = sum(1 for _ in program.walk())
+        try:
+            program = cls(
+                tuple(_stage(s, where=f"{where}.stages[{i}]") for i, s in enumerate(stages)), name
+            )
+            count = sum(1 for _ in program.walk())
+        except RecursionError:
+            raise InputError(f"{where}: its steps or values are nested too deeply") from None
         if count > LIMIT_STEPS:
             raise InputError(f"{where}: at most {LIMIT_STEPS} steps, got {count}")
         return program
@@ -226,6 +232,8 @@ def _stage(data: object, *, where: str) -> Stage:
         value = data.get(key)
         if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float))):
             raise InputError(f"{where}.{key}: expected seconds as a number, got {value!r}")
+        if value is not None and LIMIT_TIMEOUT_S < abs(value) < math.inf:
+            raise InputError(f"{where}.{key}: expected at most {LIMIT_TIMEOUT_S:g} s, got more")
         limits[key] = value
     return Stage(
         name=name,

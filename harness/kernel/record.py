@@ -19,7 +19,7 @@ class Leak:
         kind: task, timer, thread, asyncgen or unretrieved.
         what: name or text that identifies it; no addresses.
         stage: the stage whose body it runs, or "".
-        location: `file:line function` of the innermost frame inside the engine, or "".
+        location: `file:line function` of the outermost frame inside the engine, or "".
     """
 
     kind: str

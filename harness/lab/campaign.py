@@ -26,6 +26,8 @@ from harness import __version__
 from harness.contract.clauses import CLAUSES
 from harness.contract.scenario import Scenario
 from harness.kernel.errors import DagstormError, EnvironmentFault, InputError
+from harness.kernel.plan import Plan
+from harness.kernel.program import Program
 from harness.lab.again import PACK as AGAIN
 from harness.lab.again import Again, again_unit, died_again, scenario_of
 from harness.lab.engines import EngineRef, python_of
@@ -33,7 +35,7 @@ from harness.lab.search.units import SHARD_RUNS
 from harness.lab.token import Token, encode, scenario_digest
 from harness.lab.worker import AGAIN_LIMIT_S, UNIT_LIMIT_S, Worker, WorkerDied, WorkerHung
 
-__all__ = ["PROFILES", "Campaign", "Engine", "read_units", "scenario_data"]
+__all__ = ["PROFILES", "Campaign", "Engine", "read_units", "scenario_data", "weight_of"]
 
 # Runs of each scenario on each engine. What a profile does besides is for a later release.
 PROFILES: Mapping[str, int] = {
@@ -45,6 +47,8 @@ PROFILES: Mapping[str, int] = {
     "monthly": 500,
 }
 STAGE_RUNS_MAX = 3_000
+# So many events of a flood cost about as much as a stage.
+EVENTS_PER_STAGE = 4
 # An engine that hung its process in so many scenarios is not tried in more.
 HANGS_MAX = 3
 # Units of one engine before the next one's turn: a worker is started for each turn.
@@ -228,7 +232,8 @@ class Campaign:
                 worker, result = self._once_more(engine, job, worker)
                 scenario = scenario_of(job, self.cases)
             else:
-                worker, result = self._one(engine, job, worker)
+                left_s = None if deadline is None else deadline - time.monotonic()
+                worker, result = self._one(engine, job, worker, left_s)
                 scenario = job
             if self._stop.is_set():
                 break
@@ -246,9 +251,12 @@ class Campaign:
         worker.close()
 
     def _one(
-        self, engine: Engine, scenario: Scenario, worker: Worker | None
+        self, engine: Engine, scenario: Scenario, worker: Worker | None, left_s: float | None
     ) -> tuple[Worker | None, dict[str, Any]]:
-        """Run one unit; a worker that dies is started again once, with less patience if it hung."""
+        """Run one unit; a worker that dies is started again once, with less patience if it hung.
+
+        A search keeps to what is left of the budget, a scenario is run to its end.
+        """
         if engine.fault:
             return worker, _without_runs("error", engine.fault)
         if len(engine.hung_in) >= HANGS_MAX:
@@ -259,6 +267,7 @@ class Campaign:
             "runs": self._runs_of(scenario),
             "seed": self.seed,
             "tier": self.tier,
+            "budget_s": left_s,
         }
         died = ""
         for _ in range(2):
@@ -321,8 +330,8 @@ class Campaign:
     def _runs_of(self, scenario: Scenario) -> int:
         if scenario.sweep == "swarm":
             return SHARD_RUNS
-        stages = len(scenario.program.stages)
-        return max(2, min(self.runs, STAGE_RUNS_MAX // max(1, stages * len(scenario.plan.runs))))
+        weight = weight_of(scenario.program, scenario.plan)
+        return max(2, min(self.runs, STAGE_RUNS_MAX // weight))
 
     def _row(
         self, engine: Engine, scenario: Scenario, result: dict[str, Any], took_s: float
@@ -404,6 +413,17 @@ def _prepare(engine: Engine, say: Callable[[str], None]) -> EnvironmentFault | N
     finally:
         worker.close()
     return None
+
+
+def weight_of(program: Program, plan: Plan) -> int:
+    """Return what a run costs, in stages that do little: floods count by their events."""
+    weight = len(program.stages)
+    for _, one in program.walk():
+        if one.op == "flood":
+            weight += one.args["count"] // EVENTS_PER_STAGE
+        elif one.op == "subpipeline":
+            weight += weight_of(one.args["program"], Plan())
+    return max(1, weight * len(plan.runs))
 
 
 def _own_case(engine: str, version: str, scenario: str, witness: Mapping[str, Any]) -> Token:

@@ -1,21 +1,27 @@
-"""From units to a finished run directory: findings, scripts, confirmations, data files."""
+"""From findings to what their stand-alone scripts say of them; and files written whole."""
 
 from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from harness.kernel.errors import DagstormError
 from harness.lab.campaign import Engine
-from harness.lab.confirm import Script, confirm
+from harness.lab.confirm import Said, Script, rate_of, run_again, run_scripts
 from harness.lab.worker import Worker, WorkerDied
 
-__all__ = ["confirmations", "write_json"]
+__all__ = ["AGAIN_LIMIT_S", "confirmations", "write_json"]
 
 Say = Callable[[str], None]
+
+# Seconds after which no script is run once more; each finding's first script, and those of other
+# witnesses where it does not show it, are run in any case.
+AGAIN_LIMIT_S = 45.0
 
 
 def write_json(path: Path, data: Any) -> None:
@@ -25,74 +31,143 @@ def write_json(path: Path, data: Any) -> None:
     draft.replace(path)
 
 
+@dataclass(slots=True)
+class _Tried:
+    """A witness whose script was asked for.
+
+    Attributes:
+        text: the script, or None.
+        why: why there is none.
+        said: by each run of it.
+    """
+
+    token: str
+    text: str | None = None
+    why: str = ""
+    said: list[Said] = field(default_factory=list)
+
+    @property
+    def shows(self) -> bool:
+        return any(one.verdict == "shows" for one in self.said)
+
+
 def confirmations(
     folder: Path,
     engines: Sequence[Engine],
     bugs: Iterable[Mapping[str, Any]],
+    witnesses: Mapping[str, Sequence[Mapping[str, Any]]],
     say: Say,
+    *,
+    again_limit_s: float = AGAIN_LIMIT_S,
 ) -> dict[str, dict[str, Any]]:
     """Write a stand-alone script for each bug and run it; say what each showed.
 
+    Where a script does not show it, the next clearest witness is tried.
+
     Args:
-        bugs: findings of kind bug as plain data; `reproduction` holds program and plan.
+        bugs: findings as plain data.
+        witnesses: fingerprint -> what scripts can be made from (`findings.witnesses_to_confirm`).
+        again_limit_s: seconds from now after which no script is run once more.
 
     Returns:
-        fingerprint -> confirmation, confirmation_note and script.
+        fingerprint -> confirmation, confirmation_note, script, and the witness's token.
     """
-    wanted = list(bugs)
-    answers: dict[str, dict[str, Any]] = {}
-    scripts: list[Script] = []
-    repro = folder / "repro"
+    wanted = {b["fingerprint"]: b for b in bugs if witnesses.get(b["fingerprint"])}
+    tried: dict[str, list[_Tried]] = {mark: [] for mark in wanted}
+    deadline = time.monotonic() + again_limit_s
+    showing: list[Script] = []
+    number = 0
+    while due := [
+        (bug, witnesses[mark][number])
+        for mark, bug in wanted.items()
+        if len(witnesses[mark]) > number and not any(t.shows for t in tried[mark])
+    ]:
+        _render(engines, due, tried)
+        scripts = []
+        for bug, witness in due:
+            one = tried[bug["fingerprint"]][-1]
+            if one.text is not None:
+                python = next(e.python for e in engines if e.ref.label == witness["engine"])
+                file = _put(folder, bug, one.text)
+                scripts.append(Script(bug["fingerprint"], bug["clause"], file, python))
+        if scripts:
+            more = "other witnesses of " if number else ""
+            say(f"confirming {more}{len(scripts)} findings by stand-alone scripts")
+        for script, said in zip(scripts, run_scripts(scripts), strict=True):
+            tried[script.fingerprint][-1].said.append(said)
+            if said.verdict == "shows":
+                showing.append(script)
+        number += 1
+    for mark, more_said in run_again(showing, deadline=deadline).items():
+        tried[mark][-1].said += more_said
+    return {mark: _answer(folder, bug, tried[mark]) for mark, bug in wanted.items()}
+
+
+def _put(folder: Path, bug: Mapping[str, Any], text: str) -> Path:
+    file = folder / "repro" / f"{bug['id']}.py"
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(text, "utf-8")
+    return file
+
+
+def _answer(folder: Path, bug: Mapping[str, Any], tried: Sequence[_Tried]) -> dict[str, Any]:
+    """Say what came of a finding's scripts: of the one that showed it, else of the first."""
+    written = [t for t in tried if t.text is not None]
+    if not written:
+        note = f"no script: {tried[0].why}"
+        return {"confirmation": "simulated_only", "confirmation_note": note, "script": ""}
+    told = next((t for t in written if t.shows), written[0])
+    if told.text is not None and told is not written[-1]:
+        _put(folder, bug, told.text)
+    script = f"repro/{bug['id']}.py"
+    if told.shows:
+        shown = next(s.note for s in told.said if s.verdict == "shows")
+        return {
+            "confirmation": "confirmed",
+            "confirmation_note": f"{shown} ({rate_of(told.said)})",
+            "script": script,
+            "token": told.token,
+        }
+    note = told.said[0].note
+    if others := len(written) - 1:
+        note += f"; nor did the script{'s' * (others > 1)} of {others} other" + (
+            " witnesses" if others > 1 else " witness"
+        )
+    return {
+        "confirmation": "simulated_only",
+        "confirmation_note": note,
+        "script": script,
+        "token": told.token,
+    }
+
+
+def _render(
+    engines: Sequence[Engine],
+    due: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]],
+    tried: Mapping[str, list[_Tried]],
+) -> None:
+    """Have the scripts of witnesses written, each by a worker of its engine."""
     for engine in engines:
-        mine = [b for b in wanted if _of(b, engine) and b["fingerprint"] not in answers]
-        if not mine or engine.fault:
+        mine = [(b, w) for b, w in due if w["engine"] == engine.ref.label]
+        if not mine:
             continue
+        notes = {b["fingerprint"]: _Tried(w["token"]) for b, w in mine}
         worker = Worker(engine.python, engine.ref.adapter, isolated=engine.ref.isolated)
         try:
             worker.hello()
-            for bug in mine:
-                text = _render(worker, bug)
-                if text is None:
-                    note = "no script: on a real clock this clause cannot be told by one"
-                    answers[bug["fingerprint"]] = _only_simulated(note)
-                    continue
-                repro.mkdir(exist_ok=True)
-                file = repro / f"{bug['id']}.py"
-                file.write_text(text, "utf-8")
-                answers[bug["fingerprint"]] = {}
-                scripts.append(Script(bug["fingerprint"], bug["clause"], file, engine.python))
+            for bug, witness in mine:
+                asked = {k: witness[k] for k in ("program", "plan", "clause")}
+                told = {k: bug[k] for k in ("expected", "actual")}
+                reply = worker.ask({"op": "render", **asked, **told})
+                one = notes[bug["fingerprint"]]
+                one.text, one.why = reply["script"], reply["why"]
         except (DagstormError, WorkerDied) as exc:
-            for bug in mine:
-                if bug["fingerprint"] not in answers:
-                    answers[bug["fingerprint"]] = _only_simulated(f"no script: {exc}")
+            for one in notes.values():
+                one.why = one.why or str(exc)
         finally:
             worker.close()
-    if scripts:
-        say(f"confirming {len(scripts)} findings by stand-alone scripts")
-    answers.update(confirm(scripts))
-    return {k: v for k, v in answers.items() if v}
-
-
-def _only_simulated(note: str) -> dict[str, Any]:
-    return {"confirmation": "simulated_only", "confirmation_note": note, "script": ""}
-
-
-def _of(bug: Mapping[str, Any], engine: Engine) -> bool:
-    """Say whether a bug's clearest witness comes from this engine in this version."""
-    return bool(bug["reproduction"]["environment"].get("engine") == engine.ref.label)
-
-
-def _render(worker: Worker, bug: Mapping[str, Any]) -> str | None:
-    reproduction = bug["reproduction"]
-    reply = worker.ask(
-        {
-            "op": "render",
-            "program": reproduction["program"],
-            "plan": reproduction["plan"],
-            "clause": bug["clause"],
-            "expected": bug["expected"],
-            "actual": bug["actual"],
-        }
-    )
-    text: str | None = reply["script"]
-    return text
+        for mark, one in notes.items():
+            tried[mark].append(one)
+    for bug, _ in due:
+        if not tried[bug["fingerprint"]]:
+            tried[bug["fingerprint"]].append(_Tried("", why="its engine could not be run"))

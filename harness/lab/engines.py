@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import platform
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from harness.lab.environments import Say, ensure, versions
 __all__ = ["ENGINES", "EngineRef", "known_engines", "parse_engine", "parse_engines", "python_of"]
 
 ENTRY_POINTS = "dagstorm.engines"
+PLAIN = "asyncio"
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +26,7 @@ class EngineRef:
 
     Attributes:
         name: as the user says it.
-        version: "" where the engine is not a release of a distribution.
+        version: "" where the engine is not a release of a distribution; Python's for plain asyncio.
         distribution: what is installed for it, or "" for nothing.
         adapter: what a worker needs to load the adapter (see `worker_main`).
         isolated: the worker sees no site-packages at all.
@@ -91,9 +93,12 @@ def parse_engine(text: str, broken: Mapping[str, Any]) -> EngineRef:
         distribution, module, _ = ENGINES[name]
         adapter = {"module": module, "subject": name}
         if not distribution:
-            if at:
-                raise InputError(f"--engine {text}: {name} has no versions; leave the @ out")
-            return EngineRef(name, "", "", adapter, isolated=True)
+            # What the language gives differs from one Python to the next.
+            here = platform.python_version() if name == PLAIN else ""
+            if at and version != here:
+                has = f"here it is {here}" if here else f"{name} has no versions"
+                raise InputError(f"--engine {text}: {has}; leave the @ out")
+            return EngineRef(name, here, "", adapter, isolated=True)
         if not version:
             version = versions(distribution)[-1]
         return EngineRef(name, version, distribution, adapter)

@@ -1,24 +1,30 @@
 """Each finding's smallest run: asked of the workers once a campaign's units are judged.
 
-A few hundredths of a second a finding. What cannot be shrunk (the engine takes its process
-down, the run does not show it again) is left as the campaign found it.
+Some tenths of a second a finding, by several workers at once and within a limit of time. What
+cannot be shrunk (the engine takes its process down, the run does not show it again, the time
+is over) is left as the campaign found it, and says why.
 """
 
 from __future__ import annotations
 
+import queue
+import threading
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from harness.kernel.errors import DagstormError
 from harness.lab.campaign import Engine
-from harness.lab.search.shrink import key_of
+from harness.lab.search.shrink import ANYWHERE
 from harness.lab.token import Token, decode, encode, scenario_digest
-from harness.lab.worker import Worker, WorkerDied
+from harness.lab.worker import UNIT_LIMIT_S, Worker, WorkerDied, WorkerHung
 
-__all__ = ["smallest", "token_of"]
+__all__ = ["SHRINK_LIMIT_S", "smallest", "token_of"]
 
 # Workers that one engine may take down before its findings are left as they are.
 DEATHS_MAX = 3
+SHRINK_LIMIT_S = 60.0
 Row = Mapping[str, Any]
 
 
@@ -38,68 +44,117 @@ def token_of(engine: str, version: str, scenario: str, row: Row) -> Token:
     )
 
 
+@dataclass(slots=True)
+class _Work:
+    """What the threads share: what is to be shrunk, until when, and what became of it."""
+
+    jobs: queue.SimpleQueue[tuple[Engine, Row]]
+    programs: Mapping[tuple[str, str, str], Any]
+    deadline: float
+    time_over: str
+    found: dict[str, dict[str, Any]] = field(default_factory=dict)
+    deaths: dict[tuple[str, str], int] = field(default_factory=dict)
+
+
 def smallest(
     engines: Sequence[Engine],
     units: Iterable[Row],
     bugs: Iterable[Row],
     say: Callable[[str], None],
+    *,
+    workers: int = 1,
+    limit_s: float = SHRINK_LIMIT_S,
 ) -> dict[str, dict[str, Any]]:
     """Shrink the witness of each bug.
 
+    A smaller run may break the clause at another place in the engine: at the one that matters
+    when nothing else goes on.
+
     Args:
         units: of the campaign: they hold the programs as they were run.
-        bugs: findings of kind bug as plain data.
+        bugs: findings as plain data, those that matter most first.
+        limit_s: seconds after which what is left is left as it is.
 
     Returns:
-        fingerprint -> the fields of the witness that shrinking changed, `token` and `shrunk`.
+        fingerprint -> the fields of the witness that shrinking changed, `token` and `shrunk`;
+        or `shrunk` alone, which then says why there is no smaller run.
     """
     programs = {(u["engine"], u["engine_version"], u["scenario"]): u["program"] for u in units}
     wanted = [b for b in bugs if b.get("reproduction") and b["reproduction"].get("token")]
-    if wanted:
-        say(f"shrinking the runs of {len(wanted)} findings")
-    found: dict[str, dict[str, Any]] = {}
+    jobs: queue.SimpleQueue[tuple[Engine, Row]] = queue.SimpleQueue()
     for engine in engines:
-        mine = [b for b in wanted if _of(b, engine)]
-        if mine and not engine.fault:
-            found |= _of_engine(engine, mine, programs)
-    return found
+        for bug in wanted:
+            if not engine.fault and _of(bug, engine):
+                jobs.put((engine, bug))
+    if jobs.empty():
+        return {}
+    say(f"shrinking the runs of {jobs.qsize()} findings")
+    time_over = f"the time for it was over ({limit_s:g} s for all)"
+    work = _Work(jobs, programs, time.monotonic() + limit_s, time_over)
+    threads = [
+        threading.Thread(target=_serve, args=(work,), daemon=True)
+        for _ in range(max(1, min(workers, jobs.qsize())))
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return work.found
 
 
 def _of(bug: Row, engine: Engine) -> bool:
     return bool(bug["reproduction"]["environment"].get("engine") == engine.ref.label)
 
 
-def _of_engine(
-    engine: Engine, bugs: Sequence[Row], programs: Mapping[tuple[str, str, str], Any]
-) -> dict[str, dict[str, Any]]:
-    found: dict[str, dict[str, Any]] = {}
+def _not_shrunk(why: str) -> dict[str, Any]:
+    return {"shrunk": {"ended": "not shrunk", "why": why}}
+
+
+def _serve(work: _Work) -> None:
+    """Shrink one after the other; a worker is kept for as long as its engine stays the same."""
     worker: Worker | None = None
-    deaths = 0
+    serves: Engine | None = None
+    while True:
+        try:
+            engine, bug = work.jobs.get_nowait()
+        except queue.Empty:
+            break
+        if worker is not None and engine is not serves:
+            worker.close()
+            worker = None
+        serves = engine
+        worker, work.found[bug["fingerprint"]] = _one(work, engine, bug, worker)
+    if worker is not None:
+        worker.close()
+
+
+def _one(
+    work: _Work, engine: Engine, bug: Row, worker: Worker | None
+) -> tuple[Worker | None, dict[str, Any]]:
+    left_s = work.deadline - time.monotonic()
+    if left_s <= 0:
+        return worker, _not_shrunk(work.time_over)
+    if bug["shape"] == "worker-died" or work.deaths.get(engine.key, 0) >= DEATHS_MAX:
+        return worker, _not_shrunk("the engine takes its process down")
     try:
-        for bug in bugs:
-            if deaths >= DEATHS_MAX or bug["shape"] == "worker-died":
-                continue
-            try:
-                if worker is None:
-                    worker = Worker(engine.python, engine.ref.adapter, isolated=engine.ref.isolated)
-                    worker.hello()
-                request, scenario = _request(bug, engine, programs)
-                row = worker.ask(request)
-            except DagstormError:
-                continue  # it does not show it again, so it stays as the campaign saw it
-            except WorkerDied:
-                deaths += 1
-                if worker is not None:
-                    worker.close()
-                worker = None
-                continue
-            if not row["nondeterministic"]:
-                row["token"] = encode(token_of(*engine.key, scenario, row))
-                found[bug["fingerprint"]] = row
-    finally:
+        if worker is None:
+            worker = Worker(engine.python, engine.ref.adapter, isolated=engine.ref.isolated)
+            worker.hello()
+        request, scenario = _request(bug, engine, work.programs)
+        row = worker.ask(request, limit_s=min(UNIT_LIMIT_S, max(1.0, left_s)))
+    except DagstormError as exc:
+        return worker, _not_shrunk(str(exc))
+    except WorkerDied as exc:
         if worker is not None:
             worker.close()
-    return found
+        if isinstance(exc, WorkerHung) and time.monotonic() >= work.deadline:
+            return None, _not_shrunk(work.time_over)
+        work.deaths[engine.key] = work.deaths.get(engine.key, 0) + 1
+        return None, _not_shrunk(str(exc))
+    if row["nondeterministic"]:
+        return worker, _not_shrunk("two runs of the smallest case went differently")
+    row["token"] = encode(token_of(*engine.key, scenario, row))
+    return worker, row
 
 
 def _request(
@@ -113,7 +168,7 @@ def _request(
         "program": program or reproduction["program"],
         "plan": reproduction["plan"],
         "seed": token.seed,
-        "key": key_of(bug["clause"], bug["shape"], bug["location"]),
+        "key": [bug["clause"], bug["shape"], ANYWHERE],
     }
     if token.program is not None:
         request["tape"] = dict(token.tape)

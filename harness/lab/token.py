@@ -252,8 +252,6 @@ def _token(data: Mapping[str, Any], where: str) -> Token:
             Plan.from_json(plan)
         except InputError as exc:
             raise InputError(f"{where}: {exc}") from exc
-        except (TypeError, ValueError, KeyError, AttributeError, RecursionError) as exc:
-            raise InputError(f"{where}: its program or plan is malformed: {exc}") from exc
     return Token(
         engine=take("engine", str),
         version=take("version", str),

@@ -24,6 +24,7 @@ from harness.kernel.plan import Cancel, Plan, required_capabilities
 from harness.kernel.program import Program
 from harness.kernel.record import RunRecord
 from harness.lab.order import order_notes
+from harness.lab.standalone import script_of
 
 __all__ = ["ScenarioData", "run_seeds", "run_unit", "touches"]
 
@@ -425,7 +426,7 @@ class _Unit:
             )
         rows = record.journal.to_json()
         program = self.scenario.program.with_durations(record.chosen)
-        script = witness.clause.script(program, plan)
+        script, _ = script_of(self.lab.adapter, witness.clause, program, plan)
         return {
             "clause": witness.clause.id,
             "shape": violation.shape,

@@ -32,6 +32,7 @@ from harness.lab.search.points import points_unit
 from harness.lab.search.shrink import key_of
 from harness.lab.search.smallest import run_taped, shrink_witness
 from harness.lab.search.swarm import swarm_unit
+from harness.lab.standalone import script_of
 from harness.lab.unit import ScenarioData, run_unit
 
 __all__ = ["main"]
@@ -128,11 +129,18 @@ class _Served:
                 lab,
                 seed=f"{scenario.id} {seed}",
                 runs=runs,
+                budget_s=request.get("budget_s"),
                 progress=progress,
                 reference=self._reference(),
             )
         if scenario.sweep == "points":
-            return points_unit(lab, scenario.program, scenario.plan, progress=progress)
+            return points_unit(
+                lab,
+                scenario.program,
+                scenario.plan,
+                budget_s=request.get("budget_s"),
+                progress=progress,
+            )
         order_runs = runs if request.get("tier") == "order" else 0
         return run_unit(
             lab, scenario, runs=runs, seed=seed, progress=progress, order_runs=order_runs
@@ -196,14 +204,11 @@ class _Served:
         program = Program.from_json(request["program"])
         plan = Plan.from_json(request["plan"])
         clause = CLAUSES[request["clause"]]
-        check = clause.script(program, plan)
-        if check is None:
-            return {"script": None}
-        script = lab.adapter.render(program, plan, clause.id, check)
-        if script is None:
-            return {"script": None}
-        expected = request.get("expected") or f"the engine must {clause.must}"
-        return {"script": with_told(script, expected, request.get("actual") or "")}
+        text, why = script_of(lab.adapter, clause, program, plan)
+        if text is not None:
+            expected = request.get("expected") or f"the engine must {clause.must}"
+            text = with_told(text, expected, request.get("actual") or "")
+        return {"script": text, "why": why}
 
 
 def _load(adapter: Mapping[str, Any]) -> Adapter:

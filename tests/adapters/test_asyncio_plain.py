@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import platform
 import subprocess
 import sys
 from asyncio import base_events
@@ -15,6 +16,7 @@ import pytest
 from harness.adapters.asyncio_plain import Adapter
 from harness.adapters.asyncio_plain_idiom import EndRun, Stage, StageTimeout, in_order, run_stages
 from harness.kernel.adapter import CAPABILITIES, BuildRefused
+from harness.kernel.errors import InputError
 from harness.kernel.interpreter import ProgramBodies
 from harness.kernel.laboratory import Laboratory, digest
 from harness.kernel.outcome import FailureReport, Outcome, StageReport
@@ -22,6 +24,7 @@ from harness.kernel.plan import Cancel, Plan, RunSpec
 from harness.kernel.program import Program
 from harness.kernel.program import Stage as Declared
 from harness.kernel.record import RunRecord
+from harness.kernel.script import Unrenderable
 from harness.kernel.steps import Step, step
 from harness.lab.engines import parse_engine
 from mocks.tools import simulated_tool
@@ -69,7 +72,11 @@ def test_every_capability_is_claimed_or_explained(lab: Laboratory) -> None:
 
 def test_the_engine_needs_no_environment_of_its_own() -> None:
     ref = parse_engine("asyncio", {})
-    assert (ref.name, ref.version, ref.distribution, ref.isolated) == ("asyncio", "", "", True)
+    here = platform.python_version()
+    assert (ref.name, ref.version, ref.distribution, ref.isolated) == ("asyncio", here, "", True)
+    assert parse_engine(ref.label, {}) == ref
+    with pytest.raises(InputError, match=f"--engine asyncio@2.7: here it is {here}; leave"):
+        parse_engine("asyncio@2.7", {})
 
 
 def test_a_diamond_completes_with_inputs(lab: Laboratory) -> None:
@@ -362,4 +369,5 @@ def test_a_script_runs_the_program_on_the_stock_loop(name: str, tmp_path: Path) 
 
 def test_what_is_not_offered_has_no_script() -> None:
     program = Program((stage("a", step("chunk", value=1)),))
-    assert Adapter().render(program, Plan(), "STREAM-1", CHECK) is None
+    with pytest.raises(Unrenderable, match="streaming"):
+        Adapter().render(program, Plan(), "STREAM-1", CHECK)

@@ -25,7 +25,7 @@ from harness.kernel.outcome import Outcome
 from harness.kernel.plan import Cancel, Fault, Plan, RunSpec
 from harness.kernel.program import Program, Stage
 from harness.kernel.record import RunRecord
-from harness.kernel.script import NOTES
+from harness.kernel.script import NOTES, Unrenderable
 from harness.kernel.script_steps import HOWS
 from harness.kernel.steps import Step, step
 from mocks.tools import simulated_tool
@@ -398,7 +398,8 @@ def test_a_script_sees_what_the_laboratory_sees(lab: Laboratory, name: str, tmp_
 
 def test_a_program_that_the_version_cannot_run_has_no_script(lab: Laboratory) -> None:
     program = Program((stage("a", step("heartbeat")),))
-    assert lab.adapter.render(program, PLAIN, "X-1", CHECK.format("None")) is None
+    with pytest.raises(Unrenderable):
+        lab.adapter.render(program, PLAIN, "X-1", CHECK.format("None"))
 
 
 def test_the_adapter_runs_on_the_stock_loop_as_well(lab: Laboratory) -> None:

@@ -22,7 +22,7 @@ from harness.kernel.outcome import EventReport, LogReport, Outcome, SinkReport
 from harness.kernel.plan import Cancel, Consumer, Layer, Plan, RunSpec, Sink, required_capabilities
 from harness.kernel.program import Program, Retry, Stage
 from harness.kernel.record import RunRecord
-from harness.kernel.script import NOTES
+from harness.kernel.script import NOTES, Unrenderable
 from harness.kernel.script_steps import HOWS
 from harness.kernel.steps import Step, step
 from mocks.tools import simulated_tool
@@ -504,4 +504,5 @@ def _comparable(kind: str, detail: Any) -> str:
 def test_what_a_script_has_no_words_for_gets_none(
     lab: Laboratory, stages: tuple[Stage, ...], plan: Plan
 ) -> None:
-    assert lab.adapter.render(Program(stages), plan, "X-1", CHECK.format("None")) is None
+    with pytest.raises(Unrenderable):
+        lab.adapter.render(Program(stages), plan, "X-1", CHECK.format("None"))

@@ -188,6 +188,30 @@ def test_bugs_in_one_place_and_against_one_clause_are_related() -> None:
     }
 
 
+def test_what_broke_in_the_same_line_is_related_before_what_broke_the_same_clause() -> None:
+    here, there = "stageflow/pipeline/dag.py:276 Graph.run", "stageflow/pipeline/dag.py:9 Graph.run"
+    rows = [
+        failing(
+            STAGEFLOW,
+            "p/a",
+            witness("TIME-1", "late", 1, 1, location=here),
+            witness("TIME-1", "not-ended", 1, 1, location=""),
+            witness("CLEAN-1", "not-released", 1, 1, location=here),
+            witness("CLEAN-2", "cut", 1, 1, location=there),
+        ),
+        failing(fixture.REFERENCE, "p/a", witness("TIME-1", "late", 1, 1, location=here)),
+    ]
+    found = build(rows)
+    ids = {f.id: (f.engine, f.shape) for f in found}
+    late = next(f for f in found if (f.engine, f.shape) == ("stageflow", "late"))
+    assert [ids[other] for other in late.related] == [
+        ("stageflow", "not-released"),
+        ("reference", "late"),
+        ("stageflow", "not-ended"),
+        ("stageflow", "cut"),
+    ]
+
+
 def test_a_missing_capability_is_one_improvement_however_often_it_was_missed() -> None:
     rows = [
         unit(

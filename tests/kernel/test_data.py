@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from dataclasses import fields
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from harness.kernel.errors import InputError
 from harness.kernel.plan import (
@@ -286,7 +289,7 @@ KNOWN = (
         ),
         (
             {"consumer": {"every_s": 1}},
-            "plan.consumer: Consumer.__init__() missing 1 required positional argument: 'stage'",
+            "plan.consumer: it needs 'stage'",
         ),
         (
             {"consumer": {"stage": "a", "buffer_max": 0}},
@@ -445,3 +448,104 @@ def test_what_stands_around_a_run_is_left_out_of_json_where_it_is_as_by_default(
         "consumer": {"stage": "s", "stop_after": 0},
         "layers": [{"kind": "deny", "name": "auth", "stages": ["s"], "runs": ["a"]}],
     }
+
+
+# Bad input: whatever JSON comes, it is taken, or refused in one line.
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.sampled_from([10**400, -(10**400)])
+    | st.floats()
+    | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
+    max_leaves=6,
+)
+
+
+def spoilt(draw: st.DrawFn, data: Any) -> Any:
+    """Put any JSON in the place of one value somewhere in the data."""
+    if isinstance(data, (dict, list)) and data and draw(st.integers(0, 5)):
+        keys = sorted(data) if isinstance(data, dict) else range(len(data))
+        key = draw(st.sampled_from(keys))
+        out: Any = data.copy()
+        out[key] = spoilt(draw, data[key])
+        return out
+    return draw(JSON)
+
+
+def refused_in_one_line(parse: Callable[[Any], object], data: Any) -> None:
+    try:
+        parse(data)
+    except InputError as exc:
+        assert "\n" not in str(exc) and str(exc)
+
+
+def every_field(kind: type) -> dict[str, Any]:
+    """Return a record's fields with values that JSON could hold."""
+    return {f.name: [] if f.name in ("stages", "runs") else f.name for f in fields(kind)}
+
+
+FULL_PLAN: dict[str, Any] = {
+    "version": 1,
+    **every_field(Plan),
+    "runs": [{**every_field(RunSpec), "redrives": "", "start_s": 0, "inputs": {}}],
+    "cancels": [{"target": "run", "run": "id", "at_s": 1, "times": 1, "gap_s": 0}],
+    "faults": [every_field(Fault)],
+    "layers": [every_field(Layer)],
+    "sink": every_field(Sink),
+    "consumer": every_field(Consumer),
+}
+
+
+@settings(max_examples=150)
+@given(st.data())
+def test_whatever_json_is_given_for_a_plan(data: st.DataObject) -> None:
+    good = data.draw(plans().map(lambda p: through_json(p.to_json())) | st.just(FULL_PLAN))
+    for _ in range(data.draw(st.integers(1, 3))):
+        good = data.draw(st.composite(spoilt)(good))
+    refused_in_one_line(Plan.from_json, good)
+
+
+@settings(max_examples=150)
+@given(st.data())
+def test_whatever_json_is_given_for_a_program(data: st.DataObject) -> None:
+    good = data.draw(programs().map(lambda p: through_json(p.to_json())))
+    for _ in range(data.draw(st.integers(1, 3))):
+        good = data.draw(st.composite(spoilt)(good))
+    refused_in_one_line(Program.from_json, good)
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        ({"runs": [{"id": {}}]}, "plan.runs[0].id: expected a text, got {}"),
+        ({"cancels": [{"at_point": "x"}]}, "plan.cancels[0].at_point: expected a whole number"),
+        ({"cancels": [{"at_s": 1, "run": []}]}, "plan.cancels[0].run: expected a text"),
+        ({"faults": [{"tool": "t", "error": {}}]}, "plan.faults[0].error: expected a text"),
+        ({"faults": [{"tool": "t", "nth": True}]}, "plan.faults[0].nth: expected a whole number"),
+        ({"layers": [{"kind": [], "name": "x"}]}, "plan.layers[0].kind: expected a text"),
+        (
+            {"layers": [{"kind": "raise", "name": "x", "stages": [1]}]},
+            "plan.layers[0].stages: expected a list of texts, got [1]",
+        ),
+        ({"sink": {"queue_max": 1.5}}, "plan.sink.queue_max: expected a whole number, got 1.5"),
+        ({"stage_timeout_s": 10**400}, "plan.stage_timeout_s: expected at most 1e+300 s"),
+    ],
+)
+def test_a_value_of_another_type_is_refused_by_name(data: Any, says: str) -> None:
+    with pytest.raises(InputError) as caught:
+        Plan.from_json(data)
+    assert str(caught.value).startswith(says)
+
+
+def test_a_program_nested_without_end_is_refused() -> None:
+    inner: list[Any] = []
+    for _ in range(100_000):
+        inner = [{"op": "timeout", "label": "t", "seconds": 1, "steps": inner}]
+    with pytest.raises(InputError) as caught:
+        Program.from_json({"stages": [{"name": "a", "steps": inner}]})
+    assert str(caught.value) == "program: its steps or values are nested too deeply"
+    while inner:  # so that the test's own data can be freed without recursion
+        inner = inner[0].pop("steps")

@@ -101,3 +101,31 @@ def test_a_defect_of_cancels_or_cleanups_is_caught(name: str) -> None:
     finder = Finder(lab(f"broken:{name}"), kept_to=breaks)
     inject_all(finder, DIAMOND, Plan(), until=lambda: bool(finder.found))
     assert {key[0] for key in finder.found} & set(breaks)
+
+
+def test_an_injection_that_the_budget_ends_is_not_called_exhaustive() -> None:
+    row = points_unit(lab(), DIAMOND, Plan(), budget_s=0.0)
+    why = "the budget ended it before every injection was made"
+    assert (row["verdict"], row["reason"], row["runs"]) == ("inconclusive", why, 1)
+    assert row["figures"]["cut_short"] == 1
+
+
+def test_points_beyond_the_limit_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("harness.lab.search.points.POINTS_MAX", 3)
+    one = program("one", stage("a", sleep(0.1), ok("a")))
+    row = points_unit(lab(), one, Plan())
+    left_out = row["figures"]["points"] - 3
+    assert left_out > 0
+    assert row["reason"] == f"{left_out} points and 0 instants were left out: too many"
+
+
+def test_after_a_cancel_of_the_caller_the_same_pipeline_is_run_again() -> None:
+    subject = lab()
+    clean = subject.run(DIAMOND, Plan())
+    again = 0
+    for one in injections(DIAMOND, Plan(), clean, subject.info.capabilities):
+        if one.label.startswith("the caller's deadline"):
+            assert [spec.id for spec in one.plan.runs] == ["r0", "after"]
+            assert subject.run(one.program, one.plan).outcomes["after"].status == "ok"
+            again += 1
+    assert again > 3

@@ -151,7 +151,7 @@ def test_rubbish_is_refused_in_one_line(prefix: str, rubbish: bytes) -> None:
         (plain(k=["A"]), "field 'shows': expected clause, shape and component"),
         (plain(program=[]), "field 'program': expected dict"),
         (plain(program={"stages": [{"name": "a", "steps": [{"op": "slep"}]}]}), "unknown step"),
-        (plain(program=PROGRAM, plan={"runs": [{"id": {}}]}), "program or plan is malformed"),
+        (plain(program=PROGRAM, plan={"runs": [{"id": {}}]}), "plan.runs[0].id: expected a text"),
     ],
 )
 def test_a_malformed_field_is_named(data: Any, says: str) -> None:

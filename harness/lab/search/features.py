@@ -109,18 +109,18 @@ THEMES: Mapping[tuple[str, ...], float] = {
     ("read", "mutate"): 0.7,
     ("context",): 0.3,
     ("ill_formed",): 0.5,
-    ("large",): 0.06,
+    ("large",): 0.15,
     ("chunk", "fail", "stage_timeout"): 1.0,
     ("chunk", "consumer"): 1.2,
     ("flood", "sink", "queue"): 3.0,
     ("flood", "sink"): 1.5,
     ("retry", "flaky"): 1.5,
-    ("retry", "flaky", "cancel", "cancel_run"): 0.8,
+    ("retry", "flaky", "cancel", "cancel_run", "raise"): 1.2,
     ("redrive", "flaky"): 1.8,
     ("redrive", "flaky", "skip", "ties"): 0.8,
     ("compensate", "fail", "raise"): 1.5,
-    ("compensate", "retry", "flaky"): 0.8,
-    ("compensate", "cancel", "cancel_again", "raise", "stage_timeout"): 1.0,
+    ("compensate", "retry", "flaky", "fail"): 1.2,
+    ("compensate", "cancel", "cancel_again", "raise", "stage_timeout"): 1.2,
     ("layers", "guard", "runs"): 1.5,
     ("breaker", "runs", "call", "tool_faults", "tenants"): 1.5,
     ("breaker", "guard", "layers", "runs", "cancel"): 1.2,
@@ -130,7 +130,8 @@ THEMES: Mapping[tuple[str, ...], float] = {
     ("runs", "input", "tenants", "read", "log", "emit", "chunk"): 1.5,
     ("runs", "input", "tenants", "raise", "cancel_run"): 1.2,
     ("runs", "cancel", "cancel_run", "raise"): 1.2,
-    ("runs", "input", "tenants", "store"): 0.3,
+    ("runs", "input", "tenants", "read"): 1.0,
+    ("runs", "input", "tenants", "store"): 0.6,
     ("runs", "correlation", "identify", "log", "emit", "spawn", "thread", "cleanup"): 1.5,
     ("runs", "correlation", "identify", "cleanup", "cancel", "raise"): 1.0,
     ("runs", "correlation", "trace", "identify", "sub", "raise"): 1.5,
@@ -200,10 +201,14 @@ def draw_swarm(
     for keeps, goes in APART:
         if keeps in on:
             on.pop(goes, None)
+    grid = GRIDS[int(chance() * len(GRIDS))]
+    if "ties" in on:
+        # One length and its double: what is side by side is due in the same instants.
+        grid = (grid[1], grid[1], grid[1] * 2)
     return Swarm(
         on=possible.intersection(on),
         rate=(0.15, 0.3, 0.5, 0.8)[int(chance() * 4)],
-        grid=GRIDS[int(chance() * len(GRIDS))],
+        grid=grid,
         stages_max=(1, 2, 3, 4, 6, 9)[int(chance() * 6)],
         steps_max=(1, 2, 3, 5)[int(chance() * 4)],
         listed=(0.0, 0.2, 0.5)[int(chance() * 3)],

@@ -139,11 +139,14 @@ class _Writer:
         retry = None
         if "retry" in on and chance() < max(rate, 0.5):
             retry = Retry(
-                1 + int(chance() * 3),
+                self.pick((1, 2, 3, 3, 4)),
                 self.pick(self.swarm.grid) or 0.1,
                 self.pick((1.0, 2.0)),
                 self.pick((0.0, 0.0, 0.5)),
             )
+        if "read" in on and needs and chance() < 0.4:
+            # What a stage needs is there to be read; later ones may read it again.
+            steps.append(Step("read", {"stage": self.pick(needs), "key": "value"}))
         steps += self.block(name, needs, depth, 1 + int(chance() * self.swarm.steps_max))
         if "consumer" in on and not depth and chance() < 0.6:
             steps += self.stream(name)
@@ -180,7 +183,7 @@ class _Writer:
         on, chance = self.on, self.chance
         if "flaky" in on and not depth and chance() < 0.5:
             error = self.pick(("OSError", "RuntimeError"))
-            times = 1 + int(chance() * 2)
+            times = 1 + int(chance() * 3)
             flaky = Step("flaky", {"times": times, "error": error, "message": "flaky"})
             return [flaky, self.ok(name)]
         if chance() < min(0.5, self.swarm.rate):
@@ -268,9 +271,17 @@ def _emit(w: _Writer, *_: Any) -> Step:
     return Step("emit", {"type": "seen", "data": _value(w, "event")})
 
 
-def _flood(w: _Writer, stage: str, _needs: tuple[str, ...], depth: int) -> Step | None:
+def _flood(w: _Writer, _stage: str, _needs: tuple[str, ...], depth: int) -> Step | None:
     if depth:
         return None
+    if w.chance() < 0.25:
+        # Several producers of one stage: they wait for room beside each other.
+        several = [(_producer(w),) for _ in range(w.pick((2, 2, 3)))]
+        return Step("parallel", {"branches": tuple(several)})
+    return _producer(w)
+
+
+def _producer(w: _Writer) -> Step:
     count = (3, 8, 20)[int(w.chance() * 3)]
     every: Seconds = w.pick((0.0, 0.0, 0.005, 0.01, 0.05))
     return Step("flood", {"producer": w.name("p"), "count": count, "every_s": every})

@@ -16,7 +16,8 @@ The cancel of a caller's `asyncio.timeout`, `wait_for` or task group reaches the
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from harness.kernel.errors import NotOffered
@@ -60,10 +61,12 @@ def injections(
         clean: an undisturbed run of the program under the plan without cancels.
     """
     calm = dataclasses.replace(plan, cancels=())
-    yield from _cancels(program, calm, clean, capabilities)
-    yield from _deadlines(program, calm, clean)
+    # A run of the same pipeline object afterwards: it must still work.
+    again = _run_after(calm) if "concurrent_runs" in capabilities else None
+    yield from _cancels(program, calm, clean, again)
+    yield from _deadlines(program, calm, clean, again)
     yield from _tool_faults(program, calm, clean)
-    yield from _steps_failing(program, calm)
+    yield from _steps_failing(program, again or calm)
     yield from _beside(program, calm, clean)
     if "stage_timeout" in capabilities:
         for at_s in _instants(clean):
@@ -73,9 +76,21 @@ def injections(
         yield from _timeouts(program, calm, clean)
 
 
+def _run_after(calm: Plan) -> Plan | None:
+    """Return the plan with one more run long after its own, or None where that would tell
+    nothing: what layers keep, and what a redrive finds, is not as it was before."""
+    if len(calm.runs) > 1 or calm.layers:
+        return None
+    second = RunSpec("after", start_s=AFTER_S, inputs=calm.runs[0].inputs)
+    return dataclasses.replace(calm, runs=(*calm.runs, second), horizon_s=AFTER_S * 4)
+
+
+def _all_instants(clean: RunRecord) -> list[float]:
+    return sorted({round(e.at_s, 6) for e in clean.journal if e.at_s > 0})
+
+
 def _instants(clean: RunRecord) -> list[float]:
-    found = sorted({round(e.at_s, 6) for e in clean.journal if e.at_s > 0})
-    return found[:INSTANTS_MAX]
+    return _all_instants(clean)[:INSTANTS_MAX]
 
 
 def _timeouts(program: Program, calm: Plan, clean: RunRecord) -> Iterator[Injection]:
@@ -97,19 +112,17 @@ def _timeouts(program: Program, calm: Plan, clean: RunRecord) -> Iterator[Inject
 
 
 def _cancels(
-    program: Program, calm: Plan, clean: RunRecord, capabilities: frozenset[str]
+    program: Program, calm: Plan, clean: RunRecord, after: Plan | None
 ) -> Iterator[Injection]:
     run = calm.runs[0].id
-    once = dataclasses.replace(calm, cancels=(Cancel(run=run, at_point=1),))
+    cancels = (Cancel(run=run, at_point=1),)
+    once = dataclasses.replace(calm, cancels=cancels)
     again = [
         dataclasses.replace(calm, cancels=(Cancel(run=run, at_point=1, times=2, gap_s=gap_s),))
         for gap_s in AGAIN_S
     ]
-    # A run of the same pipeline object afterwards: it must still work.
-    after = None
-    if "concurrent_runs" in capabilities and len(calm.runs) == 1 and not calm.layers:
-        second = RunSpec("after", start_s=AFTER_S, inputs=calm.runs[0].inputs)
-        after = dataclasses.replace(once, runs=(*calm.runs, second), horizon_s=AFTER_S * 4)
+    if after is not None:
+        after = dataclasses.replace(after, cancels=cancels)
     for point in range(1, min(clean.points, POINTS_MAX) + 1):
         yield Injection(f"the caller cancels at point {point}", program, once, point)
         for gap_s, plan in zip(AGAIN_S, again, strict=True):
@@ -120,11 +133,13 @@ def _cancels(
             yield Injection(label, program, after, point)
 
 
-def _deadlines(program: Program, calm: Plan, clean: RunRecord) -> Iterator[Injection]:
+def _deadlines(
+    program: Program, calm: Plan, clean: RunRecord, after: Plan | None
+) -> Iterator[Injection]:
     run = calm.runs[0].id
     for at_s in _instants(clean):
         cancels = (Cancel(run=run, at_s=at_s),)
-        plan = dataclasses.replace(calm, cancels=cancels)
+        plan = dataclasses.replace(after or calm, cancels=cancels)
         yield Injection(f"the caller's deadline expires at {at_s:g} s", program, plan)
 
 
@@ -169,15 +184,28 @@ def inject_all(
     *,
     progress: Callable[[int], None] | None = None,
     until: Callable[[], bool] = lambda: False,
-) -> None:
-    """Run a program undisturbed, then with every injection, unless `until` says enough."""
+) -> dict[str, int]:
+    """Run a program undisturbed, then with every injection, unless `until` says enough.
+
+    Returns:
+        How many points and instants there are, and how many were left out as too many; 1 under
+        "cut_short" if `until` ended it.
+    """
     calm = dataclasses.replace(plan, cancels=())
     clean = finder.run(program, calm)
     if clean.build_error is not None:
-        return
+        return {}
+    instants = len(_all_instants(clean))
+    told = {
+        "points": clean.points,
+        "points_left_out": max(0, clean.points - POINTS_MAX),
+        "instants": instants,
+        "instants_left_out": max(0, instants - INSTANTS_MAX),
+        "cut_short": 0,
+    }
     for one in injections(program, plan, clean, finder.lab.info.capabilities):
         if until():
-            return
+            return {**told, "cut_short": 1}
         try:
             record = finder.run(
                 one.program, one.plan, cancel_point=one.cancel_point, label=one.label
@@ -189,6 +217,7 @@ def inject_all(
             finder.heal(one.program, one.plan, record)
         if progress is not None and finder.runs % 200 == 0:
             progress(finder.runs)
+    return told
 
 
 def points_unit(
@@ -196,17 +225,43 @@ def points_unit(
     program: Program,
     plan: Plan,
     *,
+    budget_s: float | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> dict[str, Any]:
-    """Inject everywhere into one program; returns plain data in the shape of a unit's result."""
+    """Inject everywhere into one program; returns plain data in the shape of a unit's result.
+
+    Args:
+        budget_s: after which no further injection is made; the row then says so.
+    """
     missing = sorted(required_capabilities(program, plan) - lab.info.capabilities)
     finder = Finder(lab)
     if not missing:
-        inject_all(finder, program, plan, progress=progress)
-        return unit_row(finder)
+        deadline = None if budget_s is None else time.monotonic() + budget_s
+        told = inject_all(
+            finder,
+            program,
+            plan,
+            progress=progress,
+            until=lambda: deadline is not None and time.monotonic() > deadline,
+        )
+        row = unit_row(finder)
+        row["figures"] |= told
+        if row["verdict"] == "pass" and (why := _left_out(told)):
+            row |= {"verdict": "inconclusive", "reason": why}
+        return row
     return {
         **unit_row(finder),
         "verdict": "unsupported",
         "reason": f"needs {', '.join(missing)}",
         "missing": {c: lab.info.missing.get(c, "not offered") for c in missing},
     }
+
+
+def _left_out(told: Mapping[str, int]) -> str:
+    """Say what keeps an injection from being exhaustive, or ""."""
+    if told.get("cut_short"):
+        return "the budget ended it before every injection was made"
+    points, instants = told.get("points_left_out"), told.get("instants_left_out")
+    if points or instants:
+        return f"{points} points and {instants} instants were left out: too many"
+    return ""

@@ -11,18 +11,19 @@ from typing import Any
 
 from harness.contract.clause import Clause
 from harness.contract.clauses import CLAUSES
-from harness.kernel.laboratory import digest
+from harness.kernel.laboratory import Laboratory, digest
 from harness.kernel.plan import Cancel
 from harness.lab.search.coverage import SITUATIONS
 from harness.lab.search.finder import Finder, Found
 from harness.lab.search.shrink import key_of
+from harness.lab.standalone import script_of
 
 __all__ = ["unit_row", "witness_row"]
 
 WITNESS_JOURNAL_MAX = 150
 
 
-def witness_row(one: Found, exercised: int) -> dict[str, Any]:
+def witness_row(one: Found, exercised: int, lab: Laboratory) -> dict[str, Any]:
     """Return one kind of violation with the run that shows it."""
     violation, record = one.violation, one.record
     plan = one.plan
@@ -31,6 +32,7 @@ def witness_row(one: Found, exercised: int) -> dict[str, Any]:
         plan = dataclasses.replace(plan, cancels=tuple(_at(c, point) for c in plan.cancels))
     rows = record.journal.to_json()
     settled = one.program.with_durations(record.chosen)
+    script, _ = script_of(lab.adapter, one.clause, settled, plan)
     return {
         "clause": one.clause.id,
         "shape": violation.shape,
@@ -54,7 +56,7 @@ def witness_row(one: Found, exercised: int) -> dict[str, Any]:
         "digest": digest(record),
         "nondeterministic": one.nondeterministic,
         "judged": True,
-        "scripted": one.clause.script(settled, plan) is not None,
+        "scripted": script is not None,
         "key": list(key_of(one.clause.id, violation.shape, violation.location)),
         "label": one.label,
     }
@@ -97,7 +99,7 @@ def unit_row(finder: Finder) -> dict[str, Any]:
             "relations_broken": len(finder.notes),
         },
         "witnesses": [
-            witness_row(one, finder.tallies[one.clause.id].exercised)
+            witness_row(one, finder.tallies[one.clause.id].exercised, finder.lab)
             for one in finder.found.values()
         ],
         "missing": {},

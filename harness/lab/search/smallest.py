@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from harness.contract.clause import Violation
+from harness.contract.clause import Clause, Violation
 from harness.contract.clauses import CLAUSES
 from harness.contract.reading import Reading
 from harness.kernel.errors import InputError
@@ -28,6 +28,7 @@ from harness.lab.search.shrink import (
     key_of,
     shrink,
 )
+from harness.lab.standalone import script_of
 
 __all__ = ["judging", "run_taped", "shrink_witness"]
 
@@ -105,14 +106,14 @@ def shrink_witness(
         if progress is not None and tries % 100 == 0:
             progress(tries)
 
-    scripted = _scripted(lab, key[0], program, plan)
+    scripted = _scripted(lab, clause, program, plan)
     sturdy = _sturdy(lab, key, program, plan, 0) if scripted else 0
 
     def keeps(smaller: Program, circumstances: Plan) -> bool:
         if not scripted:
             return True
         return (
-            _scripted(lab, key[0], smaller, circumstances)
+            _scripted(lab, clause, smaller, circumstances)
             and _sturdy(lab, key, smaller, circumstances, sturdy) >= sturdy
         )
 
@@ -156,6 +157,7 @@ def shrink_witness(
         "digest": digest(record),
         "nondeterministic": digest(again) != digest(record),
         "key": list(key_of(clause.id, violation.shape, violation.location)),
+        "scripted": scripted,
         "shrunk": {
             "before": dict(small.before),
             "after": dict(small.after),
@@ -178,17 +180,8 @@ def _points_fixed(plan: Plan, tape: Tape) -> Plan:
     return dataclasses.replace(plan, cancels=tuple(fixed(c) for c in plan.cancels))
 
 
-def _scripted(lab: Laboratory, clause: str, program: Program, plan: Plan) -> bool:
-    """Say whether a stand-alone script can tell this case."""
-    render = getattr(lab.adapter, "render", None)
-    try:
-        check = CLAUSES[clause].script(program, plan)
-        return (
-            check is not None and render is not None and bool(render(program, plan, clause, check))
-        )
-    except Exception:
-        # What cannot be written down is no script; why is not asked here.
-        return False
+def _scripted(lab: Laboratory, clause: Clause, program: Program, plan: Plan) -> bool:
+    return script_of(lab.adapter, clause, program, plan)[0] is not None
 
 
 def _sturdy(lab: Laboratory, key: Key, program: Program, plan: Plan, wanted: int) -> int:

@@ -1,0 +1,31 @@
+"""The stand-alone script of a case: its text, or why there is none."""
+
+from __future__ import annotations
+
+from harness.contract.clause import Clause
+from harness.kernel.adapter import Adapter
+from harness.kernel.plan import Plan
+from harness.kernel.program import Program
+from harness.kernel.script import Unrenderable
+
+__all__ = ["script_of"]
+
+
+def script_of(
+    adapter: Adapter, clause: Clause, program: Program, plan: Plan
+) -> tuple[str | None, str]:
+    """Return (script, "") or (None, why there is none)."""
+    check = clause.script(program, plan)
+    if check is None:
+        return None, f"a script on a real clock cannot tell {clause.id} for this program"
+    render = getattr(adapter, "render", None)
+    if render is None:
+        return None, "the engine's adapter writes no scripts"
+    try:
+        text = render(program, plan, clause.id, check)
+    except Unrenderable as exc:
+        return None, f"the engine's own API has no words for it in a script: {exc}"
+    except Exception as exc:
+        # An adapter is anybody's code, and its fault no reason to lose a finding.
+        return None, f"the adapter could not write it: {type(exc).__name__}: {exc}"[:300]
+    return (text, "") if text else (None, "the adapter has no words for something in it")

@@ -1,0 +1,105 @@
+"""A campaign's findings are shrunk in its workers, and known again by their smallest runs."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness import findings
+from harness.cli import main
+from harness.contract.clauses import CLAUSES
+from harness.engine.broken import CATALOGUE
+from harness.lab.campaign import Campaign, Engine
+from harness.lab.engines import parse_engine
+from harness.lab.minimal import smallest
+from scenarios import scenarios
+
+ABANDONS = "broken:caller-cancel-abandons"
+NO_AWAIT = "broken:caller-cancel-no-await"
+WANTED = (
+    "branch_cancel/caller_cancel",
+    "branch_cancel/caller_cancel_chain",
+    "branch_cancel/caller_cancel_busy_stage",
+)
+
+
+def campaign(folder: Path) -> Campaign:
+    one = Campaign(
+        folder,
+        [Engine(parse_engine(ABANDONS, CATALOGUE))],
+        [scenarios()[s] for s in WANTED],
+        seed=1,
+        runs=4,
+        workers=1,
+        report=lambda _done, _total, _unit: None,
+    )
+    one.prepare(lambda _text: None)
+    one.run()
+    return one
+
+
+def defects(one: Campaign, **more: Any) -> list[dict[str, Any]]:
+    engines = [e.description() for e in one.engines]
+    found = findings.findings_of(findings.Campaign(one.units, engines, CLAUSES, **more))
+    return [dataclasses.asdict(f) for f in found if f.kind == "bug"]
+
+
+def test_a_finding_is_shrunk_to_a_run_that_carries_its_own_program(tmp_path: Path) -> None:
+    one = campaign(tmp_path)
+    drafts = defects(one)
+    small = smallest(one.engines, one.units, drafts, lambda _text: None, workers=2)
+    assert set(small) == {d["fingerprint"] for d in drafts}
+    bug = next(b for b in defects(one, smallest=small) if b["clause"] == "CANCEL-3")
+    reproduction = bug["reproduction"]
+    assert reproduction["shrunk"]["ended"] == "smallest"
+    assert reproduction["shrunk"]["after"] == {
+        "stages": 1,
+        "steps": 1,
+        "faults": 1,
+        "cancels": 1,
+        "runs": 1,
+        "choices": 0,
+    }
+    assert len(reproduction["program"]["stages"]) == 1
+    # Sums are those of the campaign, not of the shrinking.
+    assert bug["scenarios"] == WANTED
+    assert bug["evidence"]["exercised"] == sum(
+        u["clauses"]["CANCEL-3"]["exercised"] for u in one.units
+    )
+
+
+def test_when_the_time_is_over_findings_stay_as_they_are_and_say_so(tmp_path: Path) -> None:
+    one = campaign(tmp_path)
+    drafts = defects(one)
+    small = smallest(one.engines, one.units, drafts, lambda _text: None, limit_s=0)
+    why = {"ended": "not shrunk", "why": "the time for it was over (0 s for all)"}
+    assert [row["shrunk"] for row in small.values()] == [why] * len(drafts)
+    after = defects(one, smallest=small)
+    assert [b["fingerprint"] for b in after] == [b["fingerprint"] for b in drafts]
+
+
+def found(folder: Path, seed: int, capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
+    words = ["run", "--engine", ABANDONS, "--engine", NO_AWAIT, "--no-confirm", "--quiet"]
+    words += [w for s in WANTED for w in ("--scenario", s)]
+    words += ["--seed", str(seed), "--profile", "smoke", "--out", str(folder)]
+    assert main(words) == 0
+    capsys.readouterr()
+    every = json.loads((folder / "findings.json").read_text("utf-8"))["findings"]
+    return [f for f in every if f["kind"] == "bug"]
+
+
+def test_one_defect_is_one_finding_a_clause_and_two_defects_are_two(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = found(tmp_path / "first", 1, capsys)
+    second = found(tmp_path / "second", 2, capsys)
+    assert {f["fingerprint"] for f in first} == {f["fingerprint"] for f in second}
+    assert len({(f["engine"], f["clause"], f["shape"]) for f in first}) == len(first)
+    assert {f["engine"] for f in first if f["clause"] == "CANCEL-3"} == {ABANDONS, NO_AWAIT}
+    for bug in (b for b in first if b["clause"] == "CANCEL-3"):
+        assert main(["replay", bug["id"], "--run", str(tmp_path / "first")]) == 0
+        assert capsys.readouterr().out.splitlines()[-1].startswith("reproduced"), bug["clause"]
