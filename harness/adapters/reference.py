@@ -279,6 +279,10 @@ class Adapter:
             location=traceback_location(exc, self._root),
         )
 
+    def forget(self, native: _Native, run: RunSpec) -> None:
+        """Drop what is kept here of a run that is over; a server would keep all of them."""
+        native.around.forget(run.id)
+
     def render(self, program: Program, plan: Plan, clause: str, check: str) -> str | None:
         """Return None: no finding on this engine has needed a script yet."""
         return None

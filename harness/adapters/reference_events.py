@@ -58,6 +58,9 @@ class Surroundings:
         """Return the events of a run that have reached the sink, in order."""
         return self._events.setdefault(run, [])
 
+    def forget(self, run: str) -> None:
+        self._events.pop(run, None)
+
     def sink(self, run: str) -> Sink:
         """Return what a run is to be given as its sink."""
         return self.events(run).append if self._queue is None else self._queue

@@ -413,6 +413,11 @@ class Adapter:
         self._live[run_id] = live
         self.ids.call(run_id, live.run)
 
+    def forget(self, native: Native, run: RunSpec) -> None:
+        """Drop what is kept here of a run that is over; a server would keep all of them."""
+        self._live.pop(self.ids.of_run(run)["pipeline_run_id"], None)
+        self.ids.forget(run)
+
     def render(self, program: Program, plan: Plan, clause: str, check: str) -> str:
         """Return a stand-alone script in Stageflow's API; see `stageflow_script`."""
         return render_script(self.engine(), program, plan, clause, check)

@@ -81,6 +81,13 @@ class Ids:
             self._uuids.clear()
             self._names.clear()
 
+    def forget(self, run: RunSpec) -> None:
+        """Forget the ids of one run; those of its tenant may be another's as well."""
+        kinds = {"run": run.id, "session": run.id, "request of": run.id}
+        for kind, name in {**kinds, "correlation": run.correlation}.items():
+            found = self._uuids.pop(f"{kind} {name}", None)
+            self._names.pop(str(found), None)
+
     def of_run(self, run: RunSpec) -> dict[str, Any]:
         """Return the identity fields with which a run is started."""
         return {

@@ -35,7 +35,7 @@ from harness.lab.search.swarm import swarm_unit
 from harness.lab.standalone import script_of
 from harness.lab.unit import ScenarioData, run_unit
 
-__all__ = ["main"]
+__all__ = ["limit_memory", "load_adapter", "main"]
 
 MEMORY_MAX_BYTES = 4 << 30
 OUT_OF_MEMORY = 137
@@ -48,7 +48,7 @@ def main(tool: ToolMock) -> None:
     Args:
         tool: the simulated mock behind `call` steps; the starter of the worker brings it.
     """
-    _limit_memory()
+    limit_memory()
     channel = os.fdopen(os.dup(1), "w", encoding="utf-8", newline="\n")
     os.dup2(2, 1)
     sys.stdout = sys.stderr
@@ -58,7 +58,7 @@ def main(tool: ToolMock) -> None:
             served.answer(json.loads(line))
 
 
-def _limit_memory() -> None:
+def limit_memory() -> None:
     """Let an engine that allocates without end take this process down, not the machine."""
     try:
         import resource
@@ -111,7 +111,7 @@ class _Served:
                 raise InputError(f"worker: unknown operation {other!r}")
 
     def _hello(self, adapter: Mapping[str, Any]) -> dict[str, Any]:
-        self.lab = Laboratory(_load(adapter), self.tool)
+        self.lab = Laboratory(load_adapter(adapter), self.tool)
         self.lab.settle_process()
         return {"info": _info_json(self.lab.info), "python": platform.python_version()}
 
@@ -149,7 +149,7 @@ class _Served:
     def _reference(self) -> Laboratory:
         """Return the reference engine, which needs the standard library only."""
         if self.reference is None:
-            self.reference = Laboratory(_load({"module": REFERENCE}), self.tool)
+            self.reference = Laboratory(load_adapter({"module": REFERENCE}), self.tool)
         return self.reference
 
     def _progress(self, request: Mapping[str, Any], what: str) -> Callable[[int], None]:
@@ -211,7 +211,7 @@ class _Served:
         return {"script": text, "why": why}
 
 
-def _load(adapter: Mapping[str, Any]) -> Adapter:
+def load_adapter(adapter: Mapping[str, Any]) -> Adapter:
     subject = adapter.get("subject")
     if adapter.get("file"):
         path = str(adapter["file"])

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import email.utils
 import http
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 
 from harness.proxy.limits import Limits
@@ -36,12 +36,13 @@ class Request:
 
 @dataclass(slots=True)
 class Response:
-    """One answer; a 204 has no body."""
+    """One answer; a 204 has no body. `pieces` come after `body`, chunked, as they are made."""
 
     status: int
     body: bytes = b""
     content_type: str | None = None
     headers: dict[str, str] = field(default_factory=dict)
+    pieces: AsyncIterator[bytes] | None = None
 
 
 def refusal(status: int, text: str) -> Response:
@@ -99,6 +100,8 @@ class HttpServer:
                 response = await self._handle(request)
                 self._send(writer, request.method, response, request.keep_alive)
                 await self._sent(writer)
+                if response.pieces is not None:
+                    await self._pieces(writer, response.pieces)
                 if not request.keep_alive:
                     return
         except (OSError, TimeoutError):
@@ -110,6 +113,14 @@ class HttpServer:
         async with asyncio.timeout(self._limits.request_timeout_s):
             await writer.drain()
 
+    async def _pieces(self, writer: asyncio.StreamWriter, pieces: AsyncIterator[bytes]) -> None:
+        async for piece in pieces:
+            if piece:
+                writer.write(b"%x\r\n%b\r\n" % (len(piece), piece))
+                await self._sent(writer)
+        writer.write(b"0\r\n\r\n")
+        await self._sent(writer)
+
     def _send(
         self, writer: asyncio.StreamWriter, method: str, response: Response, keep_alive: bool
     ) -> None:
@@ -119,7 +130,9 @@ class HttpServer:
         if response.content_type is not None:
             head.append(f"Content-Type: {response.content_type}")
         head.append(f"Date: {email.utils.formatdate(usegmt=True)}")
-        if response.status != http.HTTPStatus.NO_CONTENT:
+        if response.pieces is not None:
+            head.append("Transfer-Encoding: chunked")
+        elif response.status != http.HTTPStatus.NO_CONTENT:
             head.append(f"Content-Length: {len(response.body)}")
         if not keep_alive:
             head.append("Connection: close")

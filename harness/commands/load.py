@@ -1,0 +1,292 @@
+"""`dagstorm serve` and `dagstorm load`: an engine behind HTTP, and Locust against it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from harness import report
+from harness.commands.words import RUNS_FOLDER, positive, seconds, to_stderr, whole
+from harness.engine.broken import CATALOGUE
+from harness.findings import write_whole
+from harness.kernel.errors import InputError
+from harness.lab.campaign import run_metadata
+from harness.lab.conclude import write_json
+from harness.lab.engines import parse_engine
+from harness.lab.load.faults import FaultPlan
+from harness.lab.load.knee import objective
+from harness.lab.load.programs import program_file
+from harness.lab.load.server import RUNS_AT_ONCE_MAX, serving
+from harness.lab.load.session import LoadPlan, run_load
+from harness.lab.load.users import Users
+
+__all__ = ["add"]
+
+USERS_MAX = 5_000
+TIME_MAX_S = 24 * 3600.0
+INTERRUPTED = 130
+
+
+def add(commands: Any) -> None:
+    """Add this module's commands to the parser."""
+    serve = commands.add_parser("serve", help="an engine behind HTTP")
+    serve.add_argument("--engine", required=True, metavar="NAME[@VERSION]")
+    serve.add_argument("--program", metavar="FILE", help="a program of your own (JSON)")
+    serve.add_argument("--host", default="127.0.0.1", help="where it listens (%(default)s)")
+    serve.add_argument("--port", type=_port, default=8475, help="0 takes a free one (%(default)s)")
+    serve.add_argument("--runs-at-once", type=positive, default=RUNS_AT_ONCE_MAX, metavar="N")
+    serve.set_defaults(do=_serve)
+
+    load = commands.add_parser("load", help="Locust against a served engine, judged")
+    load.add_argument("--engine", required=True, metavar="NAME[@VERSION]")
+    load.add_argument("--program", metavar="FILE", help="a program of your own (JSON)")
+    load.add_argument("--users", type=positive, default=50, metavar="N")
+    load.add_argument("--time", type=seconds, default=60.0, metavar="TIME")
+    load.add_argument("--rate", type=_rate, metavar="N", help="requests a second, all together")
+    load.add_argument("--resets", type=_share, default=0.0, metavar="5%", help="of connections")
+    load.add_argument("--jitter", type=_short, default=0.0, metavar="100ms", help="of answers")
+    load.add_argument(
+        "--fault-window", type=_window, default=(0.15, 0.85), metavar="0.15..0.85"
+    )
+    load.add_argument("--error-budget", type=_share, default=0.01, metavar="1%")
+    load.add_argument("--processes", type=positive, default=1, metavar="N", help="of Locust")
+    load.add_argument("--locust", action="append", default=[], metavar="WORD", help=_LOCUST)
+    load.add_argument("--hold", type=seconds, metavar="TIME", help="a soak: judge growth too")
+    load.add_argument("--find-knee", action="store_true", help="search for the highest rate")
+    load.add_argument(
+        "--objective", type=objective, default="p95<500ms,errors<1%", metavar="p95<500ms,errors<1%"
+    )
+    load.add_argument("--seed", type=whole, default=1)
+    load.add_argument("--out", metavar="DIR")
+    load.add_argument("--fail-on", default="any", choices=("any", "critical", "never"))
+    load.add_argument("--json", action="store_true")
+    load.add_argument("--quiet", action="store_true")
+    load.set_defaults(do=_load)
+
+
+_LOCUST = "one more word for Locust's command line, as --locust=--tags"
+
+
+def _port(text: str) -> int:
+    value = whole(text)
+    if not 0 <= value <= 65535:
+        raise argparse.ArgumentTypeError(f"expected a port from 0 to 65535, got {text!r}")
+    return value
+
+
+def _rate(text: str) -> float:
+    match = re.fullmatch(r"\d+(?:\.\d+)?", text)
+    if match is None or not 0 < float(text) <= 100_000:
+        raise argparse.ArgumentTypeError(f"expected requests a second such as 50, got {text!r}")
+    return float(text)
+
+
+def _share(text: str) -> float:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)(%?)", text)
+    value = float(match[1]) / (100 if match[2] else 1) if match else -1.0
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"expected a share such as 5% or 0.05, got {text!r}")
+    return value
+
+
+def _short(text: str) -> float:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s)", text)
+    value = float(match[1]) / (1000 if match[2] == "ms" else 1) if match else -1.0
+    if not 0 <= value <= 10:
+        raise argparse.ArgumentTypeError(f"expected a time up to 10s such as 100ms, got {text!r}")
+    return value
+
+
+def _window(text: str) -> tuple[float, float]:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\.\.(\d+(?:\.\d+)?)", text)
+    begin, end = (float(match[1]), float(match[2])) if match else (1.0, 0.0)
+    if not 0 <= begin < end <= 1:
+        raise argparse.ArgumentTypeError(
+            f"expected two shares of the time such as 0.15..0.85, got {text!r}"
+        )
+    return begin, end
+
+
+def _program(name: str | None) -> Mapping[str, Any] | None:
+    if name is None:
+        return None
+    program, plan = program_file(Path(name))
+    return {"program": program.to_json(), "plan": plan.to_json()}
+
+
+def _serve(options: argparse.Namespace) -> int:
+    engine = parse_engine(options.engine, CATALOGUE)
+    stop = threading.Event()
+    with (
+        _on_signals(stop),
+        serving(
+            engine,
+            say=to_stderr,
+            program=_program(options.program),
+            host=options.host,
+            port=options.port,
+            runs_at_once_max=options.runs_at_once,
+        ) as served,
+    ):
+        programs = ", ".join(served.told["programs"])
+        print(f"dagstorm serve: {engine.label} at {served.url} (programs {programs})", flush=True)
+        while not stop.wait(0.5):
+            if not served.alive():
+                return 3
+    print("dagstorm serve: stopped", file=sys.stderr)
+    return 0
+
+
+@contextmanager
+def _on_signals(stop: threading.Event) -> Iterator[None]:
+    """Let Ctrl-C and a polite kill end the command in good order."""
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, lambda *_: stop.set()) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _load(options: argparse.Namespace) -> int:
+    engine = parse_engine(options.engine, CATALOGUE)
+    time_s = options.hold or options.time
+    if options.users > USERS_MAX:
+        raise InputError(f"--users {options.users}: at most {USERS_MAX}")
+    if not 1 <= time_s <= TIME_MAX_S:
+        raise InputError("--time, --hold: expected 1s to 24h")
+    if options.hold and options.find_knee:
+        raise InputError("--hold and --find-knee are two different loads; leave one out")
+    begin, end = options.fault_window
+    plan = LoadPlan(
+        users=Users(options.users, time_s, options.rate, options.processes, options.locust),
+        faults=FaultPlan(options.resets, options.jitter, begin, end),
+        seed=options.seed,
+        error_budget=options.error_budget,
+        program=_program(options.program),
+        hold=bool(options.hold),
+        objective=options.objective if options.find_knee else None,
+    )
+    started = time.gmtime()
+    run_id = f"{time.strftime('%Y%m%d-%H%M%S', started)}-load-{options.seed}"
+    folder = _folder(options.out, run_id)
+    say = (lambda _text: None) if options.quiet else to_stderr
+    result = run_load(engine, plan, folder, say)
+    _write(folder, run_id, started, options, result)
+    _summary(options, folder, result)
+    if result["status"] == "interrupted":
+        return INTERRUPTED
+    return _exit_code(options.fail_on, result)
+
+
+def _folder(named: str | None, run_id: str) -> Path:
+    folder = Path(named) if named else RUNS_FOLDER / run_id
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if any(folder.iterdir()):
+            raise InputError(f"--out {folder}: it is not empty; name another")
+        (folder / ".write").touch()
+        (folder / ".write").unlink()
+    except OSError as exc:
+        raise InputError(
+            f"--out {folder}: cannot be written: {exc.strerror}; name a folder that can"
+        ) from exc
+    return folder
+
+
+def _write(
+    folder: Path,
+    run_id: str,
+    started: time.struct_time,
+    options: argparse.Namespace,
+    result: Mapping[str, Any],
+) -> None:
+    rows = [_row(options, result, check) for check in result["checks"]]
+    lines = "".join(json.dumps(row, default=repr) + "\n" for row in rows)
+    write_whole(folder / "results.jsonl", lines)
+    write_json(folder / "load.json", result)
+    report.render_load(folder, result)
+    totals: dict[str, int] = {}
+    for row in rows:
+        totals[row["verdict"]] = totals.get(row["verdict"], 0) + 1
+    metadata = run_metadata(
+        run_id=run_id,
+        seed=options.seed,
+        profile="load",
+        started_at=time.strftime("%Y-%m-%dT%H:%M:%SZ", started),
+        completed_at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        status=result["status"],
+        engines=[{"name": result["engine"], "version": result["engine_version"]}],
+        totals=totals,
+        command=["dagstorm", *sys.argv[1:]],
+    )
+    write_json(folder / "run.json", metadata)
+
+
+def _row(
+    options: argparse.Namespace, result: Mapping[str, Any], check: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return a row of results.jsonl, as a scenario's."""
+    failed = check["verdict"] == "fail"
+    return {
+        "pack": "load",
+        "scenario": f"load/{check['name']}",
+        "category": "stress",
+        "tests": [],
+        "clause": check["clause"],
+        "clauses": {},
+        "engine": result["engine"],
+        "engine_version": result["engine_version"],
+        "lab": "live",
+        "verdict": check["verdict"],
+        "reason": "" if check["verdict"] == "pass" else f"{check['actual']}; rule: {check['rule']}",
+        "runs": result.get("stats", {}).get("runs", 0),
+        "violations": int(failed),
+        "figures": check["figures"],
+        "seed": options.seed,
+        "token": "",
+        "virtual_s": 0.0,
+        "duration_s": result["duration_s"],
+    }
+
+
+def _summary(options: argparse.Namespace, folder: Path, result: Mapping[str, Any]) -> None:
+    if options.json:
+        shown = {k: v for k, v in result.items() if k != "timeline"}
+        print(json.dumps({"run": str(folder), **shown}, indent=1, default=repr))
+        return
+    label = f"{result['engine']}@{result['engine_version']}".rstrip("@")
+    for check in result["checks"]:
+        print(f"{label}: {check['verdict']:<12} {check['name']:<20} {check['actual']}")
+        for example in check["examples"]:
+            print(f"    {example}")
+    for name, one in result.get("latencies", {}).items():
+        if one["count"]:
+            words = ", ".join(f"{k.removesuffix('_ms')} {v:g}" for k, v in one.items() if "_ms" in k)
+            print(f"latency, {name.replace('_', ' ')}: {words} ms ({one['count']} answers)")
+    for name, one in result.get("stages", {}).items():
+        print(f"  {name}: p50 {one['p50_ms']:g}, p95 {one['p95_ms']:g}, p99 {one['p99_ms']:g} ms")
+    cost = result["overhead"]
+    print(
+        f"overhead: echo {cost['echo_direct']['p50_ms']:g} ms, the proxy adds "
+        f"{cost['proxy_adds_ms']:g} ms"
+        + (f"; CPU seconds: {cost['cpu_s']}" if "cpu_s" in cost else "")
+    )
+    print(f"report: {folder}/load.md, figures: {folder}/load.json")
+
+
+def _exit_code(fail_on: str, result: Mapping[str, Any]) -> int:
+    failed = [c for c in result["checks"] if c["verdict"] == "fail"]
+    if fail_on == "critical":
+        failed = [c for c in failed if c["severity"] == "critical"]
+    return 1 if failed and fail_on != "never" else 0

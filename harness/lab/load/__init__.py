@@ -1,0 +1,1 @@
+"""Load: an engine behind HTTP, driven by Locust through the fault proxy, and judged under it."""
