@@ -20,6 +20,7 @@ from harness.commands import (
     catalogue,
     compare,
     findings,
+    load,
     matrix,
     probe,
     proxy,
@@ -32,7 +33,7 @@ from harness.kernel.errors import DagstormError, InputError
 __all__ = ["main"]
 
 # In the order of the help: what makes findings, what looks at them again, what there is.
-COMMANDS = (run, replay, bisect, probe, compare, findings, matrix, proxy, report, catalogue)
+COMMANDS = (run, replay, bisect, probe, compare, findings, matrix, proxy, load, report, catalogue)
 
 
 class _Parser(argparse.ArgumentParser):

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from harness import report
-from harness.commands.words import RUNS_FOLDER, positive, seconds, to_stderr, whole
+from harness.commands.words import RUNS_FOLDER, count, positive, seconds, to_stderr, whole
 from harness.engine.broken import CATALOGUE
 from harness.findings import write_whole
 from harness.kernel.errors import InputError
@@ -54,10 +54,11 @@ def add(commands: Any) -> None:
     load.add_argument("--rate", type=_rate, metavar="N", help="requests a second, all together")
     load.add_argument("--resets", type=_share, default=0.0, metavar="5%", help="of connections")
     load.add_argument("--jitter", type=_short, default=0.0, metavar="100ms", help="of answers")
-    load.add_argument(
-        "--fault-window", type=_window, default=(0.15, 0.85), metavar="0.15..0.85"
-    )
+    load.add_argument("--fault-window", type=_window, default=(0.15, 0.85), metavar="0.15..0.85")
     load.add_argument("--error-budget", type=_share, default=0.01, metavar="1%")
+    load.add_argument(
+        "--leak-runs", type=count, default=200, metavar="N", help="a batch afterwards; 0: none"
+    )
     load.add_argument("--processes", type=positive, default=1, metavar="N", help="of Locust")
     load.add_argument("--locust", action="append", default=[], metavar="WORD", help=_LOCUST)
     load.add_argument("--hold", type=seconds, metavar="TIME", help="a soak: judge growth too")
@@ -173,6 +174,7 @@ def _load(options: argparse.Namespace) -> int:
         faults=FaultPlan(options.resets, options.jitter, begin, end),
         seed=options.seed,
         error_budget=options.error_budget,
+        leak_runs=options.leak_runs,
         program=_program(options.program),
         hold=bool(options.hold),
         objective=options.objective if options.find_knee else None,
@@ -272,7 +274,9 @@ def _summary(options: argparse.Namespace, folder: Path, result: Mapping[str, Any
             print(f"    {example}")
     for name, one in result.get("latencies", {}).items():
         if one["count"]:
-            words = ", ".join(f"{k.removesuffix('_ms')} {v:g}" for k, v in one.items() if "_ms" in k)
+            words = ", ".join(
+                f"{k.removesuffix('_ms')} {v:g}" for k, v in one.items() if "_ms" in k
+            )
             print(f"latency, {name.replace('_', ' ')}: {words} ms ({one['count']} answers)")
     for name, one in result.get("stages", {}).items():
         print(f"  {name}: p50 {one['p50_ms']:g}, p95 {one['p95_ms']:g}, p99 {one['p99_ms']:g} ms")

@@ -32,7 +32,7 @@ __all__ = [
 ]
 
 SAMPLES_MAX = 100_000
-LEAK_BATCHES_MIN = 6
+LEAK_BATCHES_MIN = 8
 LEAK_RULE = (
     "after the warm-up each of the later half of the batches holds more than each of the earlier "
     "half, and the Theil-Sen slope is at least {floor:g} {unit} a run"
@@ -114,6 +114,15 @@ class Sampler:
 
     def watch(self, name: str, pid: int) -> None:
         self._pids[name] = pid
+
+    def wait_for(self, count: int, *, limit_s: float) -> bool:
+        """Wait for so many samples; False if they did not come in time."""
+        until = time.monotonic() + limit_s
+        while len(self.samples) < count:
+            if time.monotonic() > until:
+                return False
+            time.sleep(self._every_s)
+        return True
 
     def __enter__(self) -> Self:
         self._thread.start()

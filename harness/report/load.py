@@ -69,7 +69,8 @@ def _picture(load: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> dict
     inner = WIDTH - MARGIN_LEFT - MARGIN_RIGHT
 
     def x_of(second: float) -> float:
-        return round(MARGIN_LEFT + inner * min(max(second / span_s, 0.0), 1.0), 1)
+        share: float = min(max(second / span_s, 0.0), 1.0)
+        return round(MARGIN_LEFT + inner * share, 1)
 
     shades = []
     for window in load.get("windows", ()):

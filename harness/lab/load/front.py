@@ -199,8 +199,13 @@ class Front:
         async def one(n: int) -> None:
             name = self.lab.names[n % len(self.lab.names)]
             self._number += 1
-            inputs = {"marker": f"batch{self._number}"}
-            spec = RunSpec(f"batch{self._number}", tenant=f"batch{n % 5}", inputs=inputs)
+            # Markers and tenants of the form that users plant: what is kept of these runs and
+            # turns up in an answer is then seen there.
+            spec = RunSpec(
+                f"batch{self._number}",
+                tenant=f"dgt{n % 5:016x}",
+                inputs={"marker": f"dgm{self._number:016x}"},
+            )
             await self.lab.run(name, spec)
 
         try:

@@ -44,6 +44,7 @@ def planted(text: str) -> set[str]:
 
 def wait(user: Any) -> float:
     """Return how long a user thinks, drawn from its own stream."""
+    low: float
     low, high = HOW["think_s"]
     return low + (high - low) * secrets.randbelow(1_000) / 1_000
 
@@ -132,7 +133,9 @@ class Tenant(FastHttpUser):
             response.success()
 
 
-@events.quitting.add_listener
 def close(**_how: Any) -> None:
     for file in _files.values():
         file.close()
+
+
+events.quitting.add_listener(close)

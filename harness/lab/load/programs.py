@@ -72,7 +72,7 @@ def default_programs(capabilities: Collection[str]) -> dict[str, tuple[Program, 
         ),
     ]
     refusal = {"op": "raise", "error": "ValueError", "message": "no stock for $marker"}
-    failing = [fetch, stage("refuse", {"op": "sleep", "seconds": 0.004}, refusal, needs=("fetch",))]
+    failing = [fetch, stage("refuse", {"op": "sleep", "seconds": 0.03}, refusal, needs=("fetch",))]
     plan = serving_plan(
         Plan(stage_timeout_s=STAGE_TIMEOUT_S if "stage_timeout" in capabilities else None),
         capabilities,

@@ -45,6 +45,7 @@ from harness.proxy.client import NotFound, Toxiproxy, network
 __all__ = ["LoadPlan", "run_load"]
 
 ECHOES = 100
+WARM_UP_RUNS = 200
 SETTLE_LIMIT_S = 20.0
 AROUND_S = 240.0
 STEP_S = 6.0
@@ -62,7 +63,7 @@ class LoadPlan:
     Attributes:
         seed: of the proxy's chances.
         error_budget: the share of requests that may go wrong.
-        leak_batches: of `leak_runs` runs each, after the load; 0 for none.
+        leak_batches: of `leak_runs` runs each, after the load; either 0 for none.
         program: {"program", "plan"} of the user's own, or None for the default ones.
         hold: it is a soak: growth over its time is judged.
         objective: find the knee for it instead of driving one load.
@@ -72,7 +73,7 @@ class LoadPlan:
     faults: FaultPlan = field(default_factory=FaultPlan)
     seed: int = 1
     error_budget: float = 0.01
-    leak_batches: int = 8
+    leak_batches: int = 10
     leak_runs: int = 200
     program: Mapping[str, Any] | None = None
     hold: bool = False
@@ -111,7 +112,7 @@ def run_load(engine: EngineRef, plan: LoadPlan, folder: Path, say: Say) -> dict[
     ):
         place = _Place(served, client, name, url, folder, plan)
         overhead = _echoes(place)
-        served.ask("POST", "/batch", {"runs": plan.leak_runs})
+        served.ask("POST", "/batch", {"runs": WARM_UP_RUNS})
         if plan.objective is not None:
             result = _knee(place, plan.objective, say)
         else:
@@ -238,7 +239,7 @@ def _one(place: _Place, say: Say) -> dict[str, Any]:
         checks += _back(before, after)
     if plan.hold:
         checks.append(_growth(driven.samples))
-    if plan.leak_batches and driven.whole:
+    if plan.leak_batches and plan.leak_runs and driven.whole:
         say("load: repeated runs, to see what is kept of them")
         checks += _leaks(place)
     return {
