@@ -46,6 +46,7 @@ class ServedRun:
         took_s: how long the engine's run call took, in seconds.
         stages: stage -> seconds from its body's begin to its end, by the body's own clock.
         executions: stage -> how often its body was begun.
+        ends: stage -> how its body ended, as the journal has it; the last time counts.
         inputs: markers that the engine handed to stages as the run's input.
         tenants: tenants that the engine named to the run's own stages.
         emitted: events that stages emitted through the engine.
@@ -57,6 +58,7 @@ class ServedRun:
     took_s: float
     stages: Mapping[str, float]
     executions: Mapping[str, int]
+    ends: Mapping[str, str]
     inputs: tuple[str, ...]
     tenants: tuple[str, ...]
     emitted: int
@@ -218,12 +220,16 @@ class ServingLaboratory:
         began: dict[str, float] = {}
         stages: dict[str, float] = {}
         executions: Counter[str] = Counter()
+        ends: dict[str, str] = {}
         for entry in journal:
+            if "/" in entry.run:
+                continue  # of a subpipeline, whose stages may be called the same
             if entry.kind == "stage.start":
                 began[entry.stage] = entry.at_s
                 executions[entry.stage] += 1
             elif entry.kind == "stage.end" and entry.stage in began:
                 stages[entry.stage] = entry.at_s - began[entry.stage]
+                ends[entry.stage] = str(entry.detail)
         inputs = {str(e.detail[1]): None for e in journal.of("input") if e.detail[0] == "marker"}
         named = {str(e.detail[1].get("tenant", "")): None for e in journal.of("identity")}
         return ServedRun(
@@ -231,6 +237,7 @@ class ServingLaboratory:
             took_s=took_s,
             stages=stages,
             executions=executions,
+            ends=ends,
             inputs=tuple(inputs),
             tenants=tuple(name for name in named if name),
             emitted=emitted,

@@ -41,6 +41,8 @@ def ran(n: int, **more: Any) -> dict[str, Any]:
         "took_s": 0.05,
         "stages": {"fetch": 0.05},
         "executions": {"fetch": 1},
+        "ends": {"fetch": "ok"},
+        "completed": ["fetch"],
         "inputs": [f"dgm{n:016x}"],
         "tenants": [f"dgt{n % 2:016x}"],
         "emitted": 2,
@@ -124,8 +126,21 @@ def test_a_failed_run_is_no_lost_one_and_counts_as_an_error_only_where_none_was_
     assert failed(judged([one, record(1)], [ran(0), ran(1)])) == {"errors"}
     due = record(0, run_status="failed", own=False, program="failing")
     assert failed(judged([due, record(1)], [ran(0), ran(1)], failing="failing")) == set()
-    not_failed = record(0, program="failing")
-    assert failed(judged([not_failed], [ran(0)], failing="failing")) == {"errors"}
+
+
+@pytest.mark.parametrize(
+    ("run", "said"),
+    [
+        ({"ends": {}}, "fetch is completed, and never ran"),
+        ({"ends": {"fetch": "raise:ValueError"}}, "fetch is completed, and ended with raise:Value"),
+    ],
+)
+def test_a_stage_that_is_reported_as_completed_has_run(run: dict[str, Any], said: str) -> None:
+    check = judged([record(0)], [ran(0, **run)])["reported"]
+    assert check.verdict == "fail"
+    assert said in check.examples[0]
+    not_reported = ran(0, **run, completed=[])
+    assert judged([record(0), record(1)], [not_reported, ran(1)])["reported"].verdict == "pass"
 
 
 @pytest.mark.parametrize(

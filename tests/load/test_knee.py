@@ -26,6 +26,16 @@ def test_it_is_found_within_a_seventh(capacity: float) -> None:
     assert "do not (p95 5000 ms)" in knee.said
 
 
+def test_steps_may_round_their_rates_and_a_search_may_be_ended() -> None:
+    def rounded(rate: float) -> Step | None:
+        step = measured(rate, 37.0)
+        return Step(round(rate), rate, step.latencies, 0.0, step.why)
+
+    assert find_knee(rounded, first=10, highest=1_000).rate is not None
+    knee = find_knee(lambda rate: rounded(rate) if rate < 30 else None, first=10, highest=1_000)
+    assert (knee.rate, knee.said) == (20, "interrupted before it was found")
+
+
 def test_below_the_first_rate_it_is_searched_for_as_well() -> None:
     knee = find_knee(lambda rate: measured(rate, 3.0), first=10, highest=100)
     assert knee.rate is not None

@@ -16,6 +16,20 @@ from harness.lab.load.session import LoadPlan, run_load
 from harness.lab.load.users import Users
 from tests.load.processes import command, eventually
 
+DYING = """
+import os
+from harness.adapters.reference import Adapter as Reference
+
+class Adapter(Reference):
+    runs = 0
+
+    async def run(self, native, run, plan):
+        self.runs += 1
+        if self.runs > 205:  # the warm-up has 200
+            os._exit(7)
+        return await super().run(native, run, plan)
+"""
+
 
 def verdicts(result: dict[str, object]) -> dict[str, str]:
     return {c["name"]: c["verdict"] for c in result["checks"]}  # type: ignore[attr-defined]
@@ -29,7 +43,18 @@ def test_the_reference_keeps_everything_under_faults(tmp_path: Path) -> None:
     # Whether a reset fell into these few seconds is chance; all else is not.
     assert found.pop("faults") in ("pass", "inconclusive")
     assert found == dict.fromkeys(
-        ("cross_tenant", "lost", "doubled", "events", "errors", "memory", "descriptors"), "pass"
+        (
+            "alive",
+            "cross_tenant",
+            "lost",
+            "doubled",
+            "events",
+            "reported",
+            "errors",
+            "memory",
+            "descriptors",
+        ),
+        "pass",
     )
     assert {"main/fetch", "main/notify", "main (whole run)"} <= set(result["stages"])
     assert result["latencies"]["all"]["count"] > 0
@@ -52,6 +77,17 @@ def test_a_tenants_leak_is_critical(tmp_path: Path, capsys: pytest.CaptureFixtur
     page = (tmp_path / "run" / "load.md").read_text()
     assert "| cross_tenant | fail |" in page
     assert (tmp_path / "run" / "load.svg").read_text().startswith("<svg")
+
+
+def test_an_engine_that_dies_under_load_is_a_finding(tmp_path: Path) -> None:
+    file = tmp_path / "dying.py"
+    file.write_text(DYING, "utf-8")
+    plan = LoadPlan(Users(3, 2.0), leak_batches=0)
+    engine = parse_engine(str(file), CATALOGUE)
+    (tmp_path / "run").mkdir()
+    result = run_load(engine, plan, tmp_path / "run", lambda _text: None)
+    (alive,) = [c for c in result["checks"] if c["name"] == "alive"]
+    assert (alive["verdict"], alive["actual"]) == ("fail", "it ended with code 7")
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])

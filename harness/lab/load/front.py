@@ -238,6 +238,8 @@ def _happened(served: ServedRun) -> dict[str, Any]:
         "took_s": round(served.took_s, 6),
         "stages": {name: round(s, 6) for name, s in served.stages.items()},
         "executions": dict(served.executions),
+        "ends": dict(served.ends),
+        "completed": [n for n, s in served.outcome.stages.items() if s.status == "completed"],
         "inputs": list(served.inputs),
         "tenants": list(served.tenants),
         "emitted": served.emitted,

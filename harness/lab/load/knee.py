@@ -96,7 +96,7 @@ def judged(step: Step, wanted: Objective) -> str:
 
 
 def find_knee(
-    measure: Callable[[float], Step],
+    measure: Callable[[float], Step | None],
     *,
     first: float,
     highest: float,
@@ -105,19 +105,23 @@ def find_knee(
     """Double the rate until the objective is not kept any more, then halve the gap.
 
     Args:
-        measure: runs a short load at a rate; `Step.why` says whether it kept the objective.
+        measure: runs a short load at a rate; `Step.why` says whether it kept the objective. None
+            ends the search.
         first: the first rate, in requests a second.
         highest: the rate beyond which nobody looks.
     """
     steps: list[Step] = []
     good: float | None = None
     bad: float | None = None
+    why = ""
     rate = min(first, highest)
     while len(steps) < steps_max:
         step = measure(rate)
+        if step is None:
+            return Knee(good, "interrupted before it was found", tuple(steps))
         steps.append(step)
         if step.why:
-            bad = rate
+            bad, why = rate, step.why
         else:
             good = rate
         if bad is None:
@@ -132,14 +136,13 @@ def find_knee(
             break
         else:
             rate = (good * bad) ** 0.5
-    return Knee(good, _said(good, bad, highest, steps), tuple(steps))
+    return Knee(good, _said(good, bad, highest, steps[-1].rate, why), tuple(steps))
 
 
-def _said(good: float | None, bad: float | None, highest: float, steps: list[Step]) -> str:
+def _said(good: float | None, bad: float | None, highest: float, last: float, why: str) -> str:
     if good is None:
-        return f"none: not even {steps[-1].rate:g} requests a second keep it ({steps[-1].why})"
+        return f"none: not even {last:g} requests a second keep it ({why})"
     if bad is None:
         beyond = "" if good >= highest else ", after as many steps as may be"
         return f"not reached: {good:g} requests a second still keep it{beyond}"
-    why = next(s.why for s in reversed(steps) if s.rate == bad)
     return f"{good:.1f} requests a second keep it, {bad:.1f} do not ({why})"

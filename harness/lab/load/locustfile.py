@@ -44,9 +44,8 @@ def planted(text: str) -> set[str]:
 
 def wait(user: Any) -> float:
     """Return how long a user thinks, drawn from its own stream."""
-    low: float
     low, high = HOW["think_s"]
-    return low + (high - low) * secrets.randbelow(1_000) / 1_000
+    return float(low + (high - low) * secrets.randbelow(1_000) / 1_000)
 
 
 class Tenant(FastHttpUser):
@@ -138,4 +137,4 @@ def close(**_how: Any) -> None:
         file.close()
 
 
-events.quitting.add_listener(close)
+events.quitting.add_listener(close)  # type: ignore[no-untyped-call]

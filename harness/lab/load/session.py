@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from harness.kernel.errors import EnvironmentFault
+from harness.kernel.errors import EnvironmentFault, HarnessFault
 from harness.kernel.program import Program
 from harness.lab.engines import EngineRef
 from harness.lab.environments import Say
@@ -219,8 +219,8 @@ def _one(place: _Place, say: Say) -> dict[str, Any]:
     before = sample("engine", served.pid)
     say(f"load: {plan.users.users} users for {plan.users.time_s:g} s; faults: {plan.faults.words}")
     driven = _drive(place, plan.users, place.folder / "locust")
-    stats = _settled(served)
-    after = sample("engine", served.pid)
+    stats, alive = _settled(served)
+    after = sample("engine", served.pid) if alive.verdict == "pass" else None
     write_samples(place.folder / "resources.csv", driven.samples)
     ledger = read_lines([place.folder / "runs.jsonl"])
     program = None if plan.program is None else Program.from_json(plan.program["program"])
@@ -233,13 +233,13 @@ def _one(place: _Place, say: Say) -> dict[str, Any]:
         marked=program is None or _marked(program),
         once=program is None or _once(program),
     )
-    checks = judge(evidence, error_budget=plan.error_budget)
+    checks = [alive, *judge(evidence, error_budget=plan.error_budget)]
     checks += _faults_fired(evidence, plan.faults)
     if before is not None and after is not None:
         checks += _back(before, after)
     if plan.hold:
         checks.append(_growth(driven.samples))
-    if plan.leak_batches and plan.leak_runs and driven.whole:
+    if plan.leak_batches and plan.leak_runs and driven.whole and after is not None:
         say("load: repeated runs, to see what is kept of them")
         checks += _leaks(place)
     return {
@@ -255,18 +255,28 @@ def _one(place: _Place, say: Say) -> dict[str, Any]:
     }
 
 
-def _settled(served: Served) -> dict[str, Any]:
-    """Wait until no run is under way any more, within a limit; return what the server says."""
+def _settled(served: Served) -> tuple[dict[str, Any], Check]:
+    """Wait until no run is under way any more, within a limit.
+
+    Returns what the server says then, and whether it says anything at all.
+    """
+    rule = "the engine's process lives on through the load, and answers after it"
     until = time.monotonic() + SETTLE_LIMIT_S
-    while True:
-        stats: dict[str, Any] = served.ask("GET", "/stats")
-        if not stats["open_runs"] or time.monotonic() > until:
-            break
-        time.sleep(0.1)
-    # A batch of no runs collects garbage; then the ledger has had the time to be written.
-    served.ask("POST", "/batch", {"runs": 0})
+    stats: dict[str, Any] = {}
+    try:
+        while True:
+            stats = served.ask("GET", "/stats")
+            if not stats["open_runs"] or time.monotonic() > until:
+                break
+            time.sleep(0.1)
+        # A batch of no runs collects garbage; then the ledger has had the time to be written.
+        served.ask("POST", "/batch", {"runs": 0})
+    except HarnessFault as exc:
+        code = served.process.poll()
+        how = str(exc) if code is None else f"it ended with code {code}"
+        return stats, Check("alive", "fail", rule, how, severity="critical")
     time.sleep(0.5)
-    return stats
+    return stats, Check("alive", "pass", rule, "it answers", severity="critical")
 
 
 def _marked(program: Program) -> bool:
@@ -490,9 +500,10 @@ def _timeline(evidence: Evidence, samples: Sequence[Sample]) -> list[dict[str, A
 def _knee(place: _Place, wanted: Objective, say: Say) -> dict[str, Any]:
     plan = place.plan
     number = 0
+    status = "completed"
 
-    def measure(rate: float) -> Step:
-        nonlocal number
+    def measure(rate: float) -> Step | None:
+        nonlocal number, status
         number += 1
         users = dataclasses.replace(
             plan.users,
@@ -503,7 +514,8 @@ def _knee(place: _Place, wanted: Objective, say: Say) -> dict[str, Any]:
         )
         driven = _drive(place, users, place.folder / "locust" / f"step{number:02d}")
         if not driven.whole:
-            raise KeyboardInterrupt
+            status = "interrupted"
+            return None
         evidence = Evidence(
             driven.records, (), {}, failing="" if plan.program else FAILING, windows=driven.windows
         )
@@ -535,8 +547,8 @@ def _knee(place: _Place, wanted: Objective, say: Say) -> dict[str, Any]:
         figures={"rate": knee.rate},
     )
     return {
-        "status": "completed",
+        "status": status,
         "checks": [dataclasses.asdict(check)],
         "knee": dataclasses.asdict(knee),
-        "stats": _settled(place.served),
+        "stats": _settled(place.served)[0],
     }
