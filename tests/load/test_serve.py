@@ -140,6 +140,15 @@ def test_a_program_that_the_engine_cannot_run_is_refused() -> None:
         pass
 
 
+def test_a_program_of_the_users_own_is_served_under_its_name() -> None:
+    steps = [{"op": "input"}, {"op": "ok", "value": "$marker"}]
+    program = {"name": "mine", "stages": [{"name": "a", "steps": steps}]}
+    engine = parse_engine("asyncio", CATALOGUE)
+    with serving(engine, say=quiet, program={"program": program, "plan": {}}) as one:
+        assert one.told["programs"] == ["mine"]
+        assert one.ask("POST", "/runs", BODY, HEADERS)["outputs"] == {"a": "m-1"}
+
+
 @pytest.mark.parametrize(
     ("engine", "leaks"), [("reference", False), (f"{HERE}/keeping.py:Adapter", True)]
 )

@@ -87,6 +87,7 @@ class Faults:
 
     def _put_on(self) -> None:
         plan = self._plan
+        self._on_s = time.time()  # before them: whatever they do, they do within the window
         if plan.jitter_s:
             ms = round(plan.jitter_s * 1000)
             self._add("latency", "downstream", 1.0, {"latency": ms, "jitter": ms})
@@ -95,7 +96,6 @@ class Faults:
             each = 1 - (1 - plan.resets) ** 0.5
             self._add("reset_peer", "upstream", each, {"timeout": 0})
             self._add("reset_peer", "downstream", each, {"timeout": 0})
-        self._on_s = time.time()
 
     def _add(self, kind: str, stream: str, toxicity: float, attributes: dict[str, Any]) -> None:
         toxic = self._client.add_toxic(

@@ -75,13 +75,20 @@ def _watch(loop: asyncio.AbstractEventLoop, stop: asyncio.Event, life_s: float) 
         if sys.stdin.readline():
             loop.call_soon_threadsafe(stop.set)
             sys.stdin.readline()  # its end of the pipe is closed when it has waited enough
-        os._exit(0)
+        _exit(0)
 
     threading.Thread(target=read, name="dagstorm-watch", daemon=True).start()
     if life_s:
-        end = threading.Timer(life_s, os._exit, (3,))
+        end = threading.Timer(life_s, _exit, (3,))
         end.daemon = True
         end.start()
+
+
+def _exit(code: int) -> None:
+    """End at once, with all that the engine has started if this process leads its group."""
+    if os.getpgrp() == os.getpid():
+        os.killpg(os.getpid(), signal.SIGKILL)
+    os._exit(code)
 
 
 async def _serve(
