@@ -415,8 +415,8 @@ class Adapter:
 
     def forget(self, native: Native, run: RunSpec) -> None:
         """Drop what is kept here of a run that is over; a server would keep all of them."""
-        self._live.pop(self.ids.of_run(run)["pipeline_run_id"], None)
-        self.ids.forget(run)
+        live = self._live.pop(self.ids.of_run(run)["pipeline_run_id"], None)
+        self.ids.forget(run, 0 if live is None else live.actions)
 
     def render(self, program: Program, plan: Plan, clause: str, check: str) -> str:
         """Return a stand-alone script in Stageflow's API; see `stageflow_script`."""

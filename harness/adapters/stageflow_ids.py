@@ -81,11 +81,12 @@ class Ids:
             self._uuids.clear()
             self._names.clear()
 
-    def forget(self, run: RunSpec) -> None:
-        """Forget the ids of one run; those of its tenant may be another's as well."""
-        kinds = {"run": run.id, "session": run.id, "request of": run.id}
-        for kind, name in {**kinds, "correlation": run.correlation}.items():
-            found = self._uuids.pop(f"{kind} {name}", None)
+    def forget(self, run: RunSpec, actions: int) -> None:
+        """Forget the ids of one run and its tool calls; a tenant's may be another run's as well."""
+        keys = [f"{kind} {run.id}" for kind in ("run", "session", "request of", "spawn")]
+        keys += [f"action {run.id} {n}" for n in range(1, actions + 1)]
+        for key in (*keys, f"correlation {run.correlation}"):
+            found = self._uuids.pop(key, None)
             self._names.pop(str(found), None)
 
     def of_run(self, run: RunSpec) -> dict[str, Any]:

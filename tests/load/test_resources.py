@@ -7,7 +7,10 @@ import random
 import subprocess
 import sys
 
-from harness.lab.resources import Sampler, leak_verdict, sample, slope
+import pytest
+
+from harness.lab.load.session import growth
+from harness.lab.resources import Sample, Sampler, leak_verdict, sample, slope
 
 
 def verdict(series: list[float]) -> bool | None:
@@ -47,6 +50,29 @@ def test_too_few_batches_say_nothing() -> None:
 def test_the_slope_does_not_heed_an_outlier() -> None:
     assert slope([(0, 0), (1, 1), (2, 2), (3, 300), (4, 4)]) == 1
     assert slope([(1, 5)]) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("grows_bytes_a_s", "verdict"), [(0, "pass"), (10_000, "pass"), (1_000_000, "fail")]
+)
+def test_a_soak_finds_growth(grows_bytes_a_s: int, verdict: str) -> None:
+    rng = random.Random(2)
+    warm = [min(i, 20) * 1_000_000 for i in range(120)]
+    samples = [
+        Sample(
+            i,
+            "engine",
+            40_000_000 + warm[i] + grows_bytes_a_s * i + rng.randrange(500_000),
+            0.0,
+            10,
+            1,
+            1,
+            1,
+        )
+        for i in range(120)
+    ]
+    assert growth(samples).verdict == verdict
+    assert growth(samples[:20]).verdict == "inconclusive"
 
 
 def test_a_process_and_its_children_are_sampled() -> None:
