@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from harness.lab.load.session import growth
+from harness.lab.load.held import growth
 from harness.lab.resources import Sample, Sampler, leak_verdict, sample, slope
 
 

@@ -8,7 +8,7 @@ import http.client
 import os
 import statistics
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,9 @@ from harness.kernel.errors import EnvironmentFault, HarnessFault
 from harness.kernel.program import Program
 from harness.lab.engines import EngineRef
 from harness.lab.environments import Say
+from harness.lab.load import figures
 from harness.lab.load.faults import FaultPlan, Faults
+from harness.lab.load.held import back, growth, leaks
 from harness.lab.load.judge import (
     Check,
     Evidence,
@@ -34,15 +36,12 @@ from harness.lab.load.users import Users, await_end, check_end, read_lines, user
 from harness.lab.resources import (
     Sample,
     Sampler,
-    batches,
-    leak_verdict,
     sample,
-    slope,
     write_samples,
 )
 from harness.proxy.client import NotFound, Toxiproxy, network
 
-__all__ = ["LoadPlan", "growth", "run_load"]
+__all__ = ["LoadPlan", "run_load"]
 
 ECHOES = 100
 WARM_UP_RUNS = 200
@@ -52,8 +51,6 @@ STEP_S = 6.0
 FIRST_RATE = 10.0
 RATE_MAX = 2_000.0
 USERS_MAX = 400
-GROWTH_WARM_UP = 0.2
-MIB = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,22 +233,22 @@ def _one(place: _Place, say: Say) -> dict[str, Any]:
     checks = [alive, *judge(evidence, error_budget=plan.error_budget)]
     checks += _faults_fired(evidence, plan.faults)
     if before is not None and after is not None:
-        checks += _back(before, after)
+        checks += back(before, after)
     if plan.hold:
         checks.append(growth(driven.samples))
     if plan.leak_batches and plan.leak_runs and driven.whole and after is not None:
         say("load: repeated runs, to see what is kept of them")
-        checks += _leaks(place)
+        checks += leaks(place.served, runs=plan.leak_runs, count=plan.leak_batches)
     return {
         "status": "completed" if driven.whole else "interrupted",
         "checks": [dataclasses.asdict(c) for c in checks],
-        "latencies": _latencies(evidence),
-        "stages": _stages(evidence),
+        "latencies": figures.latencies(evidence),
+        "stages": figures.stages(evidence),
         "windows": [dataclasses.asdict(w) for w in driven.windows],
-        "timeline": _timeline(evidence, driven.samples),
-        "resources": _resources(driven.samples),
+        "timeline": figures.timeline(evidence, driven.samples),
+        "resources": figures.resources(driven.samples),
         "stats": stats,
-        "overhead": _load_overhead(evidence, driven.samples),
+        "overhead": figures.overhead(evidence, driven.samples),
     }
 
 
@@ -307,194 +304,6 @@ def _faults_fired(evidence: Evidence, plan: FaultPlan) -> list[Check]:
             figures={"requests": len(under), "cut": len(sent.cut), "share": round(share, 4)},
         )
     ]
-
-
-def _back(before: Sample, after: Sample) -> list[Check]:
-    """Memory and descriptors are back, after the load, to about where they were before."""
-    limit = round(before.rss_bytes * 1.25) + 16 * MIB
-    return [
-        Check(
-            "memory",
-            "pass" if after.rss_bytes <= limit else "fail",
-            "resident memory after the load is at most a quarter and 16 MiB above that before",
-            f"{before.rss_bytes / MIB:.1f} MiB before, {after.rss_bytes / MIB:.1f} MiB after",
-            severity="medium",
-            figures={"before_bytes": before.rss_bytes, "after_bytes": after.rss_bytes},
-        ),
-        Check(
-            "descriptors",
-            "pass" if after.descriptors <= before.descriptors + 3 else "fail",
-            "at most three more descriptors are open after the load than before",
-            f"{before.descriptors} before, {after.descriptors} after",
-            figures={"before": before.descriptors, "after": after.descriptors},
-        ),
-    ]
-
-
-def _leaks(place: _Place) -> list[Check]:
-    """Repeat runs in batches; what seems to leak is looked at a second time."""
-    plan = place.plan
-
-    def once() -> dict[str, float]:
-        stats = place.served.ask("POST", "/batch", {"runs": plan.leak_runs})
-        held = sample("engine", place.served.pid)
-        if held is None:
-            raise EnvironmentFault("the serving process is gone")
-        return {
-            "objects": stats["objects"],
-            "memory": held.rss_bytes / 1024,
-            "descriptors": held.descriptors,
-        }
-
-    def series() -> dict[str, Any]:
-        held = batches(once, plan.leak_batches)
-        return {
-            name: leak_verdict(
-                held[name],
-                quantity=name,
-                unit=unit,
-                runs_per_batch=plan.leak_runs,
-                warm_up=2,
-                floor=floor,
-            )
-            for name, unit, floor in (
-                ("objects", "objects", 0.05),
-                ("memory", "KiB", 0.5),
-                ("descriptors", "descriptors", 0.01),
-            )
-        }
-
-    first = series()
-    again = series() if any(v.leaks for v in first.values()) else None
-    checks = []
-    for name, verdict in first.items():
-        leaks = verdict.leaks and (again is None or again[name].leaks)
-        known = "inconclusive" if verdict.leaks is None else "fail" if leaks else "pass"
-        checks.append(
-            Check(
-                f"leak_of_{name}",
-                known,
-                f"{verdict.rule}; seen twice, it is a leak",
-                f"{verdict.per_run:g} {verdict.unit} a run over {len(verdict.series)} batches of "
-                f"{plan.leak_runs} runs",
-                figures={
-                    "per_run": verdict.per_run,
-                    "series": list(verdict.series),
-                    "again": [] if again is None else list(again[name].series),
-                },
-            )
-        )
-    return checks
-
-
-def growth(samples: Sequence[Sample]) -> Check:
-    """Over a soak, the engine's memory does not grow after its warm-up."""
-    mine = [s for s in samples if s.process == "engine"]
-    kept = mine[int(len(mine) * GROWTH_WARM_UP) :]
-    rule = (
-        "after the first fifth, memory grows over the soak (Theil-Sen slope x time, and median of "
-        "the last third over that of the first) by less than 8 MiB or a tenth"
-    )
-    if len(kept) < 30:
-        return Check("growth", "inconclusive", rule, f"only {len(kept)} samples")
-    thin = kept[:: max(1, len(kept) // 200)]
-    span_s = thin[-1].at_s - thin[0].at_s
-    per_s = slope([(s.at_s - thin[0].at_s, s.rss_bytes) for s in thin])
-    third = len(thin) // 3
-    first = statistics.median(s.rss_bytes for s in thin[:third])
-    last = statistics.median(s.rss_bytes for s in thin[-third:])
-    limit = max(8 * MIB, first / 10)
-    grows = per_s * span_s >= limit and last - first >= limit * 2 / 3
-    return Check(
-        "growth",
-        "fail" if grows else "pass",
-        rule,
-        f"{per_s * 3600 / MIB:.2f} MiB an hour over {span_s:.0f} s",
-        figures={"bytes_per_s": round(per_s, 1), "first_bytes": first, "last_bytes": last},
-    )
-
-
-def _latencies(evidence: Evidence) -> dict[str, Any]:
-    answered = fates(evidence).answered
-    under = [o for o in answered if in_window(o, evidence.windows)]
-    ids = {id(o) for o in under}
-    return {
-        "all": percentiles(o["took_s"] for o in answered),
-        "under_faults": percentiles(o["took_s"] for o in under),
-        "without_faults": percentiles(o["took_s"] for o in answered if id(o) not in ids),
-    }
-
-
-def _stages(evidence: Evidence) -> dict[str, Any]:
-    """Return program/stage -> percentiles, by the stage bodies' own clock."""
-    taken: dict[str, list[float]] = {}
-    for run in evidence.ledger:
-        for stage, seconds in run.get("stages", {}).items():
-            taken.setdefault(f"{run['program']}/{stage}", []).append(seconds)
-        if "took_s" in run:
-            taken.setdefault(f"{run['program']} (whole run)", []).append(run["took_s"])
-    return {name: percentiles(taken[name]) for name in sorted(taken)}
-
-
-def _load_overhead(evidence: Evidence, samples: Sequence[Sample]) -> dict[str, Any]:
-    """What dagstorm itself cost: the front beside each run, and processor time of each process."""
-    fronts = [r["handled_s"] - r["took_s"] for r in evidence.ledger if "handled_s" in r]
-    cpu = {name: of["cpu_s"] for name, of in _resources(samples).items()}
-    return {
-        "front_beside_the_run": percentiles(fronts),
-        "cpu_s": cpu,
-        "cpu_share_of_the_engine": round(cpu.get("engine", 0.0) / (sum(cpu.values()) or 1.0), 4),
-    }
-
-
-def _resources(samples: Sequence[Sample]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for name in dict.fromkeys(s.process for s in samples):
-        mine = [s for s in samples if s.process == name]
-        found[name] = {
-            "samples": len(mine),
-            "cpu_s": round(max(s.cpu_s for s in mine) - mine[0].cpu_s, 3),
-            **{
-                f"{what}_max": max(getattr(s, what) for s in mine)
-                for what in ("rss_bytes", "descriptors", "threads", "sockets")
-            },
-            "switches": max(s.switches for s in mine) - mine[0].switches,
-        }
-    return found
-
-
-def _timeline(evidence: Evidence, samples: Sequence[Sample]) -> list[dict[str, Any]]:
-    """Return a row for each second: requests, what became of them, percentiles, memory."""
-    if not evidence.records:
-        return []
-    sent = fates(evidence)
-    first_s = min(one["at"] for one in evidence.records)
-    cut = {id(one) for one in sent.cut}
-    answered = {id(one) for one in sent.answered}
-    seconds: dict[int, list[Mapping[str, Any]]] = {}
-    for one in evidence.records:
-        seconds.setdefault(int(one["at"] - first_s), []).append(one)
-    memory: dict[int, int] = {}
-    for s in samples:
-        if s.process == "engine":
-            memory[int(s.at_s - first_s)] = s.rss_bytes
-    rows = []
-    for second in range(max(seconds) + 1):
-        here = seconds.get(second, [])
-        took = percentiles(o["took_s"] for o in here if id(o) in answered)
-        rows.append(
-            {
-                "second": second,
-                "at": round(first_s + second, 3),
-                "sent": len(here),
-                "answered": sum(id(o) in answered for o in here),
-                "cut": sum(id(o) in cut for o in here),
-                "p50_ms": took.get("p50_ms"),
-                "p95_ms": took.get("p95_ms"),
-                "rss_bytes": memory.get(second),
-            }
-        )
-    return rows
 
 
 def _knee(place: _Place, wanted: Objective, say: Say) -> dict[str, Any]:
