@@ -10,9 +10,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.commands.words import run_folder
+from harness.commands import run
+from harness.commands.words import run_folder, whole
 from harness.findings import write_whole
 from harness.kernel.errors import InputError
+from harness.lab.campaign import PROFILES
 from harness.report.escape import cell
 
 __all__ = ["add"]
@@ -33,8 +35,8 @@ def add(commands: Any) -> None:
     """Add this module's commands to the parser."""
     one = commands.add_parser("matrix", help="engines x clauses: what each engine keeps")
     one.add_argument("--engine", action="append", metavar="NAME[@VERSION|@all|@A..B]")
-    one.add_argument("--profile", default="smoke", help="of the run that is made for --engine")
-    one.add_argument("--seed", type=int, default=1)
+    one.add_argument("--profile", default="smoke", choices=list(PROFILES), help="for --engine")
+    one.add_argument("--seed", type=whole, default=1)
     one.add_argument("--run", metavar="DIR", help="of that run instead; default: the newest")
     one.add_argument("--out", metavar="DIR", help="write matrix.md and matrix.csv there")
     one.add_argument("--json", action="store_true")
@@ -69,16 +71,15 @@ def _matrix(options: argparse.Namespace) -> int:
 
 def _made(options: argparse.Namespace) -> Path:
     """Run all packs on the engines, without scripts; returns the run directory."""
-    from harness.cli import main  # the run's own words are checked where they are known
-
+    parser = argparse.ArgumentParser(prog="dagstorm")
+    run.add(parser.add_subparsers())
     folder = Path(options.out) / "run" if options.out else None
     words = ["run", "--pack", "all", "--profile", options.profile, "--seed", str(options.seed)]
     words += [word for engine in options.engine for word in ("--engine", engine)]
     words += ["--no-confirm", "--quiet"] if options.quiet else ["--no-confirm"]
     words += ["--out", str(folder)] if folder else []
-    code = main(words)
-    if code > 1:
-        raise SystemExit(code)
+    options = parser.parse_args(words)
+    options.do(options)
     return run_folder(str(folder) if folder else None)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import csv
 import json
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from harness.cli import main
+from harness.kernel.errors import InputError
 
 ENGINES = ["reference", "broken:caller-cancel-abandons"]
 
@@ -63,3 +65,18 @@ def test_bad_words_get_one_line(
 ) -> None:
     assert main(["matrix", *words]) == 2
     assert says in capsys.readouterr().err
+
+
+def test_a_run_is_made_for_the_engines_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[list[str]] = []
+
+    def run(options: argparse.Namespace) -> int:
+        made.append(options.engine)
+        raise InputError("enough is known")
+
+    monkeypatch.setattr("harness.commands.run._run", run)
+    assert main(["matrix", "--engine", "reference", "--out", str(tmp_path / "out")]) == 2
+    assert made == [["reference"]]
+    assert "enough is known" in capsys.readouterr().err
