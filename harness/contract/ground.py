@@ -167,7 +167,7 @@ def _concurrent(
 
 def check_graph_3(r: Reading) -> Judgement:
     """The outcome of an undisturbed run is what the program alone determines."""
-    if not r.sound or r.shape.faults or r.plan.faults or r.layers_decide:
+    if not r.sound or r.shape.faults or r.plan.faults or r.plan.toxics or r.layers_decide:
         return untested()
     bad: list[Violation] = []
     tested = 0
@@ -234,7 +234,9 @@ LARGE = 200
 def check_graph_4(r: Reading) -> Judgement:
     stages = len(r.program.stages)
     ends = {"fail", "raise", "cancel_run", "cancel_branch", "skip"}
-    if not r.sound or r.shape.faults or stages < LARGE or r.plan.cancels or r.plan.faults:
+    if not r.sound or r.shape.faults or stages < LARGE or r.plan.cancels:
+        return untested()
+    if r.plan.faults or r.plan.toxics:
         return untested()
     if r.shape.ops & ends or any(r.by_timeout(o) or o.failed_by_itself for o in r.executions()):
         return untested()

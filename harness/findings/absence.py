@@ -1,7 +1,7 @@
 """When a finding is gone: rules that take silence for proof only where it is one.
 
 A finding is gone on a version if every scenario that ever showed it there was run to its
-end and no longer does, in enough runs; and, where a search showed it, if none of its kept
+end and no longer does, in enough runs, live if only live runs showed it; and, where a search showed it, if none of its kept
 runs shows it when it is replayed. Anything left out, unsupported, inconclusive, blocked or
 failed to run leaves it as it was.
 """
@@ -47,6 +47,9 @@ def gone(known: Known, life: Life, rows: Rows, engine: Mapping[str, Any]) -> boo
         return known.entry.get("shape") in engine.get("capabilities", ())
     if known.kind == "dx" and not known.clause:
         return known.entry.get("shape") in engine.get("facts", {})
+    if known.entry.get("confirmation") == "live_only":
+        # What simulation never showed, it cannot show to be gone.
+        rows = {name: row for name, row in rows.items() if row["lab"] == "live"}
     named = {s: sight for s, sight in life.sights.items() if not s.startswith((REPLAY, SEARCHED))}
     again = replayed(known, rows)
     if any(verdict != "pass" for verdict in again):

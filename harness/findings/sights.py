@@ -132,6 +132,8 @@ def _clarity(sight: Sight) -> tuple[Any, ...]:
     witness = sight.small or sight.witness
     plan = witness.get("plan") or {}
     return (
+        # A run that can be replayed comes first.
+        sight.unit["lab"] != "sim",
         # A script that anybody can run is worth more than a clearer run that has none, and
         # one that says when a cancel comes more than one that counts callbacks.
         not witness.get("scripted"),

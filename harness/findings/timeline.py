@@ -30,6 +30,7 @@ _CLOSING = {closing: kind for kind, (closings, _) in _SPANS.items() for closing 
 _MARKS = {
     "cancel.sent": "cancel sent",
     "fault.fired": "fault fired",
+    "net.felt": "network fault",
     "scope.expired": "own timeout expired",
     "scope.leak": "expiry leaked",
     "swallowed": "cancel swallowed",

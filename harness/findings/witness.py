@@ -16,7 +16,15 @@ WITNESS_MIN = 5
 WITNESS_MAX = 20
 DONE_TO_IT = frozenset(
     (
-        *("cancel.sent", "fault.fired", "interrupt", "self_cancel", "swallowed", "flaky"),
+        *(
+            "cancel.sent",
+            "fault.fired",
+            "net.felt",
+            "interrupt",
+            "self_cancel",
+            "swallowed",
+            "flaky",
+        ),
         *("scope.expired", "scope.leak", "release.cut", "release.fail", "undo.cut", "undo.fail"),
         *("layer.raise", "layer.deny", "deliver.fail"),
     )

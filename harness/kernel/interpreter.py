@@ -51,6 +51,9 @@ class ToolMock(Protocol):
     def store(self) -> Any:
         """Return a new, empty store for tenants' rows, as `Bodies.store` says."""
 
+    async def allocate(self, megabytes: int) -> Any:
+        """Take memory until there is no more, and raise MemoryError; see the step."""
+
 
 class World:
     """What all stage bodies of one laboratory run share."""
@@ -119,9 +122,13 @@ class World:
     def fault_for(self, tool: str, number: int) -> str | None:
         """Return the error name that the plan's faults give to this call, or None."""
         for fault in self.plan.faults:
-            if fault.tool == tool and (
-                number == fault.nth or (fault.onwards and number > fault.nth)
-            ):
+            if fault.tool != tool:
+                continue
+            if fault.one_in is not None:
+                # The last alternative: the undisturbed run takes the first and so has none.
+                if self.tape.choose("faults", fault.one_in) == fault.one_in - 1:
+                    return fault.error
+            elif number == fault.nth or (fault.onwards and number > fault.nth):
                 return fault.error
         return None
 
@@ -731,6 +738,23 @@ def _swallow(one: Step) -> Op:
     return op
 
 
+def _allocate(one: Step) -> Op:
+    megabytes = one.args["megabytes"]
+
+    async def op(ex: Execution) -> None:
+        try:
+            taken = await ex.world.tool.allocate(megabytes)
+        except asyncio.CancelledError:
+            ex.note("interrupt")
+            raise
+        except MemoryError:
+            ex.note("fault.fired", ("memory", 1))
+            raise
+        del taken
+
+    return op
+
+
 def _never(_one: Step) -> Op:
     async def op(ex: Execution) -> None:
         try:
@@ -766,6 +790,7 @@ _COMPILERS: dict[str, Callable[[Step], Op]] = {
     "cancel_branch": _ending("cancel_branch", "reason"),
     "skip": _ending("skip", "reason"),
     "swallow": _swallow,
+    "allocate": _allocate,
     "never": _never,
     **SERVICES,
 }

@@ -11,7 +11,9 @@ kind                      detail
 ========================  =====================================================================
 run.begin, run.end        end: "returned", or the name of the exception that came out
 cancel.sent               (number of the cancel, what `Task.cancel()` returned)
-fault.fired               (tool, call number)
+fault.fired               (tool, call number); ("memory", 1) for an `allocate` that failed
+net.felt                  (tool, call number, how): the plan's toxics changed a call: "late", "cut"
+                          (closed too early), "reset", "silent" (no answer when it was given up)
 stage.start, stage.end    end: ok, fail, skip, cancel_run, cancel_branch, cancelled, raise:<type>
 returned                  the value that an ok stage returns, just before its end
 acquire                   resource name

@@ -118,9 +118,9 @@ class Laboratory:
             self._bodies = (program, ProgramBodies(program))
         return self._bodies[1]
 
-    def begin(self, loop: Any, seed: int) -> None:
+    def begin(self, loop: Any, seed: int, plan: Plan) -> None:
         """Point the engine's clocks at `loop` and clear its process-wide state."""
-        self.clocks.follow(loop.time, seed)
+        self.clocks.follow(loop.time, seed, plan.clock_steps)
         if self._reset is not None:
             self._reset()
 
@@ -158,7 +158,7 @@ class _Trial:
 
     def run(self, cancel_point: int | None, clean_points: int) -> RunRecord:
         lab, loop, plan = self.lab, self.loop, self.plan
-        lab.begin(loop, self.tape.seed)
+        lab.begin(loop, self.tape.seed, plan)
         bodies = lab.bodies(self.program)
         world = World(self.journal, self.tape, plan, loop.time, lab.tool)
         bodies.enter(world)

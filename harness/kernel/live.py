@@ -13,7 +13,9 @@ import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from harness.kernel.adapter import Adapter
 from harness.kernel.errors import InputError
+from harness.kernel.interpreter import ToolMock
 from harness.kernel.laboratory import Laboratory
 from harness.kernel.loop import ThreadJob
 from harness.kernel.order import Order
@@ -93,9 +95,21 @@ class LiveLoop(asyncio.SelectorEventLoop):
 
 
 class LiveLaboratory(Laboratory):
-    """One engine in the live laboratory; made once a worker process."""
+    """One engine in the live laboratory; made once a worker process.
+
+    Args:
+        beside: the simulated laboratory of the same engine in this process, if there is one:
+            the two take turns in having their clocks in the engine's modules.
+    """
 
     name = "live"
+
+    def __init__(
+        self, adapter: Adapter, tool: ToolMock, *, beside: Laboratory | None = None
+    ) -> None:
+        super().__init__(adapter, tool)
+        if beside is not None:
+            self.clocks = beside.clocks
 
     def run(
         self,
@@ -128,9 +142,13 @@ class LiveLaboratory(Laboratory):
     def make_loop(self, tape: Tape, plan: Plan) -> Any:
         return LiveLoop(plan.horizon_s)
 
-    def begin(self, loop: Any, seed: int) -> None:
-        """Clear the engine's process-wide state; its clocks are the real ones here."""
-        self.clocks.withdraw()
+    def begin(self, loop: Any, seed: int, plan: Plan) -> None:
+        """Clear the engine's process-wide state; its clocks are the real ones here, unless the
+        plan sets the wall clock: then they are stand-ins that keep real time."""
+        if plan.clock_steps:
+            self.clocks.follow(loop.time, seed, plan.clock_steps)
+        else:
+            self.clocks.withdraw()
         ThreadJob.ended = threading.Event()
         asyncio.set_event_loop(loop)
         if self._reset is not None:

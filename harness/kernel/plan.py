@@ -18,13 +18,16 @@ from harness.kernel.steps import ERRORS
 __all__ = [
     "LAYER_KINDS",
     "PLAN_VERSION",
+    "TOXICS",
     "Cancel",
+    "ClockStep",
     "Consumer",
     "Fault",
     "Layer",
     "Plan",
     "RunSpec",
     "Sink",
+    "Toxic",
     "required_capabilities",
 ]
 
@@ -86,14 +89,61 @@ class Cancel:
     gap_s: float = 0.0
 
 
+# Kind of toxic -> its attributes, in Toxiproxy's names and units: milliseconds, bytes, and
+# kilobytes (of 1000) a second for `rate`.
+TOXICS = {
+    "latency": ("latency", "jitter"),
+    "bandwidth": ("rate",),
+    "slow_close": ("delay",),
+    "timeout": ("timeout",),
+    "reset_peer": ("timeout",),
+    "limit_data": ("bytes",),
+}
+DIRECTIONS = ("downstream", "upstream")
+
+
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """A tool call is made to fail: the `nth` call (from 1) of `tool` raises `error`."""
+    """A tool call is made to fail: the `nth` call (from 1) of `tool` raises `error`.
+
+    Attributes:
+        onwards: all calls after that one fail as well.
+        one_in: if given, `nth` says nothing: any call of the tool fails, one in so many, as the
+            tape draws it. In the undisturbed run none does.
+    """
 
     tool: str
     nth: int = 1
     error: str = "RuntimeError"
     onwards: bool = False
+    one_in: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Toxic:
+    """What is wrong with the network between the stages and the services that they call.
+
+    Attributes:
+        type: one of `TOXICS`, with the meaning that Toxiproxy gives it.
+        attributes: whole numbers; what is left out is 0.
+        stream: "downstream", what the service sends, or "upstream", what is sent to it.
+    """
+
+    type: str
+    attributes: Mapping[str, int] = field(default_factory=dict)
+    stream: str = "downstream"
+
+
+@dataclass(frozen=True, slots=True)
+class ClockStep:
+    """The machine's wall clock is set: from `at_s` on it is `by_s` further on than it was.
+
+    A step at 0 is a clock that was wrong all the time. Clocks that only count on
+    (`time.monotonic`, the loop's own) are never set.
+    """
+
+    at_s: float
+    by_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +228,8 @@ class Plan:
         sink: the event sink, or None for one that takes everything at once.
         consumer: of a stage's partial results, or None.
         layers: around stages.
+        toxics: of the network to the services that `call` steps use.
+        clock_steps: of the engine's wall clock.
         options: engine settings that only some adapters know; an unknown one is ignored.
     """
 
@@ -192,6 +244,8 @@ class Plan:
     sink: Sink | None = None
     consumer: Consumer | None = None
     layers: tuple[Layer, ...] = ()
+    toxics: tuple[Toxic, ...] = ()
+    clock_steps: tuple[ClockStep, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
@@ -207,7 +261,7 @@ class Plan:
             one = getattr(self, name)
             if one is not None:
                 out[name] = _without_defaults(one)
-        for name in ("runs", "cancels", "faults", "layers"):
+        for name in _RECORDS:
             items = getattr(self, name)
             if items != getattr(default, name):
                 out[name] = [_without_defaults(item) for item in items]
@@ -245,7 +299,14 @@ class Plan:
         return plan
 
 
-_RECORDS: dict[str, type] = {"runs": RunSpec, "cancels": Cancel, "faults": Fault, "layers": Layer}
+_RECORDS: dict[str, type] = {
+    "runs": RunSpec,
+    "cancels": Cancel,
+    "faults": Fault,
+    "layers": Layer,
+    "toxics": Toxic,
+    "clock_steps": ClockStep,
+}
 
 
 def _without_defaults(one: Any) -> dict[str, Any]:
@@ -348,7 +409,30 @@ def _check(plan: Plan, where: str) -> None:
         if fault.error not in ERRORS:
             raise InputError(f"{where}.faults[{i}].error: expected one of {', '.join(ERRORS)}")
         _number(fault.nth, 1, 1e6, f"{where}.faults[{i}].nth")
+        if fault.one_in is not None:
+            _number(fault.one_in, 2, 1e6, f"{where}.faults[{i}].one_in")
+    for i, toxic in enumerate(plan.toxics):
+        _check_toxic(toxic, f"{where}.toxics[{i}]")
+    for i, step in enumerate(plan.clock_steps):
+        _number(step.at_s, 0, 1e6, f"{where}.clock_steps[{i}].at_s")
+        _number(step.by_s, -1e6, 1e6, f"{where}.clock_steps[{i}].by_s")
     _check_surroundings(plan, ids, where)
+
+
+def _check_toxic(toxic: Toxic, at: str) -> None:
+    if toxic.type not in TOXICS:
+        raise InputError(f"{at}.type: expected one of {', '.join(TOXICS)}, got {toxic.type!r}")
+    if toxic.stream not in DIRECTIONS:
+        known = " or ".join(DIRECTIONS)
+        raise InputError(f"{at}.stream: expected {known}, got {toxic.stream!r}")
+    if not isinstance(toxic.attributes, Mapping):
+        raise InputError(f"{at}.attributes: expected an object, got {toxic.attributes!r}")
+    for name, value in toxic.attributes.items():
+        if name not in TOXICS[toxic.type]:
+            known = ", ".join(TOXICS[toxic.type])
+            raise InputError(f"{at}.attributes: {toxic.type} has no {name!r}; it has: {known}")
+        if type(value) is not int or not 0 <= value <= 10**9:
+            raise InputError(f"{at}.attributes.{name}: expected a whole number, got {value!r}")
 
 
 def _check_surroundings(plan: Plan, ids: list[str], where: str) -> None:

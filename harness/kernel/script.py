@@ -168,6 +168,17 @@ def render(program: Program, plan: Plan, dialect: Dialect, clause: str, check: s
     return parts.assemble(clause, parts.placed([*children, *stages]))
 
 
+def _beyond(plan: Plan) -> str:
+    """Name what of a plan no process can bring about by itself, or return ""."""
+    if plan.toxics:
+        return "a network with toxics"
+    if plan.clock_steps:
+        return "a wall clock that is set"
+    if any(fault.one_in is not None for fault in plan.faults):
+        return "faults that the tape draws"
+    return ""
+
+
 def _surroundings(program: Program, plan: Plan) -> set[str]:
     """Name what a plan, or a stage's declaration, asks for that not every dialect has words for."""
     asked = {
@@ -212,6 +223,9 @@ class _Parts:
             raise Unrenderable(", ".join(sorted(wordless)))
         if any(c.at_point is not None and c.at_point < 0 for c in plan.cancels):
             raise Unrenderable("a cancel at a point that the tape draws")
+        beyond = _beyond(plan)
+        if beyond:
+            raise Unrenderable(beyond)
 
     def stages(self, program: Program, prefix: str) -> list[str]:
         """Return one source text a stage, and note which class each became."""

@@ -652,6 +652,11 @@ class StageWriter:
         self._line("            raise")
         self._note("swallowed", count, deeper=2)
 
+    def _op_allocate(self, one: Step) -> None:
+        self._note("fault.fired", '("memory", 1)')
+        megabytes = one.args["megabytes"]
+        self._line(f'raise MemoryError("{megabytes} MB are not to be had")')
+
     def _op_never(self, _one: Step) -> None:
         self._sleep(f"{NEVER_S}")  # never, as far as a script of seconds goes
 

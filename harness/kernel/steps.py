@@ -232,6 +232,10 @@ OPS: dict[str, OpSpec] = {
         "run the block and swallow up to `times` cancellations, each time running it again",
         {"times": _f("count", 1), "steps": _f("block")},
     ),
+    "allocate": OpSpec(
+        "take up to so many megabytes of memory, which are more than the process may have",
+        {"megabytes": _f("count", 10_000)},
+    ),
     "never": OpSpec("await something that never comes", {}),
 }
 

@@ -18,8 +18,10 @@ import sys
 import time as real_time
 import types
 import uuid as real_uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
+
+from harness.kernel.plan import ClockStep
 
 __all__ = ["EPOCH_S", "Substitutes"]
 
@@ -33,6 +35,7 @@ class _Source:
     """What all stand-ins of this process follow; one run at a time sets it."""
 
     clock: Callable[[], float] = staticmethod(lambda: 0.0)
+    steps: Sequence[ClockStep] = ()
     seed: int | None = None
     random = random.Random(0)
 
@@ -54,8 +57,16 @@ def _drawn(name: str) -> Callable[..., Any]:
 _bits = _drawn("getrandbits")
 
 
+def _wall() -> float:
+    """Return what the wall clock has counted since the run's begin: it may have been set."""
+    now = _Source.clock()
+    if _Source.steps:
+        return now + sum(step.by_s for step in _Source.steps if step.at_s <= now)
+    return now
+
+
 def _seconds() -> float:
-    return EPOCH_S + _Source.clock()
+    return EPOCH_S + _wall()
 
 
 class Substitutes:
@@ -70,9 +81,16 @@ class Substitutes:
         self._modules_seen = 0
         self.replaced: list[str] = []
 
-    def follow(self, clock: Callable[[], float], seed: int) -> None:
-        """Follow `clock` (seconds from 0) and draw ids from `seed` from now on."""
+    def follow(
+        self, clock: Callable[[], float], seed: int, steps: Sequence[ClockStep] = ()
+    ) -> None:
+        """Follow `clock` (seconds from 0) and draw ids from `seed` from now on.
+
+        Args:
+            steps: how the wall clock is set meanwhile; clocks that only count on are not.
+        """
         _Source.clock = clock
+        _Source.steps = steps
         _Source.seed = seed
         if len(sys.modules) != self._modules_seen:
             self._replace()
@@ -131,7 +149,7 @@ def _datetime_class() -> type:
         @classmethod
         def now(cls, tz: real_datetime.tzinfo | None = None) -> Any:
             # Time stands still while stages run, and a datetime cannot be changed.
-            seconds = _Source.clock()
+            seconds = _wall()
             if seconds != _last_now[0] or tz is not _last_now[1]:
                 stamp = real_datetime.datetime.fromtimestamp(EPOCH_S + seconds, tz)
                 _last_now[:] = (seconds, tz, stamp)

@@ -21,6 +21,8 @@ PERTURBATIONS = {
     "jobs": "how long jobs in worker threads take, and so their order",
     "tasks": "the order in which a set of tasks is iterated",
     "points": "where a cancel lands",
+    "faults": "which calls of a tool fail, of those of which one in so many does",
+    "network": "how much later than its latency a network delivers, within its jitter",
 }
 
 # Of these a seed switches some off altogether (swarm testing: a fault kind that is

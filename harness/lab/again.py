@@ -21,7 +21,7 @@ from harness.lab.search.shrink import key_of
 from harness.lab.token import Token, decode
 from harness.lab.worker import Worker
 
-__all__ = ["PACK", "Again", "again_unit", "died_again", "scenario_of"]
+__all__ = ["PACK", "Again", "again_unit", "died_again", "replayable", "scenario_of"]
 
 PACK = "replay"
 WITNESS_JOURNAL_MAX = 400
@@ -47,6 +47,14 @@ class Again:
     location: str
     title: str
     size: int
+
+
+def replayable(token: str) -> bool:
+    """Say whether a kept run can be done again; a token that is damaged says so when it is."""
+    try:
+        return decode(token).lab == "sim"
+    except InputError:
+        return True
 
 
 def scenario_of(one: Again, known: Mapping[str, Callable[[], Data]]) -> Scenario:

@@ -31,6 +31,7 @@ from harness.kernel.program import Program
 from harness.lab.again import PACK as AGAIN
 from harness.lab.again import Again, again_unit, died_again, scenario_of
 from harness.lab.engines import EngineRef, python_of
+from harness.lab.live_path import LivePath
 from harness.lab.search.units import SHARD_RUNS
 from harness.lab.token import Token, encode, scenario_digest
 from harness.lab.worker import AGAIN_LIMIT_S, UNIT_LIMIT_S, Worker, WorkerDied, WorkerHung
@@ -104,6 +105,10 @@ def read_units(folder: Path) -> list[dict[str, Any]]:
     return units
 
 
+# What one worker does at a time, and in which laboratory.
+_Job = tuple[Engine, Scenario | Again, str]
+
+
 class Campaign:
     """Runs what is left of engines times scenarios.
 
@@ -115,6 +120,8 @@ class Campaign:
         again: runs that failed before; they are replayed first, in this order.
         cases: scenario id -> what returns its data, for their tokens.
         without: (engine, version, scenario) of what is left out.
+        labs: "sim", "live" or both.
+        path: to the mock services, for live runs.
     """
 
     def __init__(
@@ -132,6 +139,8 @@ class Campaign:
         again: Sequence[Again] = (),
         cases: Mapping[str, Callable[[], dict[str, Any]]] | None = None,
         without: frozenset[tuple[str, ...]] = frozenset(),
+        labs: Sequence[str] = ("sim",),
+        path: LivePath | None = None,
     ) -> None:
         self.folder = folder
         self.again = again
@@ -145,11 +154,21 @@ class Campaign:
         self.report = report
         self.budget_s = budget_s
         self.tier = tier
+        self.labs = labs
+        self.path = path
         self.left_out = 0
         self._stop = threading.Event()
         self._lock = threading.Lock()
         self._open: set[Worker] = set()
-        self.units = read_units(folder)
+        every = read_units(folder)
+        self.units = [unit for unit in every if not unit.get("not_live")]
+        self.skipped = [unit for unit in every if unit.get("not_live")]
+
+    @property
+    def not_live(self) -> dict[str, str]:
+        """Scenarios that were not run in the live laboratory -> why."""
+        found = {unit["scenario"]: unit["not_live"] for unit in self.skipped}
+        return {s.id: found[s.id] for s in self.scenarios if s.id in found}
 
     def prepare(self, say: Callable[[str], None]) -> None:
         """Make environments and load adapters; an engine that cannot is given its fault.
@@ -165,14 +184,17 @@ class Campaign:
 
     def run(self) -> None:
         """Run all units that are not done yet; on Ctrl-C stop, keep what there is, re-raise."""
-        done = {(u["engine"], u["engine_version"], u["scenario"]) for u in self.units}
-        jobs: queue.SimpleQueue[tuple[Engine, Scenario | Again]] = queue.SimpleQueue()
+        done = {
+            (u["engine"], u["engine_version"], u["scenario"], u["lab"])
+            for u in (*self.units, *self.skipped)
+        }
+        jobs: queue.SimpleQueue[_Job] = queue.SimpleQueue()
         every = self._jobs()
         total = len(every)
-        for engine, job in every:
+        for engine, job, lab in every:
             key = (*engine.key, job.id)
-            if key not in done and key not in self.without:
-                jobs.put((engine, job))
+            if (*key, lab) not in done and key not in self.without:
+                jobs.put((engine, job, lab))
         deadline = None if self.budget_s is None else time.monotonic() + self.budget_s
         threads = [
             threading.Thread(target=self._serve, args=(jobs, total, deadline), daemon=True)
@@ -191,26 +213,32 @@ class Campaign:
             for thread in threads:
                 thread.join(10)
             raise
-        self.left_out = total - len(self.units)
+        self.left_out = total - len(self.units) - len(self.skipped)
 
-    def _jobs(self) -> list[tuple[Engine, Scenario | Again]]:
-        """Return every unit: what failed before, what was written by hand, then searches."""
-        failed = [
-            (e, a) for e in self.engines for a in self.again if e.key == (a.engine, a.version)
-        ]
+    def _jobs(self) -> list[_Job]:
+        """Return every unit: what failed before, what was written by hand, then searches; live
+        runs come last."""
+        jobs: list[_Job] = []
+        if "sim" in self.labs:
+            jobs += [
+                (e, a, "sim")
+                for e in self.engines
+                for a in self.again
+                if e.key == (a.engine, a.version)
+            ]
         written = [s for s in self.scenarios if s.sweep != "swarm"]
         sought = [s for s in self.scenarios if s.sweep == "swarm"]
-        jobs: list[tuple[Engine, Scenario | Again]] = list(failed)
-        for kind, most in ((written, WRITTEN_AT_ONCE), (sought, SOUGHT_AT_ONCE)):
-            # With little time the engines take turns, so that each gets its share of it.
-            turn = len(kind) if self.budget_s is None else most
-            for start in range(0, len(kind), max(1, turn)):
-                jobs += [(e, s) for e in self.engines for s in kind[start : start + turn]]
+        for lab in self.labs:
+            for kind, most in ((written, WRITTEN_AT_ONCE), (sought, SOUGHT_AT_ONCE)):
+                # With little time the engines take turns, so that each gets its share of it.
+                turn = len(kind) if self.budget_s is None else most
+                for start in range(0, len(kind), max(1, turn)):
+                    jobs += [(e, s, lab) for e in self.engines for s in kind[start : start + turn]]
         return jobs
 
     def _serve(
         self,
-        jobs: queue.SimpleQueue[tuple[Engine, Scenario | Again]],
+        jobs: queue.SimpleQueue[_Job],
         total: int,
         deadline: float | None,
     ) -> None:
@@ -220,7 +248,7 @@ class Campaign:
             if deadline is not None and time.monotonic() > deadline:
                 break
             try:
-                engine, job = jobs.get_nowait()
+                engine, job, lab = jobs.get_nowait()
             except queue.Empty:
                 break
             began = time.monotonic()
@@ -233,16 +261,16 @@ class Campaign:
                 scenario = scenario_of(job, self.cases)
             else:
                 left_s = None if deadline is None else deadline - time.monotonic()
-                worker, result = self._one(engine, job, worker, left_s)
+                worker, result = self._one(engine, job, lab, worker, left_s)
                 scenario = job
             if self._stop.is_set():
                 break
-            unit = self._row(engine, scenario, result, time.monotonic() - began)
+            unit = self._row(engine, scenario, lab, result, time.monotonic() - began)
             if isinstance(job, Again):
                 unit["token"] = job.token
             with self._lock:
                 self._keep(unit)
-                self.report(len(self.units), total, unit)
+                self.report(len(self.units) + len(self.skipped), total, unit)
         if worker is not None:
             self._end(worker)
 
@@ -251,7 +279,12 @@ class Campaign:
         worker.close()
 
     def _one(
-        self, engine: Engine, scenario: Scenario, worker: Worker | None, left_s: float | None
+        self,
+        engine: Engine,
+        scenario: Scenario,
+        lab: str,
+        worker: Worker | None,
+        left_s: float | None,
     ) -> tuple[Worker | None, dict[str, Any]]:
         """Run one unit; a worker that dies is started again once, with less patience if it hung.
 
@@ -268,6 +301,7 @@ class Campaign:
             "seed": self.seed,
             "tier": self.tier,
             "budget_s": left_s,
+            "lab": lab,
         }
         died = ""
         for _ in range(2):
@@ -277,7 +311,12 @@ class Campaign:
                     self._open.add(worker)
                     worker.hello()
                 limit_s = AGAIN_LIMIT_S if engine.hung_in else UNIT_LIMIT_S
-                return worker, worker.ask(request, limit_s=limit_s)
+                if lab == "sim":
+                    return worker, worker.ask(request, limit_s=limit_s)
+                assert self.path is not None  # who asks for live runs brings the services
+                with self.path.through(scenario.plan.toxics) as addresses:
+                    request["addresses"] = addresses
+                    return worker, worker.ask(request, limit_s=limit_s)
             except DagstormError as exc:
                 return worker, _without_runs("error", str(exc))
             except WorkerDied as exc:
@@ -334,7 +373,12 @@ class Campaign:
         return max(2, min(self.runs, STAGE_RUNS_MAX // weight))
 
     def _row(
-        self, engine: Engine, scenario: Scenario, result: dict[str, Any], took_s: float
+        self,
+        engine: Engine,
+        scenario: Scenario,
+        lab: str,
+        result: dict[str, Any],
+        took_s: float,
     ) -> dict[str, Any]:
         data = scenario_data(scenario)
         name, version = engine.key
@@ -359,6 +403,7 @@ class Campaign:
                 digest,
                 {k: v for k, v in witness.get("tape", {}).items() if any(v)},
                 None if same else cancels,
+                lab=lab,
             )
             witnesses.append({**witness, "token": encode(token)})
         for note in result.get("order", {}).get("notes", ()):
@@ -376,19 +421,20 @@ class Campaign:
             "clauses_judged": list(scenario.clauses),
             "engine": name,
             "engine_version": version,
-            "lab": "sim",
+            "lab": lab,
             "seed": self.seed,
             "token": (witnesses[0]["token"] if witnesses else "")
             if searched
-            else encode(Token(name, version, scenario.id, first or 0, digest)),
-            "runs_asked": self._runs_of(scenario),
+            else encode(Token(name, version, scenario.id, first or 0, digest, lab=lab)),
+            # The same seed gives the same runs again in simulation only.
+            "runs_asked": self._runs_of(scenario) if lab == "sim" else 0,
             "duration_s": round(took_s, 3),
             "program": data["program"],
             "plan": data["plan"],
         }
 
     def _keep(self, unit: dict[str, Any]) -> None:
-        self.units.append(unit)
+        (self.skipped if unit.get("not_live") else self.units).append(unit)
         line = json.dumps(unit, separators=(",", ":"), default=repr) + "\n"
         with open(self.folder / UNITS_FILE, "a", encoding="utf-8") as file:
             file.write(line)

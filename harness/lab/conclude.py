@@ -115,7 +115,7 @@ def _answer(folder: Path, bug: Mapping[str, Any], tried: Sequence[_Tried]) -> di
     written = [t for t in tried if t.text is not None]
     if not written:
         note = f"no script: {tried[0].why}"
-        return {"confirmation": "simulated_only", "confirmation_note": note, "script": ""}
+        return {"confirmation": _seen_in(bug), "confirmation_note": note, "script": ""}
     told = next((t for t in written if t.shows), written[0])
     if told.text is not None and told is not written[-1]:
         _put(folder, bug, told.text)
@@ -134,11 +134,17 @@ def _answer(folder: Path, bug: Mapping[str, Any], tried: Sequence[_Tried]) -> di
             " witnesses" if others > 1 else " witness"
         )
     return {
-        "confirmation": "simulated_only",
+        "confirmation": _seen_in(bug),
         "confirmation_note": note,
         "script": script,
         "token": told.token,
     }
+
+
+def _seen_in(bug: Mapping[str, Any]) -> str:
+    """Say where alone it was seen: had any simulated run shown it, the story would be its."""
+    live = bug["reproduction"]["environment"].get("lab") == "live"
+    return "live_only" if live else "simulated_only"
 
 
 def _render(

@@ -134,6 +134,8 @@ def _one(
     left_s = work.deadline - time.monotonic()
     if left_s <= 0:
         return worker, _not_shrunk(work.time_over)
+    if bug["reproduction"]["environment"].get("lab") == "live":
+        return worker, _not_shrunk("only live runs showed it, and those cannot be replayed")
     if bug["shape"] == "worker-died" or work.deaths.get(engine.key, 0) >= DEATHS_MAX:
         return worker, _not_shrunk("the engine takes its process down")
     try:

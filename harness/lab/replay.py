@@ -49,6 +49,11 @@ def case_of(token: Token, known: Mapping[str, Callable[[], Data]]) -> Data:
     Raises:
         InputError: if the scenario is not here, or is another one by now.
     """
+    if token.lab != "sim":
+        raise InputError(
+            f"token: made by a {token.lab} run, which no replay gives again; run the scenario "
+            f"anew: dagstorm run --lab {token.lab} --scenario {token.scenario}"
+        )
     if token.program is not None:
         clauses = list(token.shows[:1])
         return {

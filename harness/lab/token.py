@@ -79,6 +79,7 @@ _LETTERS = {
     "shows": "k",
     "run_digest": "g",
     "order": "o",
+    "lab": "l",
 }
 
 
@@ -96,6 +97,7 @@ class Token:
         shows: clause, shape and component of what the run violates, or ().
         run_digest: of the run itself, or "".
         order: how the ready queue was put out of order (`kernel/order.py`), or "": a legal run.
+        lab: the laboratory; what ran live cannot be replayed, only run again.
     """
 
     engine: str
@@ -112,6 +114,7 @@ class Token:
     shows: tuple[str, ...] = ()
     run_digest: str = ""
     order: str = ""
+    lab: str = "sim"
 
 
 def scenario_digest(program: Mapping[str, Any], plan: Mapping[str, Any]) -> str:
@@ -159,6 +162,8 @@ def _said(token: Token) -> dict[str, Any]:
         out["run_digest"] = token.run_digest
     if token.order:
         out["order"] = token.order
+    if token.lab != "sim":
+        out["lab"] = token.lab
     return out
 
 
@@ -267,6 +272,7 @@ def _token(data: Mapping[str, Any], where: str) -> Token:
         shows=tuple(shows),
         run_digest=take("run_digest", str, ""),
         order=take("order", str, ""),
+        lab=take("lab", str, "sim"),
     )
 
 

@@ -40,6 +40,7 @@ INSTANTS: Mapping[str, str] = {
     "self_cancel": "cancel",
     "swallowed": "cancel",
     "fault.fired": "fault",
+    "net.felt": "fault",
     "flaky": "fault",
     "layer.raise": "fault",
     "layer.deny": "fault",

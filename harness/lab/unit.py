@@ -26,7 +26,17 @@ from harness.kernel.record import RunRecord
 from harness.lab.order import order_notes
 from harness.lab.standalone import script_of
 
-__all__ = ["ScenarioData", "run_seeds", "run_unit", "touches"]
+__all__ = [
+    "ScenarioData",
+    "Unit",
+    "Witness",
+    "lacking",
+    "result",
+    "run_seeds",
+    "run_unit",
+    "summed_up",
+    "touches",
+]
 
 WITNESS_JOURNAL_MAX = 400
 SAMPLES_MAX = 100
@@ -153,7 +163,7 @@ class _Tally:
 
 
 @dataclass(slots=True)
-class _Witness:
+class Witness:
     """The first run that showed one kind of violation, and how many did."""
 
     clause: Clause
@@ -192,13 +202,15 @@ class _Seen:
         )
 
 
-class _Unit:
+class Unit:
+    """The runs of one scenario on one engine while they are made and judged."""
+
     def __init__(self, lab: Laboratory, scenario: ScenarioData) -> None:
         self.lab = lab
         self.scenario = scenario
         self.shape = ProgramShape(scenario.program)
         self.tallies: dict[str, _Tally] = {}
-        self.witnesses: dict[tuple[str, str, str], _Witness] = {}
+        self.witnesses: dict[tuple[str, str, str], Witness] = {}
         self.judged = {
             c: CLAUSES[c] for c in scenario.clauses if CLAUSES[c].needs <= lab.info.capabilities
         }
@@ -259,6 +271,15 @@ class _Unit:
             cancel_point=point,
             clean_points=self.clean_points,
         )
+        self.note_run(record, point)
+
+    def note_run(self, record: RunRecord, point: int | None) -> None:
+        """Count and judge one run.
+
+        Args:
+            point: of the loop, where its cancel was put, or None.
+        """
+        scenario, seed = self.scenario, record.seed
         self.runs += 1
         self.virtual_s += record.took_s
         broken = self._judge(record, point)
@@ -343,7 +364,7 @@ class _Unit:
             # A cancel in the midst of the work shows more than one before its begin.
             if witness is None or (cancelled_s > 0 and not witness.cancelled_s):
                 runs, first = (witness.runs, witness.first_seed) if witness else (0, record.seed)
-                witness = self.witnesses[key] = _Witness(
+                witness = self.witnesses[key] = Witness(
                     clause, violation, record, point, cancelled_s, first, runs
                 )
             witness.runs += 1
@@ -417,7 +438,7 @@ class _Unit:
             "figures": tally.figures,
         }
 
-    def witness_row(self, witness: _Witness) -> dict[str, Any]:
+    def witness_row(self, witness: Witness) -> dict[str, Any]:
         violation, record = witness.violation, witness.record
         plan = witness.timed or self.scenario.plan
         if witness.cancel_point is not None and witness.timed is None:
@@ -485,14 +506,10 @@ def run_unit(
         progress: called each second or so with the number of runs done: a sign of life.
         order_runs: runs out of asyncio's order, in each mode; the result then has `order`.
     """
-    info = lab.info
-    missing = sorted(required_capabilities(scenario.program, scenario.plan) - info.capabilities)
-    primary = CLAUSES[scenario.clauses[0]]
-    missing += sorted(c for c in primary.needs - info.capabilities if c not in missing)
-    if missing:
-        said = {c: info.missing.get(c, f"not offered: {CAPABILITIES[c]}") for c in missing}
-        return _result("unsupported", f"needs {', '.join(missing)}", missing=said)
-    unit = _Unit(lab, scenario)
+    unsupported = lacking(lab, scenario)
+    if unsupported is not None:
+        return unsupported
+    unit = Unit(lab, scenario)
     order: dict[str, Any] = {}
     try:
         unit.run(max(1, runs), seed, progress)
@@ -503,9 +520,27 @@ def run_unit(
         unit.put_cancels_in_time()
     except NotOffered as exc:
         # The engine has the capability, but cannot be told what this plan asks of it.
-        return _result("unsupported", str(exc), missing={"plan_settings": str(exc)})
+        return result("unsupported", str(exc), missing={"plan_settings": str(exc)})
     except HarnessFault as exc:
-        return _result("error", str(exc), runs=unit.runs)
+        return result("error", str(exc), runs=unit.runs)
+    return {**summed_up(unit), **order}
+
+
+def lacking(lab: Laboratory, scenario: ScenarioData) -> dict[str, Any] | None:
+    """Return the result of a scenario that the engine has not the capabilities for, or None."""
+    info = lab.info
+    missing = sorted(required_capabilities(scenario.program, scenario.plan) - info.capabilities)
+    primary = CLAUSES[scenario.clauses[0]]
+    missing += sorted(c for c in primary.needs - info.capabilities if c not in missing)
+    if not missing:
+        return None
+    said = {c: info.missing.get(c, f"not offered: {CAPABILITIES[c]}") for c in missing}
+    return result("unsupported", f"needs {', '.join(missing)}", missing=said)
+
+
+def summed_up(unit: Unit) -> dict[str, Any]:
+    """Return the result of a unit whose runs are done, as plain data."""
+    scenario, info = unit.scenario, unit.lab.info
     rows = {c.id: unit.clause_row(c) for c in unit.judged.values()}
     for clause_id in scenario.clauses:
         if clause_id not in rows:
@@ -517,7 +552,7 @@ def run_unit(
             rows[clause.id] = unit.clause_row(clause)
     verdict, reason = _verdict(scenario, rows, unit.fired)
     witnesses = [unit.witness_row(w) for w in unit.witnesses.values()]
-    return _result(
+    return result(
         verdict,
         reason,
         runs=unit.runs,
@@ -528,7 +563,6 @@ def run_unit(
         figures=rows[scenario.clauses[0]]["figures"],
         witnesses=witnesses,
         samples=unit.samples,
-        **order,
     )
 
 
@@ -549,7 +583,8 @@ def _verdict(
     return "pass", ""
 
 
-def _result(verdict: str, reason: str, **fields: Any) -> dict[str, Any]:
+def result(verdict: str, reason: str, **fields: Any) -> dict[str, Any]:
+    """Return the result of a unit as plain data, blank but for what is given."""
     blank: dict[str, Any] = {
         "verdict": verdict,
         "reason": reason,

@@ -44,8 +44,9 @@ class Ours:
             return locate(name, folder + "/__init__.py", submodule_search_locations=[folder])
 sys.meta_path.insert(0, Ours)
 from harness.lab.worker_main import main
+from mocks.live_tool import LiveTool
 from mocks.tools import simulated_tool
-main(simulated_tool)
+main(simulated_tool, LiveTool)
 """
 
 

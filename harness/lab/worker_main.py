@@ -8,12 +8,16 @@ the protocol.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
 import json
 import os
 import platform
+import signal
 import sys
+import threading
+import time
 import traceback
 from collections.abc import Callable, Mapping
 from typing import IO, Any
@@ -24,9 +28,11 @@ from harness.kernel.adapter import Adapter, EngineInfo
 from harness.kernel.errors import DagstormError, EnvironmentFault, InputError
 from harness.kernel.interpreter import ToolMock
 from harness.kernel.laboratory import Laboratory, digest
+from harness.kernel.live import LiveLaboratory
 from harness.kernel.plan import Plan
 from harness.kernel.program import Program
 from harness.kernel.script_texts import with_told
+from harness.lab.live_unit import run_live_unit
 from harness.lab.order import run_ordered
 from harness.lab.search.points import points_unit
 from harness.lab.search.shrink import key_of
@@ -38,21 +44,27 @@ from harness.lab.unit import ScenarioData, run_unit
 __all__ = ["limit_memory", "load_adapter", "main"]
 
 MEMORY_MAX_BYTES = 4 << 30
+ORPHAN_LOOK_S = 0.5
 OUT_OF_MEMORY = 137
 REFERENCE = "harness.adapters.reference"
 
 
-def main(tool: ToolMock) -> None:
-    """Serve requests until standard input ends.
+LiveTools = Callable[[Mapping[str, Any]], ToolMock]
+
+
+def main(tool: ToolMock, live_tool: LiveTools | None = None) -> None:
+    """Serve requests until standard input ends, or the process that started this one does.
 
     Args:
         tool: the simulated mock behind `call` steps; the starter of the worker brings it.
+        live_tool: makes its live twin of the addresses of the services; None: no live runs.
     """
     limit_memory()
+    _end_with(os.getppid())
     channel = os.fdopen(os.dup(1), "w", encoding="utf-8", newline="\n")
     os.dup2(2, 1)
     sys.stdout = sys.stderr
-    served = _Served(channel, tool)
+    served = _Served(channel, tool, live_tool)
     for line in sys.stdin:
         if line.strip():
             served.answer(json.loads(line))
@@ -69,10 +81,28 @@ def limit_memory() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
 
 
+def _end_with(parent: int) -> None:
+    """End this process and all that its engine started, soon after the parent is gone.
+
+    A parent that was killed closes no pipe in the midst of a long run, and cannot kill.
+    """
+
+    def look() -> None:
+        while os.getppid() == parent:
+            time.sleep(ORPHAN_LOOK_S)
+        with contextlib.suppress(OSError, AttributeError):
+            if os.getpgrp() == os.getpid():
+                os.killpg(os.getpid(), signal.SIGKILL)
+        os._exit(1)
+
+    threading.Thread(target=look, name="dagstorm-orphan", daemon=True).start()
+
+
 class _Served:
-    def __init__(self, channel: IO[str], tool: ToolMock) -> None:
+    def __init__(self, channel: IO[str], tool: ToolMock, live_tool: LiveTools | None) -> None:
         self.channel = channel
         self.tool = tool
+        self.live_tool = live_tool
         self.lab: Laboratory | None = None
         self.reference: Laboratory | None = None
 
@@ -122,6 +152,15 @@ class _Served:
 
     def _unit(self, request: Mapping[str, Any]) -> dict[str, Any]:
         scenario = ScenarioData.from_json(request["scenario"])
+        if request.get("lab", "sim") == "live":
+            return run_live_unit(
+                self._live(request["addresses"]),
+                self._reference(),
+                scenario,
+                runs=int(request["runs"]),
+                seed=int(request["seed"]),
+                progress=self._progress(request, "runs"),
+            )
         lab, progress = self._ready(), self._progress(request, "runs")
         runs, seed = int(request["runs"]), int(request["seed"])
         if scenario.sweep == "swarm":
@@ -145,6 +184,13 @@ class _Served:
         return run_unit(
             lab, scenario, runs=runs, seed=seed, progress=progress, order_runs=order_runs
         )
+
+    def _live(self, addresses: Mapping[str, Any]) -> LiveLaboratory:
+        """Return the live laboratory, whose services are at these addresses."""
+        if self.live_tool is None:
+            raise InputError("worker: it was started without a live laboratory")
+        beside = self._ready()
+        return LiveLaboratory(beside.adapter, self.live_tool(addresses), beside=beside)
 
     def _reference(self) -> Laboratory:
         """Return the reference engine, which needs the standard library only."""

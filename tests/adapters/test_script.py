@@ -164,6 +164,7 @@ SAMPLES: dict[str, list[Step]] = {
     "cancel_branch": [step("cancel_branch", reason="enough")],
     "skip": [step("skip", reason="no need")],
     "swallow": [step("swallow", times=1, steps=[step("sleep", seconds=1)])],
+    "allocate": [step("sleep", seconds=0.5), step("allocate", megabytes=9)],
     "never": [step("timeout", label="t", seconds=1, steps=[step("never")])],
 }
 

@@ -35,7 +35,7 @@ def inside(module: str, subject: str) -> None:
     from harness.kernel.port import Verdict
     from harness.kernel.program import Program, Stage
     from harness.kernel.steps import step
-    from harness.lab.unit import ScenarioData, _Unit
+    from harness.lab.unit import ScenarioData, Unit
     from mocks.tools import simulated_tool
 
     def stage(name: str, *needs: str) -> Stage:
@@ -46,7 +46,7 @@ def inside(module: str, subject: str) -> None:
     plan = Plan()
     laboratory = Laboratory(importlib.import_module(module).Adapter(subject), simulated_tool)
     laboratory.settle_process()
-    unit = _Unit(
+    unit = Unit(
         laboratory, ScenarioData("bench/diamond", program, plan, ("GRAPH-2", "GRAPH-3", "CLEAN-5"))
     )
 

@@ -47,7 +47,7 @@ def rows(folder: Path) -> list[dict[str, object]]:
         (("run", "--seed", "x"), "expected a whole number, got 'x'"),
         (("run", "--runs", "0"), "expected at least 1"),
         (("run", "--budget", "soon"), "expected a time such as 60s"),
-        (("run", "--lab", "live"), "no live laboratory yet"),
+        (("run", "--lab", "live", "--search", "swarm"), "it needs the speed of --lab sim"),
         (("run", "--engine", "nowhere.py:Adapter"), "no file nowhere.py"),
         (("replay", "ds1.!!"), "it is damaged"),
         (("frobnicate",), "invalid choice"),

@@ -202,7 +202,7 @@ def test_what_is_wrong_with_a_program_is_said_whole(data: Any, says: str) -> Non
 
 KNOWN = (
     "runs, stage_timeout_s, cleanup_grace_s, on_failure, cancels, faults, horizon_s, steps_max, "
-    "sink, consumer, layers, options"
+    "sink, consumer, layers, toxics, clock_steps, options"
 )
 
 

@@ -62,6 +62,17 @@ CASES: list[Case] = [
         {},
         [START, (4.0, "interrupt", None), *cancelled(4.0)],
     ),
+    (
+        "allocate",
+        (sleep(1), step("allocate", megabytes=9)),
+        (),
+        {},
+        [
+            START,
+            (1.0, "fault.fired", ("memory", 1)),
+            *raised(1.0, "MemoryError", "9 MB are not to be had"),
+        ],
+    ),
     ("ok", (step("ok", value={"n": 1}),), (), {}, [START, *ended(0.0, "ok", {"n": 1})]),
     (
         "what_follows_an_end_does_not_run",

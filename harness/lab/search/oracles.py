@@ -40,7 +40,9 @@ def decided(reading: Reading) -> bool:
     r, plan = reading, reading.plan
     if not r.sound or r.shape.faults or r.record.ended != "over":
         return False
-    if len(plan.runs) > 1 or plan.layers or plan.sink or plan.consumer or plan.faults:
+    if len(plan.runs) > 1 or plan.layers or plan.sink or plan.consumer:
+        return False
+    if plan.faults or plan.toxics:
         return False
     if r.shape.ops & UNDECIDED_OPS or r.shape.attempts:
         return False

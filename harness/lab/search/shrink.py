@@ -364,7 +364,7 @@ class _Shrinking:
         """Drop what the plan need not say, whole fields first, then items, then their fields."""
         for name in [k for k in self.case.plan if k != "version"]:
             self.take(self._with_plan((), _drop(name)), moves_points=True)
-        for name in ("runs", "cancels", "faults", "layers"):
+        for name in ("runs", "cancels", "faults", "layers", "toxics", "clock_steps"):
             if name in self.case.plan:
                 self._plan_list(name)
         for name in ("sink", "consumer", "options"):
