@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from harness.contract.scenario import Mission, Pack, Scenario
 from scenarios import (
     branch_cancel,
+    chaos_monthly,
     cleanup,
     context,
     correlation,
@@ -41,6 +42,7 @@ PACKS: tuple[Pack, ...] = (
     context.PACK,
     graph.PACK,
     middleware.PACK,
+    chaos_monthly.PACK,
 )
 
 _SCENARIOS: Mapping[str, Scenario] = {one.id: one for p in PACKS for one in p.scenarios}

@@ -14,6 +14,7 @@ from harness.kernel.steps import Step, step
 
 __all__ = [
     "acquire",
+    "allocate",
     "beat",
     "call",
     "cancel_branch",
@@ -206,6 +207,11 @@ def cancel_branch(reason: str) -> Step:
 
 def swallow(times: int, *steps: Step) -> Step:
     return step("swallow", times=times, steps=steps)
+
+
+def allocate(megabytes: int) -> Step:
+    """Take so much memory, which is more than there is."""
+    return step("allocate", megabytes=megabytes)
 
 
 def never() -> Step:

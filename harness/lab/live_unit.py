@@ -23,6 +23,8 @@ LIVE_RUNS = 3
 # Further runs of what was violated, and in how many of them it must show again.
 FURTHER_RUNS = 3
 AGAIN_MIN = 2
+# More of them, at most, where chance alone may have kept a fault from firing.
+MORE_RUNS = 6
 # A run whose timers may have fired later than this is made again, at most so many times.
 LATE_MAX_S = 0.25
 RETRIES = 3
@@ -105,7 +107,10 @@ class _LiveUnit(Unit):
 
     def run_live(self, runs: int, seed: int) -> None:
         drawn = any(fault.one_in is not None for fault in self.scenario.plan.faults)
-        for run_seed in run_seeds(self.scenario.id, seed, runs):
+        more = MORE_RUNS if drawn else 0
+        for done, run_seed in enumerate(run_seeds(self.scenario.id, seed, runs + more)):
+            if done >= runs and not self.lacks():
+                break
             self._live(run_seed if drawn else 0)
         if not self.witnesses:
             return

@@ -248,14 +248,14 @@ class Unit:
                 self._one(0, point)
         more = max(MORE_RUNS_MIN, MORE_RUNS_FACTOR * runs)
         for done, run_seed in enumerate(run_seeds(scenario.id, seed, runs + more)):
-            if done >= runs and not self._lacks():
+            if done >= runs and not self.lacks():
                 break
             self._one(run_seed, None)
             if progress is not None and time.monotonic() - told_s > PROGRESS_EVERY_S:
                 told_s = time.monotonic()
                 progress(self.runs)
 
-    def _lacks(self) -> bool:
+    def lacks(self) -> bool:
         """Say whether chance alone may have kept a judged clause or a fault from a test."""
         if len(self.fired) < len(set(self.scenario.fires)):
             return True

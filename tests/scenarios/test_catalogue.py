@@ -86,6 +86,7 @@ SEED_CLAIMS = {
     },
     "PARTIAL-RESULTS": {"BUG-020", "BUG-021", "DX-025", "STR-042"},
     "REDRIVE": {"IMP-040", "IMP-041"},
+    "CHAOS-MONTHLY": set(),
     "WORK-007": {"BUG-078", "BUG-078 (cause)", "BUG-079", "STR-092", "IMP-107"},
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -38,6 +39,22 @@ class FiresLate(Run):
         super()._arm(job, spec)
         if spec.timeout_s:
             _arm_at(self, job, spec, 2 * spec.timeout_s)
+
+
+class OnWallClock(Run):
+    """Keeps deadlines by the clock on the wall, which may be set, and looks at it now and then."""
+
+    def _arm(self, job: Job, spec: StageSpec) -> None:
+        super()._arm(job, spec)
+        if spec.timeout_s:
+            self._look(job, StageTimeout(spec.name, spec.timeout_s), time.time() + spec.timeout_s)
+
+    def _look(self, job: Job, error: StageTimeout, deadline: float) -> None:
+        left_s = deadline - time.time()
+        if left_s <= 0:
+            self._expire(job, error)
+        else:
+            job.after("timeout", min(left_s, 0.05), self._look, job, error, deadline)
 
 
 class FiresEarly(Run):
@@ -228,6 +245,12 @@ TIMEOUTS = (
         "TIME-1",
         "A timeout is reported as a bare TimeoutError without its value.",
         run=NamesNoTimeout,
+    ),
+    defect(
+        "timeout-wall-clock",
+        "TIME-1 TIME-2",
+        "Timeouts are kept by the wall clock, and so move when it is set.",
+        run=OnWallClock,
     ),
     defect(
         "timeout-early",
