@@ -52,7 +52,8 @@ class LiveTool(SimulatedTool):
             reader, writer = await asyncio.open_connection(host, port, limit=LINE_BYTES_MAX)
             writer.write(_asked(ask, service))
             if service == "kv":
-                await call.take(await reader.readline())
+                line = await reader.readline()
+                await call.take(line if line.endswith(b"\n") else b"")
             else:
                 await call.read(reader, stream=service == "tokens")
         except asyncio.CancelledError:
@@ -71,9 +72,14 @@ class LiveTool(SimulatedTool):
     async def allocate(self, megabytes: int) -> Any:
         """Really take memory, until the process may have no more; return what was to be had."""
         blocks = []
-        for _ in range(-(-megabytes // BLOCK_MB)):
-            blocks.append(bytearray(BLOCK_MB << 20))
-            await asyncio.sleep(0)
+        try:
+            for _ in range(-(-megabytes // BLOCK_MB)):
+                blocks.append(bytes(BLOCK_MB << 20))
+                await asyncio.sleep(0)
+        except MemoryError:
+            # The error's traceback would hold them, and with them all memory there is.
+            blocks.clear()
+            raise
         return blocks
 
 
@@ -96,7 +102,7 @@ class _Call:
         if status != b"200":
             text = (await reader.read(LINE_BYTES_MAX)).decode("utf-8", "replace").strip()
             raise BadAnswer(f"{self.ask.tool} call {self.ask.number}: {text[:200]}")
-        while line := await reader.readline():
+        while (line := await reader.readline()).endswith(b"\n"):
             if stream and not line.strip():
                 continue
             if stream and not line.startswith(b"data: "):
@@ -107,8 +113,8 @@ class _Call:
 
     async def take(self, line: bytes) -> None:
         """Take one message of the answer."""
-        if not line.endswith(b"\n"):
-            return  # the connection ended in its midst
+        if not line:
+            return  # the connection ended
         try:
             data = json.loads(line)
         except ValueError:
