@@ -47,7 +47,7 @@ class LiveTool(SimulatedTool):
             raise HarnessFault(f"the live laboratory was given no address of service {service!r}")
         host, port = self.addresses[service]
         call = _Call(ask)
-        writer = None
+        writer, ending = None, ""
         try:
             reader, writer = await asyncio.open_connection(host, port, limit=LINE_BYTES_MAX)
             writer.write(_asked(ask, service))
@@ -59,15 +59,15 @@ class LiveTool(SimulatedTool):
         except asyncio.CancelledError:
             call.given_up()
             raise
-        except ConnectionResetError as exc:
-            raise broken_off(ask, "reset") from exc
+        except ConnectionResetError:
+            ending = "reset"  # raised below: as in simulation, it has no other behind it
         except ValueError as exc:  # longer than the limit
             raise BadAnswer(f"{ask.tool} call {ask.number}: no end of a line came") from exc
         finally:
             if writer is not None:
                 writer.transport.abort()
-        if not call.over:
-            raise broken_off(ask, "cut")
+        if not call.over or ending:
+            raise broken_off(ask, ending or "cut")
 
     async def allocate(self, megabytes: int) -> Any:
         """Really take memory, until the process may have no more; return what was to be had."""

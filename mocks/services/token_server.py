@@ -58,8 +58,8 @@ async def token_server(hosted: Hosted) -> AsyncIterator[tuple[str, int]]:
             last: dict[str, Any] = {"error": one.error} if one.error else {"done": True}
             last |= {"worked_s": round(loop.time() - began_s, 6)}
             await response.write(filled(last, prefix="data: ", suffix="\n\n"))
-            await response.write_eof()
             served.how = "malformed" if fate.how == "malformed" else "answered"
+            await response.write_eof()
             return response
 
     async with listening({("POST", "/tokens"): tokens}) as address:

@@ -52,8 +52,8 @@ async def tool_server(hosted: Hosted) -> AsyncIterator[tuple[str, int]]:
                     request.transport.close()
                 return response
             await response.write(body)
-            await response.write_eof()
             served.how = "malformed" if fate.how == "malformed" else "answered"
+            await response.write_eof()
             return response
 
     async with listening({("POST", "/tool/{name}"): call}) as address:
