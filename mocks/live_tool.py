@@ -34,7 +34,7 @@ class LiveTool(SimulatedTool):
     """The mocks of a live laboratory.
 
     Args:
-        addresses: service (tool, tokens, kv) -> host and port. Set anew where a unit's way to
+        addresses: service (tool, tokens, kv, events) -> host and port. Set anew where a unit's way to
             the services leads through a proxy.
     """
 
@@ -68,6 +68,25 @@ class LiveTool(SimulatedTool):
                 writer.transport.abort()
         if not call.over or ending:
             raise broken_off(ask, ending or "cut")
+
+    async def collect(self, run: str, number: int, type: str, data: Any, seconds: float) -> None:
+        """Hand an event to the collector, which takes its time.
+
+        Raises:
+            BadAnswer: if it did not take the event.
+        """
+        asks = {"run": run, "tool": "sink", "number": number, "seconds": seconds}
+        asks |= {"type": type, "data": data}
+        writer = None
+        try:
+            reader, writer = await asyncio.open_connection(*self.addresses["events"])
+            writer.write(_posted("/events", json.dumps(asks, default=repr)))
+            status = await _status(reader)
+        finally:
+            if writer is not None:
+                writer.transport.abort()
+        if status != b"200":
+            raise BadAnswer(f"the event collector answered {status.decode() or 'nothing'}")
 
     async def allocate(self, megabytes: int) -> Any:
         """Really take memory, until the process may have no more; return what was to be had."""
@@ -168,9 +187,13 @@ def _asked(ask: Ask, service: str) -> bytes:
         data |= {"op": "get", "key": ask.tool}
         return (json.dumps(data).ljust(ASKED_BYTES - 1) + "\n").encode()
     path = "/tokens" if service == "tokens" else f"/tool/{_quoted(ask.tool)}"
-    body = json.dumps(data)
+    return _posted(path, json.dumps(data), ASKED_BYTES)
+
+
+def _posted(path: str, body: str, size: int = 0) -> bytes:
+    """Return a request of HTTP/1.0, filled up with blanks to `size` bytes."""
     head = f"POST {path} HTTP/1.0\r\nContent-Type: application/json\r\nContent-Length: "
-    body = body.ljust(ASKED_BYTES - len(head) - 7)
+    body = body.ljust(size - len(head) - 7)
     return f"{head}{len(body.encode())}\r\n\r\n{body}".encode()
 
 

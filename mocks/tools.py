@@ -126,6 +126,10 @@ class SimulatedTool(Tool):
             ask.give(f"{ask.tool}#{ask.number}.{i}")
         await asyncio.sleep(gap_s)
 
+    async def collect(self, run: str, number: int, type: str, data: Any, seconds: float) -> None:
+        """Take an event, as slowly as the plan's sink does."""
+        await asyncio.sleep(seconds)
+
     async def allocate(self, megabytes: int) -> Any:
         """Fail as if there were no such memory: a simulation must not depend on the machine's."""
         raise MemoryError(f"{megabytes} MB are not to be had")

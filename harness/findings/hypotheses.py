@@ -105,7 +105,8 @@ def _evidence(pair: Sequence[str], engine: Row, units: Sequence[Row]) -> dict[st
     # Both laboratories may have run it: a violation in either is a violation.
     rows = [_clause_row(unit, name) for unit in found]
     ranks = ("fail", "pass", "blocked", "inconclusive", "unsupported", "error", "not run")
-    return min(rows, key=lambda r: ranks.index(r["verdict"]))
+    # Of two that say the same, the one that put it to the test more often has more to say.
+    return min(rows, key=lambda r: (ranks.index(r["verdict"]), -(r["exercised"] or 0)))
 
 
 def _clause_row(unit: Row, clause: str) -> dict[str, Any]:

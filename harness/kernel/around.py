@@ -56,7 +56,7 @@ class SinkMock:
         number = self._count
         if spec is not None:
             if spec.delivery_s:
-                await asyncio.sleep(spec.delivery_s)
+                await world.tool.collect(self._run, number, type, data, spec.delivery_s)
             if spec.hangs_at is not None and number >= spec.hangs_at:
                 await asyncio.get_running_loop().create_future()
         self._end(number, data)

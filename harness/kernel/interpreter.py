@@ -51,6 +51,9 @@ class ToolMock(Protocol):
     def store(self) -> Any:
         """Return a new, empty store for tenants' rows, as `Bodies.store` says."""
 
+    async def collect(self, run: str, number: int, type: str, data: Any, seconds: float) -> None:
+        """Take the `number`-th event of a sink, which takes so long; run "" is a shared sink's."""
+
     async def allocate(self, megabytes: int) -> Any:
         """Take memory until there is no more, and raise MemoryError; see the step."""
 

@@ -310,7 +310,9 @@ class Campaign:
                     worker = Worker(engine.python, engine.ref.adapter, isolated=engine.ref.isolated)
                     self._open.add(worker)
                     worker.hello()
-                limit_s = AGAIN_LIMIT_S if engine.hung_in else UNIT_LIMIT_S
+                # A live run may take that long without a word, and end all the same.
+                impatient = engine.hung_in and lab == "sim"
+                limit_s = AGAIN_LIMIT_S if impatient else UNIT_LIMIT_S
                 if lab == "sim":
                     return worker, worker.ask(request, limit_s=limit_s)
                 assert self.path is not None  # who asks for live runs brings the services

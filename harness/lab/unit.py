@@ -20,7 +20,7 @@ from harness.contract.shape import ProgramShape
 from harness.kernel.adapter import CAPABILITIES
 from harness.kernel.errors import HarnessFault, InputError, NotOffered
 from harness.kernel.laboratory import Laboratory, digest
-from harness.kernel.plan import Cancel, Plan, required_capabilities
+from harness.kernel.plan import Cancel, Fault, Plan, required_capabilities
 from harness.kernel.program import Program
 from harness.kernel.record import RunRecord
 from harness.lab.order import order_notes
@@ -445,6 +445,7 @@ class Unit:
             plan = dataclasses.replace(
                 plan, cancels=tuple(_at(c, witness.cancel_point) for c in plan.cancels)
             )
+        plan = _with_fired(plan, record)
         rows = record.journal.to_json()
         program = self.scenario.program.with_durations(record.chosen)
         script, _ = script_of(self.lab.adapter, witness.clause, program, plan)
@@ -482,6 +483,20 @@ def _key(clause: Clause, violation: Violation) -> tuple[str, str, str]:
 def _cancelled_s(record: RunRecord) -> float:
     """Return when the caller's first cancel was sent, in seconds, or 0."""
     return next((e.at_s for e in record.journal if e.kind == "cancel.sent"), 0.0)
+
+
+def _with_fired(plan: Plan, record: RunRecord) -> Plan:
+    """Return the plan with the faults that chance let fire, so that a script can have them too."""
+    drawn = {f.tool: f.error for f in plan.faults if f.one_in is not None}
+    if not drawn or len(plan.runs) > 1:
+        return plan
+    kept = tuple(f for f in plan.faults if f.one_in is None)
+    fired = tuple(
+        Fault(e.detail[0], int(e.detail[1]), drawn[e.detail[0]])
+        for e in record.journal
+        if e.kind == "fault.fired" and e.detail[0] in drawn
+    )
+    return dataclasses.replace(plan, faults=(*kept, *fired))
 
 
 def _at(cancel: Cancel, point: int) -> Cancel:

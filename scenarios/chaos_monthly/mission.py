@@ -57,7 +57,7 @@ HYPOTHESES = (
             ("chaos_monthly/latency_jitter", "TIME-4"),
             ("chaos_monthly/slow_close", "TIME-4"),
             ("chaos_monthly/bandwidth", "TIME-4"),
-            ("chaos_monthly/hang", "TIME-7"),
+            ("chaos_monthly/hang", "TIME-1"),
             ("chaos_monthly/hang_cancelled", "CANCEL-3"),
         ),
     ),
@@ -135,7 +135,6 @@ CHAOS_MONTHLY = Mission(
     ),
     questions=(
         ("One timeout for all stages of a run", "stage_timeout"),
-        ("A timeout for each stage", "stage_timeout_each"),
         ("Retries", "retry"),
         ("Going on after a stage's failure", "continue_on_failure"),
     ),

@@ -67,12 +67,12 @@ NETWORK: tuple[Scenario, ...] = (
         title="A service that never gets the question",
         program=program(
             "hang",
-            stage("ask", call("search", 0.1, holds=True, cleanup_s=0.1), ok("hits"), timeout_s=0.5),
-            WATCH,
+            stage("ask", call("search", 0.1, holds=True, cleanup_s=0.1), ok("hits")),
+            stage("quick", acquire("file", 0.1), sleep(0.2), ok("done")),
         ),
-        plan=Plan(toxics=(Toxic("timeout", stream="upstream"),)),
-        clauses=("TIME-7", "CLEAN-1", "CLEAN-2", "CLEAN-5"),
-        purpose="A call hangs, until its stage's timeout ends it.",
+        plan=Plan(stage_timeout_s=0.5, toxics=(Toxic("timeout", stream="upstream"),)),
+        clauses=("TIME-1", "CLEAN-1", "CLEAN-2", "CLEAN-5"),
+        purpose="A call hangs, until the timeout of its stage ends it.",
         tests=("CHAOS-MONTHLY/network_hang",),
         category="chaos",
         fires=("net.felt",),
@@ -85,9 +85,7 @@ NETWORK: tuple[Scenario, ...] = (
             stage("ask", call("search", 0.1, holds=True, cleanup_s=0.1), ok("hits")),
             WATCH,
         ),
-        plan=Plan(
-            toxics=(Toxic("timeout", stream="upstream"),), cancels=(Cancel(at_s=0.4),)
-        ),
+        plan=Plan(toxics=(Toxic("timeout", stream="upstream"),), cancels=(Cancel(at_s=0.4),)),
         clauses=("CANCEL-3", "CLEAN-1", "CLEAN-5"),
         purpose="A call hangs, and the caller cancels the run.",
         tests=("CHAOS-MONTHLY/network_hang_cancelled",),
@@ -99,9 +97,7 @@ NETWORK: tuple[Scenario, ...] = (
         title="An answer whose end is late",
         program=program(
             "slow_close",
-            stage(
-                "ask", timeout("search", 0.4, call("search", 0.1), otherwise=LATE), ok("hits")
-            ),
+            stage("ask", timeout("search", 0.4, call("search", 0.1), otherwise=LATE), ok("hits")),
             stage("reply", sleep(0.1), ok("replied"), needs="ask"),
         ),
         plan=Plan(toxics=(Toxic("slow_close", {"delay": 700}),)),
@@ -118,9 +114,7 @@ NETWORK: tuple[Scenario, ...] = (
             "bandwidth",
             stage(
                 "stream",
-                timeout(
-                    "reading", 1.0, call("tokens", 0.2, chunks=6, holds=True), otherwise=KEEP
-                ),
+                timeout("reading", 1.0, call("tokens", 0.2, chunks=6, holds=True), otherwise=KEEP),
                 ok("$items"),
             ),
             stage("reply", sleep(0.1), ok("replied"), needs="stream"),

@@ -154,7 +154,9 @@ def test_toxics_do_the_same_to_both(path: LivePath, name: str) -> None:
 
 def kinds(record: RunRecord, narrow: bool) -> dict[str, Any]:
     return {
-        stage: Counter((k, str(d)) for k, d in entries if not (narrow and k in ("item", "returned")))
+        stage: Counter(
+            (k, str(d)) for k, d in entries if not (narrow and k in ("item", "returned"))
+        )
         for stage, entries in happened(record).items()
     }
 
