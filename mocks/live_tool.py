@@ -34,8 +34,8 @@ class LiveTool(SimulatedTool):
     """The mocks of a live laboratory.
 
     Args:
-        addresses: service (tool, tokens, kv, events) -> host and port. Set anew where a unit's way to
-            the services leads through a proxy.
+        addresses: service (tool, tokens, kv, events) -> host and port, of the service itself or
+            of a proxy on the way to it.
     """
 
     def __init__(self, addresses: Mapping[str, Sequence[Any]]) -> None:

@@ -104,9 +104,10 @@ CHAOS_MONTHLY = Mission(
     priority="P1",
     risk="High",
     summary=(
-        "Faults of production do not come one at a time, nor from where tests put them. The mission "
-        "asks whether an engine keeps what it promises when calls fail by chance, the network is "
-        "late or breaks, the wall clock is set and memory runs out: each alone, and all at once."
+        "Faults of production do not come one at a time, nor from where tests put them. The "
+        "mission asks whether an engine keeps what it promises when calls fail by chance, the "
+        "network is late or breaks, the wall clock is set and memory runs out: each alone, and all "
+        "at once."
     ),
     tests=TESTS,
     hypotheses=HYPOTHESES,

@@ -1,4 +1,4 @@
-"""`dagstorm run --lab live` as a user meets it, and that nothing of it is left, whatever ends it."""
+"""`dagstorm run --lab live` as a user meets it; nothing of it is left, whatever ends it."""
 
 from __future__ import annotations
 
