@@ -1,9 +1,9 @@
 """When a finding is gone: rules that take silence for proof only where it is one.
 
 A finding is gone on a version if every scenario that ever showed it there was run to its
-end and no longer does, in enough runs, live if only live runs showed it; and, where a search showed it, if none of its kept
-runs shows it when it is replayed. Anything left out, unsupported, inconclusive, blocked or
-failed to run leaves it as it was.
+end and no longer does, in enough runs (live ones, if only live runs showed it); and, where a
+search showed it, if none of its kept runs shows it when it is replayed. Anything left out,
+unsupported, inconclusive, blocked or failed to run leaves it as it was.
 """
 
 from __future__ import annotations
@@ -82,6 +82,8 @@ def _passed(clause: str, sight: Sight, row: Mapping[str, Any] | None) -> bool:
 
 
 def _enough(sight: Sight, row: Mapping[str, Any], runs: int) -> bool:
-    # With the campaign's seed of then, the very runs that showed it were done again.
+    # With the campaign's seed of then, the very runs that showed it were done again. Of a live
+    # row none is asked for in this sense.
     asked = int(row.get("runs_asked", row["runs"]))
-    return (row["seed"] == sight.seed and asked >= sight.runs) or runs >= runs_needed(sight)
+    same = asked > 0 and row["seed"] == sight.seed and asked >= sight.runs
+    return same or runs >= runs_needed(sight)

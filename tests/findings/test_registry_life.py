@@ -285,3 +285,34 @@ def test_the_gravest_is_listed_first(registry: Registry) -> None:
     changes, ids = a_run(registry, "r1", entries, [row(verdict="fail")])
     assert list(ids.values()) == ["BUG-001", "BUG-002", "DX-001"]
     assert changes.new == ["BUG-002", "BUG-001", "DX-001"]
+
+
+LIVE = {"confirmation": "live_only"}
+
+
+@pytest.mark.parametrize(
+    ("lab", "runs", "exercised", "becomes"),
+    [
+        ("sim", 30, 30, "open"),
+        ("live", 3, 0, "open"),
+        ("live", 3, 3, "resolved"),
+    ],
+)
+def test_what_only_live_runs_showed_is_gone_only_by_live_runs(
+    registry: Registry, lab: str, runs: int, exercised: int, becomes: str
+) -> None:
+    shown = [entry(runs=6, violations=6, **LIVE)]
+    a_run(registry, "r1", shown, [row(verdict="fail", lab="live", runs=6, runs_asked=0)])
+    asked = 0 if lab == "live" else runs
+    passing = row(lab=lab, runs=runs, exercised=exercised, runs_asked=asked)
+    a_run(registry, "r2", [], [passing])
+    assert status(registry) == becomes
+
+
+def test_a_few_live_runs_do_not_end_what_simulation_showed_seldom(registry: Registry) -> None:
+    shown = [entry(runs=30, violations=3)]
+    a_run(registry, "r1", shown, [row(verdict="fail", runs_asked=30)])
+    a_run(registry, "r2", [], [row(lab="live", runs=3, runs_asked=0)])
+    assert status(registry) == "open"
+    a_run(registry, "r3", [], [row(runs_asked=30)])
+    assert status(registry) == "resolved"

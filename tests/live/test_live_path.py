@@ -11,7 +11,7 @@ from harness.kernel.plan import Toxic
 from harness.lab.live_path import PROXIED, LivePath
 from harness.proxy import Toxiproxy, proxy_in_thread
 
-ADDRESSES = {name: ("127.0.0.1", 9) for name in (*PROXIED, "events")}
+ADDRESSES = dict.fromkeys((*PROXIED, "events"), ("127.0.0.1", 9))
 LATE = (Toxic("latency", {"latency": 5}), Toxic("timeout", stream="upstream"))
 
 

@@ -16,7 +16,9 @@ from harness.kernel.plan import Cancel, Fault, Plan
 from harness.kernel.program import Program
 from harness.kernel.record import RunRecord
 from harness.lab import live_unit
+from harness.lab.again import replayable
 from harness.lab.live_unit import MORE_RUNS, RETRIES, not_live, run_live_unit
+from harness.lab.token import Token, decode, encode
 from harness.lab.unit import ScenarioData
 from mocks.live_tool import LiveTool
 from mocks.services import services
@@ -160,3 +162,10 @@ def test_an_engine_without_the_capability_is_not_run() -> None:
     result = said(lab, dataclasses.replace(CANCELLED, program=streaming, clauses=("RETRY-1",)))
     assert result["verdict"] == "unsupported"
     assert result["runs"] == 0
+
+
+def test_a_live_run_is_not_kept_to_be_replayed() -> None:
+    one = Token("reference", "", "tools/slow_tool_timeout", 0, "00000000")
+    assert replayable(encode(one))
+    assert not replayable(encode(dataclasses.replace(one, lab="live")))
+    assert decode(encode(dataclasses.replace(one, lab="live"))).lab == "live"
