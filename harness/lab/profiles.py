@@ -51,7 +51,7 @@ WEEK: Mapping[str, tuple[str, ...]] = {
     "mon": ("context", "partial_results", "streaming"),
     "tue": ("graph", "branch_cancel", "recovery"),
     "wed": ("timeouts", "middleware", "tools", "cleanup"),
-    "thu": ("event_overflow", "correlation"),
+    "thu": ("event_overflow", "correlation", "chaos_monthly"),
     "fri": ("tenant_isolation",),
     "sat": (),
     "sun": (),

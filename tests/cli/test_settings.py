@@ -204,7 +204,7 @@ def test_what_failed_before_comes_first_and_engines_take_turns(tmp_path: Path) -
             budget_s=budget_s,
             again=failed,
         )
-        return [(engine.ref.name, job.id) for engine, job in campaign._jobs()]
+        return [(engine.ref.name, job.id) for engine, job, _ in campaign._jobs()]
 
     first = [(n, f"replay/BUG-{i}.1") for n in ("a", "b") for i in (1, 2)]
     assert jobs(None)[:4] == jobs(600.0)[:4] == first
