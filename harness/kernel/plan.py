@@ -130,7 +130,7 @@ class Toxic:
     """
 
     type: str
-    attributes: Mapping[str, int] = field(default_factory=dict)
+    attributes: Mapping[str, Any] = field(default_factory=dict)
     stream: str = "downstream"
 
 
