@@ -12,6 +12,7 @@ from harness.adapters.reference import Adapter
 from harness.kernel.errors import InputError
 from harness.kernel.laboratory import Laboratory, digest
 from harness.kernel.plan import ClockStep, Fault, Plan, Toxic
+from harness.kernel.script import Unrenderable
 from harness.kernel.substitutes import _STAND_INS, EPOCH_S, Substitutes
 from harness.kernel.tape import Tape
 from mocks.network import comings
@@ -172,12 +173,13 @@ def test_clocks_are_right_again_in_the_next_run() -> None:
 def test_a_simulation_has_no_script_of_what_a_process_cannot_bring_about() -> None:
     check = "def violation(seen, error, outputs, left, took):\n    return None\n"
     one = program("p", stage("a", call("t", 0.1), ok("x")))
-    for plan in (
-        Plan(toxics=(Toxic("latency"),)),
-        Plan(clock_steps=(ClockStep(0.0, 1.0),)),
-        Plan(faults=(Fault("t", one_in=2),)),
+    for plan, why in (
+        (Plan(toxics=(Toxic("latency"),)), "a network with toxics"),
+        (Plan(clock_steps=(ClockStep(0.0, 1.0),)), "a wall clock that is set"),
+        (Plan(faults=(Fault("t", one_in=2),)), "faults that the tape draws"),
     ):
-        assert _plain().render(one, plan, "CLEAN-5", check) is None
+        with pytest.raises(Unrenderable, match=why):
+            _plain().render(one, plan, "CLEAN-5", check)
     assert _plain().render(one, Plan(), "CLEAN-5", check) is not None
 
 
