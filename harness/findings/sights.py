@@ -57,7 +57,7 @@ def sights_of(campaign: Campaign) -> dict[str, list[Sight]]:
         for witness in _witnesses(campaign, unit):
             seen.setdefault(_mark(campaign, unit, witness), []).append(Sight(unit, witness))
     if not campaign.smallest:
-        return seen
+        return _with_live(seen)
     merged: dict[str, list[Sight]] = {}
     for seen_as, sights in seen.items():
         mark, group = seen_as, sights
@@ -70,7 +70,33 @@ def sights_of(campaign: Campaign) -> dict[str, list[Sight]]:
                 mark = _mark(campaign, best.unit, small)
             group = [told if one is best else one for one in sights]
         merged.setdefault(mark, []).extend(group)
-    return merged
+    return _with_live(merged)
+
+
+def _with_live(groups: dict[str, list[Sight]]) -> dict[str, list[Sight]]:
+    """Put what live runs showed to what simulated ones showed of the same scenario.
+
+    On a real clock a run is somewhere else in the engine at the same moment. If the same
+    scenario breaks the same clause in the same way in both, it is the same defect.
+    """
+    simulated: dict[tuple[str, ...], str] = {}
+    for mark, sights in groups.items():
+        for sight in sights:
+            if sight.unit["lab"] == "sim":
+                key = (*_kind(sight), sight.unit["scenario"])
+                simulated[key] = min(mark, simulated.get(key, mark))
+    out: dict[str, list[Sight]] = {}
+    for mark, sights in groups.items():
+        for sight in sights:
+            known = mark
+            if all(one.unit["lab"] == "live" for one in sights):
+                known = simulated.get((*_kind(sight), sight.unit["scenario"]), mark)
+            out.setdefault(known, []).append(sight)
+    return out
+
+
+def _kind(sight: Sight) -> tuple[str, str, str]:
+    return (sight.unit["engine"], sight.witness["clause"], sight.witness["shape"])
 
 
 def _mark(campaign: Campaign, unit: Row, witness: Row) -> str:

@@ -143,7 +143,8 @@ def _answer(folder: Path, bug: Mapping[str, Any], tried: Sequence[_Tried]) -> di
 
 def _seen_in(bug: Mapping[str, Any]) -> str:
     """Say where alone it was seen: had any simulated run shown it, the story would be its."""
-    live = bug["reproduction"]["environment"].get("lab") == "live"
+    told = bug.get("reproduction") or {}
+    live = told.get("environment", {}).get("lab") == "live"
     return "live_only" if live else "simulated_only"
 
 

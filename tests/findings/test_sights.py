@@ -151,3 +151,32 @@ def test_the_order_in_which_units_came_changes_nothing() -> None:
     shuffled = units.copy()
     random.Random(3).shuffle(shuffled)
     assert witnesses_to_confirm(campaign(units)) == witnesses_to_confirm(campaign(shuffled))
+
+
+def in_live(scenario: str, shape: str = "not-released") -> dict[str, Any]:
+    seen = witness("CLEAN-1", shape, 6, 6, token="live", location=ELSEWHERE)
+    return {**failing(STAGEFLOW, scenario, seen), "lab": "live"}
+
+
+@pytest.mark.parametrize(
+    ("live", "found"),
+    [
+        (in_live("p/a"), [("simulated_only", {"sim", "live"})]),
+        (in_live("p/b"), [("simulated_only", {"sim"}), ("live_only", {"live"})]),
+        (in_live("p/a", "cut"), [("simulated_only", {"sim"}), ("live_only", {"live"})]),
+    ],
+)
+def test_what_both_laboratories_saw_of_one_scenario_is_one_defect(
+    live: dict[str, Any], found: list[tuple[str, set[str]]]
+) -> None:
+    simulated = failing(STAGEFLOW, "p/a", witness("CLEAN-1", "not-released", 4, 10, token="a"))
+    for units in ([simulated, live], [live, simulated]):
+        told = [(b.confirmation, {m["lab"] for m in b.evidence.measured}) for b in bugs_in(units)]
+        assert sorted(told, key=str) == sorted(found, key=str)
+        assert {b.reproduction.token for b in bugs_in(units) if b.reproduction} <= {"a", "live"}
+        (one,) = [b for b in bugs_in(units) if b.confirmation == "simulated_only"]
+        assert one.reproduction is not None and one.reproduction.token == "a"
+
+
+def bugs_in(units: list[dict[str, Any]]) -> list[Finding]:
+    return bugs(campaign(units))
