@@ -11,14 +11,25 @@ import pytest
 from harness.adapters.reference import Adapter
 from harness.kernel.laboratory import Laboratory
 from harness.kernel.live import LiveLaboratory
-from harness.kernel.plan import Cancel, Fault, Plan, Toxic
+from harness.kernel.plan import Cancel, Fault, Plan, Sink, Toxic
 from harness.kernel.program import Program
 from harness.kernel.record import RunRecord
 from harness.lab.live_path import LivePath
 from mocks.live_tool import LiveTool
 from mocks.services import Hosted, Knobs, services
 from mocks.tools import simulated_tool
-from scenarios.notation import acquire, allocate, call, ok, program, raises, sleep, stage, timeout
+from scenarios.notation import (
+    acquire,
+    allocate,
+    call,
+    flood,
+    ok,
+    program,
+    raises,
+    sleep,
+    stage,
+    timeout,
+)
 
 ITEMS = (ok("$items"),)
 
@@ -184,3 +195,13 @@ def test_memory_that_is_there_is_no_fault(hosted: Hosted) -> None:
     record = lab.run(program("p", stage("a", allocate(64), ok("x"))), Plan())
     assert "fault.fired" not in {entry.kind for entry in record.journal}
     assert record.outcomes["r0"].status == "ok"
+
+
+def test_a_slow_sink_hands_its_events_to_the_collector(path: LivePath, hosted: Hosted) -> None:
+    one = program("p", stage("a", flood("a", 4, 0.01), ok("x")))
+    hosted.events.clear()
+    simulated, live = both(path, one, Plan(sink=Sink(delivery_s=0.01)))
+    delivered = [("deliver.begin", ("r0/a/a", n)) for n in range(4)]
+    for record in (simulated, live):
+        assert [e for e in happened(record)["/"] if e[0] == "deliver.begin"] == delivered
+    assert [data["n"] for _, data in hosted.events] == [0, 1, 2, 3]
