@@ -102,6 +102,6 @@ def names_stage(outcome: Mapping[str, Any], name: str) -> bool:
 
 def must_be_up(ending: Mapping[str, Any], what: str) -> None:
     """Raise `EnvironmentFault` if a subject that nothing was done to could not run."""
-    if "crash" in ending or "running" not in ending:
+    if ending.get("crash") or "running" not in ending:
         why = ending.get("crash") or ending.get("build") or ending.get("stderr") or "no word of it"
         raise EnvironmentFault(f"faults: {what} could not be run: {str(why)[-300:]}")

@@ -11,6 +11,7 @@ import random
 import signal
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,10 @@ from harness.lab.faults.process import Ending
 from harness.lab.faults.redrives import judge_redrives
 from harness.lab.faults.tally import Tally, Trial, unsupported_row
 
-__all__ = ["go_on", "kill_row", "order_program"]
+__all__ = ["at_least_once", "go_on", "kill_row", "order_program"]
 
 AGAIN_SHARE = 0.25
+AGAIN_WITHIN_S = 0.2
 # So many moments are drawn for each trial that is asked for, at the most.
 DRAWS = 3
 # Kinds of chosen steps, as the ledger calls them; `write` is the engine's own.
@@ -67,6 +69,31 @@ def order_program(reads: bool, size: int = 0) -> dict[str, Any]:
     return {"name": "order", "stages": stages}
 
 
+@dataclass(frozen=True, slots=True)
+class _Order:
+    """What is run, killed and gone on with: the program, and the ids of its runs."""
+
+    program: Mapping[str, Any]
+    runs: tuple[str, ...]
+
+    def request(self, bench: Bench, folder: Path, life: int) -> dict[str, Any]:
+        """Return what a subject is told in one of its lives; later ones redrive."""
+        kept = folder / "checkpoints"
+        kept.mkdir(exist_ok=True)
+        return {
+            "ledger": str(folder / "ledger"),
+            "folder": str(kept),
+            "life": life,
+            "profile": True,
+            "jobs": [bench.job(self.program, {}, self.runs, folder=kept, redrive=life > 0)],
+        }
+
+
+def at_least_once(bench: Bench) -> bool:
+    """Say whether the engine documents that what it has not kept yet may be done twice."""
+    return bool(bench.durable) and bench.durable["effects"] == "at-least-once"
+
+
 def kill_row(bench: Bench) -> dict[str, Any]:
     """Kill the engine's process at `bench.times` moments; returns the unit row."""
     began_s = time.monotonic()
@@ -76,19 +103,20 @@ def kill_row(bench: Bench) -> dict[str, Any]:
         "kill -9 at drawn moments of the run and at chosen steps; then started again and redriven.",
         ("PART-5",),
     )
-    durable = bench.durable
-    if durable is None:
+    if bench.durable is None:
         return unsupported_row(tally, bench.seed, *bench.why_not_durable)
-    program = order_program(not bench.offers("inputs"))
-    runs = ("r0",) if bench.offers("concurrent_runs") else ("r0", "r1")
+    order = _Order(
+        order_program(not bench.offers("inputs")),
+        ("r0",) if bench.offers("concurrent_runs") else ("r0", "r1"),
+    )
     rng = random.Random(f"kill {bench.seed}")
-    calm = _undisturbed(bench, program, runs)
+    calm = _undisturbed(bench, order)
     moments = _moments(rng, calm)
     for _ in range(DRAWS * bench.times):
         if len(tally.trials) == bench.times:
             break
         moment = next(moments)
-        trial = _trial(bench, program, runs, moment, rng, len(tally.trials), durable)
+        trial = _trial(bench, order, moment, rng, len(tally.trials))
         if trial is None:
             tally.not_fired += 1
             continue
@@ -103,33 +131,19 @@ def kill_row(bench: Bench) -> dict[str, Any]:
     return tally.row(bench.info, bench.seed, time.monotonic() - began_s)
 
 
-def _undisturbed(bench: Bench, program: Mapping[str, Any], runs: Sequence[str]) -> Ending:
+def _undisturbed(bench: Bench, order: _Order) -> Ending:
     """Run the program once with nothing done to it: what there is to choose moments from.
 
     Raises:
         EnvironmentFault: if it cannot even be run.
     """
     folder = bench.place.new_folder("calm")
-    with bench.subject(_request(bench, program, runs, folder, 0)) as subject:
+    with bench.subject(order.request(bench, folder, 0)) as subject:
         subject.until("running")
         calm = subject.rest(LIMIT_S)
     must_be_up(calm, "the undisturbed run")
     calm.setdefault("over", calm["running"] + 1.0)
     return calm
-
-
-def _request(
-    bench: Bench, program: Mapping[str, Any], runs: Sequence[str], folder: Path, life: int
-) -> dict[str, Any]:
-    kept = folder / "checkpoints"
-    kept.mkdir(exist_ok=True)
-    return {
-        "ledger": str(folder / "ledger"),
-        "folder": str(kept),
-        "life": life,
-        "profile": True,
-        "jobs": [bench.job(program, {}, runs, folder=kept, redrive=life > 0)],
-    }
 
 
 def _moments(rng: random.Random, calm: Ending) -> Iterator[dict[str, Any]]:
@@ -146,40 +160,33 @@ def _moments(rng: random.Random, calm: Ending) -> Iterator[dict[str, Any]]:
 
 
 def _trial(
-    bench: Bench,
-    program: Mapping[str, Any],
-    runs: Sequence[str],
-    moment: Mapping[str, Any],
-    rng: random.Random,
-    number: int,
-    durable: Mapping[str, Any],
+    bench: Bench, order: _Order, moment: Mapping[str, Any], rng: random.Random, number: int
 ) -> Trial | None:
     """Kill at one moment and go on to the end; None if the process was over before that."""
     again = rng.random() < AGAIN_SHARE
-    again_s = rng.random() * 0.2
+    again_s = rng.random() * AGAIN_WITHIN_S
     folder = bench.place.new_folder("kill")
-    lives = []
-    for life, one in enumerate([moment, {"at": "time", "s": again_s} if again else None]):
-        if one is None:
-            break
-        request = _request(bench, program, runs, folder, life)
-        with bench.subject({**request, "kill": one if one["at"] != "time" else None}) as subject:
-            if subject.until("running") and one["at"] == "time":
-                time.sleep(one["s"])
+    lives: list[Ending] = []
+    for one in (moment, {"at": "time", "s": again_s}) if again else (moment,):
+        timed = one["at"] == "time"
+        request = order.request(bench, folder, len(lives))
+        with bench.subject({**request, "kill": None if timed else one}) as subject:
+            if subject.until("running") and timed:
+                time.sleep(float(one["s"]))
                 subject.send(signal.SIGKILL)
             lives.append(subject.rest(LIMIT_S))
         if lives[0]["code"] != -signal.SIGKILL:
             return None
-    lives += go_on(bench, _request(bench, program, runs, folder, len(lives)), runs)
+    lives += go_on(bench, order.request(bench, folder, len(lives)), order.runs)
     entries = read_ledger(folder / "ledger")
     judged = judge_redrives(
-        program, runs, entries, lives, at_least_once=durable["effects"] == "at-least-once"
+        order.program, order.runs, entries, lives, at_least_once=at_least_once(bench)
     )
     note = f"killed after {moment['s']:.3f} s" if moment["at"] == "time" else _says(moment)
     kills = sum(life["code"] == -signal.SIGKILL for life in lives)
     return Trial(
         number,
-        program,
+        order.program,
         {},
         entries,
         {"PART-5": judged},

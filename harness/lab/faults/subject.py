@@ -180,9 +180,9 @@ class _Subject:
                 self.say({"term": time.monotonic()})
                 for task in left:
                     task.cancel()
-            for task in left & done:  # type: ignore[operator]
+            for task in left & done:
                 self.say({"outcome": _plain(task), "run": tasks[task], "phase": phase})
-            left -= done  # type: ignore[operator]
+            left -= done
         told.cancel()
         for task in left:
             self.say({"outcome": {"status": "hung"}, "run": tasks[task], "phase": phase})
@@ -204,8 +204,7 @@ class _Subject:
             due = time.monotonic() + TICK_S
             await asyncio.sleep(TICK_S)
             late = time.monotonic() - due
-            if late > self.lag_s:
-                self.lag_s = late
+            self.lag_s = max(self.lag_s, late)
             if late > 10 * TICK_S:
                 self.say({"late": [due, late]})
 

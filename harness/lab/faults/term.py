@@ -16,7 +16,7 @@ from typing import Any
 
 from harness.contract.clause import Judgement, Violation
 from harness.lab.faults.bench import HORIZON_S, LIMIT_S, Bench, judgement, must_be_up, stage
-from harness.lab.faults.kill import go_on
+from harness.lab.faults.kill import at_least_once, go_on
 from harness.lab.faults.ledger import Noted, read_ledger
 from harness.lab.faults.process import Ending
 from harness.lab.faults.redrives import judge_redrives
@@ -103,7 +103,7 @@ def _trial(bench: Bench, after_s: float, number: int) -> Trial | None:
             ("r0",),
             read_ledger(folder / "ledger"),
             lives,
-            at_least_once=durable["effects"] == "at-least-once",
+            at_least_once=at_least_once(bench),
         )
     note = f"SIGTERM {after_s:.3f} s after the run began"
     return Trial(number, program, {}, entries, judged, {"after_s": after_s}, note)

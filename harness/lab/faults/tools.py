@@ -13,6 +13,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from harness.kernel.errors import HarnessFault
 from harness.kernel.interpreter import Execution
 
 __all__ = ["FaultTool", "ceiling"]
@@ -49,6 +50,10 @@ class FaultTool:
         elif tool == "files" and not self.lifted:
             self._descriptors(ex)
         return []
+
+    def store(self) -> Any:
+        """Raise `HarnessFault`: no program of faults keeps tenants' rows."""
+        raise HarnessFault("faults: there is no store for tenants here")
 
     def _memory(self, ex: Execution) -> None:
         import resource
