@@ -123,7 +123,8 @@ class Tally:
         return "pass", ""
 
     def _figures(self) -> dict[str, int]:
-        primary = [t.judged[self.clauses[0]] for t in self.trials if self.clauses[0] in t.judged]
+        first = self.clauses[:1]
+        primary = [t.judged[c] for t in self.trials for c in first if c in t.judged]
         figures: dict[str, int] = {}
         for one in primary:
             for name, value in one.figures.items():
