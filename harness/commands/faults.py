@@ -148,7 +148,10 @@ def _conclude(
             "id": u["scenario"],
             "clauses": u["clauses_judged"],
             **{k: u[k] for k in ("program", "plan", "pack", "title", "purpose")},
-            **{"category": u["category"], "tests": u["tests"], "sweep": "", "fires": []},
+            "category": u["category"],
+            "tests": u["tests"],
+            "sweep": "",
+            "fires": [],
         }
         for u in judged
     }
@@ -163,11 +166,11 @@ def _conclude(
     return found
 
 
-def _command(
-    options: argparse.Namespace, refs: Sequence[EngineRef], wanted: Sequence[str]
-) -> str:
+def _command(options: argparse.Namespace, refs: Sequence[EngineRef], wanted: Sequence[str]) -> str:
     engines = " ".join(f"--engine {ref.label}" for ref in refs)
-    faults = "--fault all" if len(wanted) == len(FAULTS) else " ".join(f"--fault {f}" for f in wanted)
+    faults = (
+        "--fault all" if len(wanted) == len(FAULTS) else " ".join(f"--fault {f}" for f in wanted)
+    )
     return f"dagstorm faults {engines} {faults} --times {options.times} --seed {options.seed}"
 
 

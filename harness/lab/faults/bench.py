@@ -92,9 +92,13 @@ def judgement(found: Sequence[Violation], tested: bool, **figures: int) -> Judge
 
 
 def names_stage(outcome: Mapping[str, Any], name: str) -> bool:
-    """Say whether an outcome tells its user that this stage failed."""
-    said = [outcome.get("raised") or {}, *outcome.get("failures", ())]
-    if any(one.get("stage") == name or name in str(one.get("message", "")) for one in said):
+    """Say whether an outcome tells its user that this stage failed: by its failures, or where the
+    engine lists none by its exception or what it says of each stage."""
+    said = list(outcome.get("failures", ()))
+    if said:
+        return any(one.get("stage") == name or name in str(one.get("message")) for one in said)
+    raised = outcome.get("raised") or {}
+    if raised.get("stage") == name or name in str(raised.get("message", "")):
         return True
     report = outcome.get("stages", {}).get(name)
     return report is not None and report["status"] in ("failed", "timed_out")

@@ -11,7 +11,7 @@ import shutil
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from harness.contract.clause import Judgement, Violation
 from harness.lab.faults.bench import LIMIT_S, Bench, judgement, must_be_up, names_stage
@@ -29,6 +29,13 @@ ROOM_BYTES = 64 << 20
 RUNS = ("r0",)
 # How much of what an undisturbed run adds there is room for.
 SHARES = (0.35, 0.6, 0.85)
+
+
+class _Note(NamedTuple):
+    """A trial's number, and how its disk is limited."""
+
+    number: int
+    how: str
 
 
 def disk_row(bench: Bench) -> dict[str, Any]:
@@ -58,7 +65,7 @@ def disk_row(bench: Bench) -> dict[str, Any]:
             growth = after["largest"] - before["largest"]
             limit = {"fsize": int(before["largest"] + share * growth)}
         how = f"RLIMIT_FSIZE of {limit['fsize']} bytes" if why else f"a tmpfs of {room} bytes"
-        trial = _trial(bench, program, folder, limit, number, how)
+        trial = _trial(bench, program, folder, limit, _Note(number, how))
         if not why:
             bench.place.unmount(kept)
         remark = f"no tmpfs could be mounted ({why}); files were limited" if why else ""
@@ -97,12 +104,7 @@ def _first_life(
 
 
 def _trial(
-    bench: Bench,
-    program: Mapping[str, Any],
-    folder: Path,
-    limit: Mapping[str, Any],
-    number: int,
-    how: str,
+    bench: Bench, program: Mapping[str, Any], folder: Path, limit: Mapping[str, Any], note: _Note
 ) -> Trial | None:
     """Run with too little room, give more, go on; None if there was room enough."""
     first = _first_life(bench, program, folder, limit)
@@ -125,7 +127,7 @@ def _trial(
         "PART-4": _named(outcome, entries),
     }
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-    return Trial(number, program, {}, entries, judged, {}, how)
+    return Trial(note.number, program, {}, entries, judged, {}, note.how)
 
 
 def judge_not_stored(

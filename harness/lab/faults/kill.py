@@ -91,7 +91,7 @@ class _Order:
 
 def at_least_once(bench: Bench) -> bool:
     """Say whether the engine documents that what it has not kept yet may be done twice."""
-    return bool(bench.durable) and bench.durable["effects"] == "at-least-once"
+    return (bench.durable or {}).get("effects") == "at-least-once"
 
 
 def kill_row(bench: Bench) -> dict[str, Any]:
@@ -167,12 +167,13 @@ def _trial(
     again_s = rng.random() * AGAIN_WITHIN_S
     folder = bench.place.new_folder("kill")
     lives: list[Ending] = []
-    for one in (moment, {"at": "time", "s": again_s}) if again else (moment,):
+    second: Mapping[str, Any] = {"at": "time", "s": again_s}
+    for one in (moment, second) if again else (moment,):
         timed = one["at"] == "time"
         request = order.request(bench, folder, len(lives))
         with bench.subject({**request, "kill": None if timed else one}) as subject:
             if subject.until("running") and timed:
-                time.sleep(float(one["s"]))
+                time.sleep(one["s"])
                 subject.send(signal.SIGKILL)
             lives.append(subject.rest(LIMIT_S))
         if lives[0]["code"] != -signal.SIGKILL:

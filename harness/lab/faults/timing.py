@@ -16,7 +16,8 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from harness.contract.clause import Judgement, Violation
 from harness.lab.faults.bench import LIMIT_S, Bench, judgement, must_be_up, names_stage, stage
@@ -31,12 +32,14 @@ QUICK_LIMIT_S = 8.0
 SLOW_LIMIT_S = 0.8
 TIMING_HORIZON_S = 5.0
 TOLERANCE_S = 0.1
-EARLY_S = 0.02
+EARLY_S = 0.01
 # A machine whose timers are later than this proves nothing about timeouts.
 LAG_MAX_S = 0.6
 PAUSES_S = (0.3, 1.6)
 SPIN_S = 4.0
-SPIN = "import os,time\nn=time.monotonic()+{s}\nwhile time.monotonic()<n and os.getppid()=={p}: pass"
+SPIN = (
+    "import os,time\nn=time.monotonic()+{s}\nwhile time.monotonic()<n and os.getppid()=={p}: pass"
+)
 SPINNERS_MAX = 8
 NEEDS = ("stage_timeout",)
 CLAUSES = ("TIME-1", "TIME-2")
@@ -93,7 +96,7 @@ def stop_row(bench: Bench) -> dict[str, Any]:
             tally.not_fired += 1
             continue
         note = f"stopped for {pause_s:g} s, {after_s:.3f} s after the begin"
-        tally.add(timed_trial(folder, jobs, ending, [window], number, note))
+        tally.add(timed_trial(folder, jobs, ending, Done(number, note, (window,))))
         bench.say(f"stop: {number + 1} of {len(PAUSES_S)} pauses")
     return tally.row(bench.info, bench.seed, time.monotonic() - began_s)
 
@@ -122,7 +125,7 @@ def block_row(bench: Bench) -> dict[str, Any]:
             continue
         window = (at["fault.fired"], at["block.end"])
         note = f"the loop was blocked for {block_s:g} s"
-        tally.add(timed_trial(folder, jobs, ending, [window], number, note))
+        tally.add(timed_trial(folder, jobs, ending, Done(number, note, (window,))))
         bench.say(f"block: {number + 1} of {len(PAUSES_S)} blocks")
     return tally.row(bench.info, bench.seed, time.monotonic() - began_s)
 
@@ -167,7 +170,7 @@ def cpu_row(bench: Bench) -> dict[str, Any]:
     must_be_up(ending, "the runs")
     if spent_s > 0:
         note = f"{count} processes spun for {spent_s:.1f} s of processor time meanwhile"
-        tally.add(timed_trial(folder, jobs, ending, [], 0, note))
+        tally.add(timed_trial(folder, jobs, ending, Done(0, note)))
         tally.remarks.append(f"{note}; timers were up to {ending.get('lag_s', 0):.3f} s late")
     else:
         tally.not_fired += 1
@@ -189,7 +192,7 @@ def _lacking(bench: Bench, tally: Tally) -> dict[str, Any]:
     return unsupported_row(tally, bench.seed, f"needs {', '.join(missing)}", missing)
 
 
-def _request(folder: Any, jobs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _request(folder: Path, jobs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {"ledger": str(folder / "ledger"), "jobs": jobs, "horizon_s": TIMING_HORIZON_S}
 
 
@@ -203,21 +206,26 @@ def _within(due_s: float, window: Window) -> bool:
     return window[0] - 0.1 <= due_s <= window[1] + 0.1
 
 
+class Done(NamedTuple):
+    """One trial as it was done: its number, what was done, and when nothing could happen."""
+
+    number: int
+    note: str
+    windows: tuple[Window, ...] = ()
+
+
 def timed_trial(
-    folder: Any,
-    jobs: Sequence[Mapping[str, Any]],
-    ending: Ending,
-    windows: Sequence[Window],
-    number: int,
-    note: str,
+    folder: Path, jobs: Sequence[Mapping[str, Any]], ending: Ending, done: Done
 ) -> Trial:
-    """Judge one trial of the two runs; `windows` are the times in which nothing could happen."""
+    """Judge one trial of the two runs."""
     entries = read_ledger(folder / "ledger")
-    lags = [late for due, late in ending["late"] if not any(_within(due, w) for w in windows)]
+    lags = [late for due, late in ending["late"] if not any(_within(due, w) for w in done.windows)]
     lag_s = max(lags, default=0.05)
-    judged = judge_timing(entries, ending["outcomes"], windows, lag_s)
+    judged = judge_timing(entries, ending["outcomes"], done.windows, lag_s)
     slow = jobs[1]
-    return Trial(number, slow["program"], slow["plan"], entries, judged, {"lag_s": lag_s}, note)
+    return Trial(
+        done.number, slow["program"], slow["plan"], entries, judged, {"lag_s": lag_s}, done.note
+    )
 
 
 def judge_timing(
@@ -264,8 +272,10 @@ def _timed_out(
         return judgement([Violation("", expected, what, "slow", "", {}, (start,))], True)
     cut, cut_s = cuts[0]
     found = []
-    if cut_s < began_s + SLOW_LIMIT_S - EARLY_S:
-        early_s = began_s + SLOW_LIMIT_S - cut_s
+    # The timer may have been set at any time after the run's own begin, before the stage's.
+    first_s = mine[0][1].at_s
+    if cut_s < first_s + SLOW_LIMIT_S - EARLY_S:
+        early_s = first_s + SLOW_LIMIT_S - cut_s
         what = f"it was ended {early_s:.3f} s early"
         found.append(Violation("early", expected, what, "slow", "", {}, (start, cut)))
     elif cut_s > due_s + tolerance_s:
