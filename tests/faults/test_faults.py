@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import pytest
 
+from harness.lab.faults.kill import go_on, order_program
 from harness.lab.faults.process import Place
 from tests.faults.rig import bench, leftovers, row, shapes
 
@@ -14,6 +16,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 KILLS = 8
+ENGINES = Path(__file__).with_name("engines.py")
 
 
 def clauses(found: dict[str, object]) -> dict[str, str]:
@@ -67,6 +70,28 @@ def test_an_engine_without_checkpoints_is_unsupported_and_why() -> None:
     found = row("asyncio", "kill")
     assert (found["verdict"], found["reason"]) == ("unsupported", "needs checkpoint")
     assert found["missing"] == {"checkpoint": "nothing of a task can be stored"}
+
+
+def test_an_engine_that_cannot_be_asked_what_it_keeps_is_redriven_or_run_anew() -> None:
+    with bench(f"{ENGINES}:NotAsked") as one:
+        folder = one.place.new_folder("new")
+        kept = folder / "checkpoints"
+        kept.mkdir()
+        job = one.job(order_program(reads=True), {}, folder=kept, redrive=True)
+        request = {"ledger": str(folder / "ledger"), "folder": str(kept), "life": 1, "jobs": [job]}
+        # Nobody knows the run, so it is refused, and then run from its beginning.
+        refused, anew = go_on(one, request, ["r0"])
+        assert refused["outcomes"]["first", "r0"]["status"] == "failed"
+        assert anew["outcomes"]["first", "r0"]["status"] == "ok"
+        (again,) = go_on(one, {**request, "life": 3}, ["r0"])
+        assert again["outcomes"]["first", "r0"]["status"] == "ok"
+        assert "kept" not in again
+
+
+@pytest.mark.slow
+def test_effects_may_be_repeated_only_by_an_engine_that_documents_it() -> None:
+    found = row(f"{ENGINES}:ExactlyOnce", "kill", times=8)
+    assert shapes(found) == {("PART-5", "effect-twice")}
 
 
 def test_a_trial_leaves_no_folder() -> None:

@@ -139,6 +139,9 @@ def test_a_timeout_is_neither_late_nor_early() -> None:
     assert timing_shapes(timed(SLOW_LIMIT_S + 0.5)) == [("TIME-1", "late")]
     assert timing_shapes(timed(SLOW_LIMIT_S - 0.5)) == [("TIME-1", "early")]
     assert timing_shapes(timed(SLOW_LIMIT_S)[:-1]) == [("TIME-1", "")]
+    # What a run is ended by when the process gives it up is no timeout of its own.
+    hung = {**told(), ("first", "slow"): {"status": "hung"}}
+    assert timing_shapes(timed(SLOW_LIMIT_S + 5), hung) == [("TIME-1", "")]
 
 
 def test_a_timer_may_be_set_before_the_stage_itself_gets_its_turn() -> None:

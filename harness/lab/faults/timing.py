@@ -267,7 +267,7 @@ def _timed_out(
     cuts = [(i, e.at_s) for i, e in mine if e.kind == "interrupt"]
     outcome = outcomes.get(("first", "slow")) or {"status": "missing"}
     expected = f"stage slow is ended {SLOW_LIMIT_S:g} s after its begin, a pause allowed for"
-    if not cuts:
+    if not cuts or outcome["status"] == "hung":
         what = f"it was still not ended {TIMING_HORIZON_S - SLOW_LIMIT_S:g} s later"
         return judgement([Violation("", expected, what, "slow", "", {}, (start,))], True)
     cut, cut_s = cuts[0]
