@@ -18,13 +18,13 @@ __all__ = ["bench", "leftovers", "row"]
 
 
 @contextmanager
-def bench(engine: str, *, times: int = 5, seed: int = 1) -> Iterator[Bench]:
+def bench(engine: str, *, times: int = 1, seed: int = 1) -> Iterator[Bench]:
     with Place() as place:
         ref = parse_engine(engine, {**CATALOGUE, **LIVE_CATALOGUE})
         yield bench_of(place, ref, seed=seed, times=times, say=lambda _: None)
 
 
-def row(engine: str, fault: str, *, times: int = 5, seed: int = 1) -> dict[str, Any]:
+def row(engine: str, fault: str, *, times: int = 1, seed: int = 1) -> dict[str, Any]:
     """Put an engine through one fault; returns the first row."""
     with bench(engine, times=times, seed=seed) as one:
         return next(fault_rows(one, [fault]))

@@ -36,12 +36,10 @@ def test_the_reference_goes_on_wherever_it_is_killed() -> None:
 @pytest.mark.parametrize(
     ("fault", "expected"),
     [
-        ("stop", {"TIME-1": "pass", "TIME-2": "pass"}),
         ("term", {"CANCEL-3": "pass", "CLEAN-1": "pass", "PART-5": "pass"}),
         ("memory", {"PART-4": "pass", "CLEAN-1": "pass", "CLEAN-5": "pass"}),
         ("descriptors", {"PART-4": "pass", "CLEAN-1": "pass", "CLEAN-5": "pass"}),
         ("disk", {"PART-5": "pass", "PART-4": "pass"}),
-        ("block", {"TIME-1": "pass", "TIME-2": "pass"}),
     ],
 )
 def test_the_reference_holds(fault: str, expected: dict[str, str]) -> None:
@@ -50,10 +48,12 @@ def test_the_reference_holds(fault: str, expected: dict[str, str]) -> None:
     assert found["figures"]["not_fired"] == 0
 
 
-def test_the_reference_holds_where_the_processor_is_busy() -> None:
-    found = row("reference", "cpu")
+@pytest.mark.parametrize("fault", ["stop", "block", "cpu"])
+def test_the_reference_keeps_its_timeouts(fault: str) -> None:
+    found = row("reference", fault)
     # A machine that is busy besides proves nothing, and then that is what is said.
-    assert found["verdict"] in ("pass", "inconclusive"), found["witnesses"]
+    assert found["verdict"] in ("pass", "inconclusive")
+    assert (found["witnesses"], found["violations"]) == ([], 0)
     assert found["figures"]["not_fired"] == 0
 
 

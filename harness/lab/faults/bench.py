@@ -25,7 +25,7 @@ class Bench:
 
     Attributes:
         info: what its adapter says of it.
-        times: how many trials of the faults that are drawn by chance.
+        times: how many trials are made at the most; a fault may have fewer to make.
         say: told how far it is.
     """
 

@@ -96,9 +96,11 @@ def ceiling(which: int, value: int) -> tuple[int, int]:
     """Lower the soft limit of this process for one resource; returns the limits as they were."""
     import resource
 
-    before = resource.getrlimit(which)
-    resource.setrlimit(which, (value, before[1]))
-    return before
+    soft, hard = resource.getrlimit(which)
+    if hard != resource.RLIM_INFINITY:
+        value = min(value, hard)
+    resource.setrlimit(which, (value, hard))
+    return soft, hard
 
 
 def _address_space_bytes() -> int:
