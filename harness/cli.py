@@ -19,6 +19,7 @@ from harness.commands import (
     bisect,
     catalogue,
     compare,
+    faults,
     findings,
     load,
     matrix,
@@ -33,7 +34,10 @@ from harness.kernel.errors import DagstormError, InputError
 __all__ = ["main"]
 
 # In the order of the help: what makes findings, what looks at them again, what there is.
-COMMANDS = (run, replay, bisect, probe, compare, findings, matrix, proxy, load, report, catalogue)
+COMMANDS = (
+    *(run, faults, replay, bisect, probe, compare, findings, matrix),
+    *(proxy, load, report, catalogue),
+)
 
 
 class _Parser(argparse.ArgumentParser):

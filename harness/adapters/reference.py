@@ -26,7 +26,9 @@ from harness.adapters.reference_ids import (
 )
 from harness.adapters.reference_layers import LAYER_CAPABILITIES, add_layers
 from harness.adapters.reference_recovery import (
+    DURABLE,
     RECOVERY_CAPABILITIES,
+    kept_stages,
     recovered,
     redriven,
     retry_of,
@@ -113,7 +115,10 @@ class Adapter:
             | LAYER_CAPABILITIES
             | RECOVERY_CAPABILITIES,
             package="harness.engine",
-            facts={"context_attributes": {"run_stage": asyncio.run(self._context_direct())}},
+            facts={
+                "context_attributes": {"run_stage": asyncio.run(self._context_direct())},
+                "durable": DURABLE,
+            },
         )
 
     async def _context_direct(self) -> dict[str, bool]:
@@ -235,6 +240,11 @@ class Adapter:
             return Outcome(run.id, "failed", raised=self._error(exc), timeouts=native.timeouts)
         return self._outcome(result, raised, native.timeouts, events, heard)
 
+    def kept(self, native: _Native, run: str) -> list[str] | None:
+        """Return the stages that the engine says are kept of a run, or None if it has no such
+        run. What `dagstorm faults` holds against what really happened."""
+        return None if native.store is None else kept_stages(native.store, run)
+
     def _outcome(
         self,
         result: RunResult,
@@ -293,15 +303,16 @@ def _pipeline_type(subject: str) -> type[Pipeline]:
         from harness.engine import Pipeline as engine
 
         return engine
-    from harness.engine.broken import CATALOGUE
+    from harness.engine.broken import CATALOGUE, LIVE_CATALOGUE
 
+    every = {**CATALOGUE, **LIVE_CATALOGUE}
     name = subject.removeprefix(BROKEN)
-    if not subject.startswith(BROKEN) or name not in CATALOGUE:
+    if not subject.startswith(BROKEN) or name not in every:
         raise InputError(
             f"engine {subject!r}: expected reference or {BROKEN}<name>; "
             "`dagstorm engines list` names them"
         )
-    return CATALOGUE[name].engine
+    return every[name].engine
 
 
 # What contexts of any engine are compared by -> how this one calls it.

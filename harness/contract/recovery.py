@@ -698,6 +698,9 @@ RECOVERY: tuple[Clause, ...] = (
             "unfinished-left-out": "A redrive takes a stage for done that had not completed",
             "output-changed": "A redrive has another output than the stage returned",
             "redriven-twice-at-once": "Two redrives of one run run the same stage at once",
+            "effect-twice": "Work that was not kept is done again, and nothing documents it",
+            "run-twice": "A stage is run twice in one run",
+            "not-stored": "A run is reported as ok though its stages could not be stored",
         },
         "Completed work is done again, with its side effects, or is taken for done when it is not.",
         "Write each stage's output when it has completed, before what needs it starts, and look "

@@ -783,6 +783,8 @@ TIME: tuple[Clause, ...] = (
         {
             "": "A stage outlives its timeout",
             "late": "A timeout fires late",
+            "early": "A timeout fires early",
+            "twice": "A stage is timed out twice",
             "stage-not-named": "A timeout is reported without the stage's name",
             "timeout-not-named": "A timeout is reported without its value",
             "not-called-timeout": "A timeout is reported as some other failure",
@@ -802,7 +804,10 @@ TIME: tuple[Clause, ...] = (
         "high",
         "correctness",
         check_time_2,
-        {"": "A stage that finished in time is treated as timed out"},
+        {
+            "": "A stage that finished in time is treated as timed out",
+            "run-twice": "A stage is run twice in one run",
+        },
         "Finished work is thrown away, or counted twice.",
         "Decide by what happened first, in one place.",
         needs=frozenset({"stage_timeout"}),

@@ -9,8 +9,6 @@ the protocol.
 from __future__ import annotations
 
 import contextlib
-import importlib
-import importlib.util
 import json
 import os
 import platform
@@ -24,14 +22,14 @@ from typing import IO, Any
 
 from harness.contract.clauses import CLAUSES
 from harness.contract.reading import Reading
-from harness.kernel.adapter import Adapter, EngineInfo
-from harness.kernel.errors import DagstormError, EnvironmentFault, InputError
+from harness.kernel.errors import DagstormError, InputError
 from harness.kernel.interpreter import ToolMock
 from harness.kernel.laboratory import Laboratory, digest
 from harness.kernel.live import LiveLaboratory
 from harness.kernel.plan import Plan
 from harness.kernel.program import Program
 from harness.kernel.script_texts import with_told
+from harness.lab.adapter_loader import info_json, load_adapter
 from harness.lab.live_unit import run_live_unit
 from harness.lab.order import run_ordered
 from harness.lab.search.points import points_unit
@@ -41,7 +39,7 @@ from harness.lab.search.swarm import swarm_unit
 from harness.lab.standalone import script_of
 from harness.lab.unit import ScenarioData, run_unit
 
-__all__ = ["limit_memory", "load_adapter", "main"]
+__all__ = ["limit_memory", "main"]
 
 MEMORY_MAX_BYTES = 4 << 30
 ORPHAN_LOOK_S = 0.5
@@ -143,7 +141,7 @@ class _Served:
     def _hello(self, adapter: Mapping[str, Any]) -> dict[str, Any]:
         self.lab = Laboratory(load_adapter(adapter), self.tool)
         self.lab.settle_process()
-        return {"info": _info_json(self.lab.info), "python": platform.python_version()}
+        return {"info": info_json(self.lab.info), "python": platform.python_version()}
 
     def _ready(self) -> Laboratory:
         if self.lab is None:
@@ -255,43 +253,3 @@ class _Served:
             expected = request.get("expected") or f"the engine must {clause.must}"
             text = with_told(text, expected, request.get("actual") or "")
         return {"script": text, "why": why}
-
-
-def load_adapter(adapter: Mapping[str, Any]) -> Adapter:
-    subject = adapter.get("subject")
-    if adapter.get("file"):
-        path = str(adapter["file"])
-        spec = importlib.util.spec_from_file_location("dagstorm_user_adapter", path)
-        if spec is None or spec.loader is None:
-            raise InputError(f"--engine {path}: not a Python file")
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[spec.name] = module
-        try:
-            spec.loader.exec_module(module)
-        except Exception as exc:
-            raise InputError(f"--engine {path}: {type(exc).__name__}: {exc}") from exc
-        name = str(adapter.get("attr") or "Adapter")
-        factory = getattr(module, name, None)
-        if factory is None:
-            raise InputError(f"--engine {path}: it has no {name!r}")
-    else:
-        factory = importlib.import_module(str(adapter["module"])).Adapter
-    made: Adapter = factory(subject) if subject else factory()
-    missing = [m for m in ("info", "build", "run") if not callable(getattr(made, m, None))]
-    if missing:
-        raise InputError(f"--engine: the adapter lacks {', '.join(missing)}; see docs/adapters.md")
-    return made
-
-
-def _info_json(info: EngineInfo) -> dict[str, Any]:
-    if not info.name:
-        raise EnvironmentFault("adapter: info() gave no engine name")
-    return {
-        "name": info.name,
-        "version": info.version,
-        "capabilities": sorted(info.capabilities),
-        "package": info.package,
-        "semantics": dict(info.semantics),
-        "missing": dict(info.missing),
-        "facts": dict(info.facts),
-    }

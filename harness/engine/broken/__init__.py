@@ -13,6 +13,7 @@ from harness.engine.broken.cancels import CANCELS
 from harness.engine.broken.cleanups import CLEANUPS
 from harness.engine.broken.correlations import CORRELATIONS
 from harness.engine.broken.defect import Defect
+from harness.engine.broken.durability import DURABILITIES
 from harness.engine.broken.events import EVENTS
 from harness.engine.broken.graphs import GRAPHS
 from harness.engine.broken.layers import LAYERS
@@ -22,7 +23,7 @@ from harness.engine.broken.streams import STREAMS
 from harness.engine.broken.tenants import TENANTS
 from harness.engine.broken.timeouts import TIMEOUTS
 
-__all__ = ["CATALOGUE", "Defect"]
+__all__ = ["CATALOGUE", "LIVE_CATALOGUE", "Defect"]
 
 CATALOGUE: Mapping[str, Defect] = MappingProxyType(
     {
@@ -42,3 +43,6 @@ CATALOGUE: Mapping[str, Defect] = MappingProxyType(
         )
     }
 )
+
+# What only shows in a process that is killed, stopped or starved; see `dagstorm faults`.
+LIVE_CATALOGUE: Mapping[str, Defect] = MappingProxyType({one.name: one for one in DURABILITIES})

@@ -24,9 +24,10 @@ from harness.kernel.interpreter import ToolMock
 from harness.kernel.plan import Plan
 from harness.kernel.program import Program
 from harness.kernel.serving import ServingLaboratory
+from harness.lab.adapter_loader import load_adapter
 from harness.lab.load.front import Front, FrontLimits
 from harness.lab.load.programs import default_programs, serving_plan
-from harness.lab.worker_main import limit_memory, load_adapter
+from harness.lab.worker_main import limit_memory
 from harness.proxy.http1 import HttpServer
 from harness.proxy.limits import Limits
 
