@@ -48,7 +48,7 @@ def test_the_reference_holds(fault: str, expected: dict[str, str]) -> None:
     assert found["figures"]["not_fired"] == 0
 
 
-@pytest.mark.parametrize("fault", ["stop", "block", "cpu"])
+@pytest.mark.parametrize("fault", ["stop", "block", "cpu", "clock"])
 def test_the_reference_keeps_its_timeouts(fault: str) -> None:
     found = row("reference", fault)
     # A machine that is busy besides proves nothing, and then that is what is said.
@@ -94,6 +94,11 @@ def test_effects_may_be_repeated_only_by_an_engine_that_documents_it() -> None:
     assert shapes(found) == {("PART-5", "effect-twice")}
 
 
+def test_an_engine_that_is_asyncio_itself_cannot_be_given_another_clock() -> None:
+    found = row("asyncio", "clock")
+    assert (found["verdict"], found["figures"]["not_fired"]) == ("inconclusive", 1)
+
+
 def test_a_trial_leaves_no_folder() -> None:
     before = leftovers()
     with bench("reference") as one:
@@ -125,6 +130,8 @@ def test_the_reference_goes_on_at_fifty_moments() -> None:
         ("timeout-by-ticks", "stop", ("TIME-1", "late")),
         ("timeout-by-ticks", "block", ("TIME-1", "late")),
         ("timeout-late", "cpu", ("TIME-1", "late")),
+        ("timeout-wall-clock", "clock", ("TIME-1", "early")),
+        ("timeout-wall-clock", "clock", ("TIME-1", "")),
     ],
 )
 def test_what_is_broken_is_caught(engine: str, fault: str, shape: tuple[str, str]) -> None:

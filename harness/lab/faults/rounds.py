@@ -9,6 +9,7 @@ from typing import Any
 from harness.kernel.errors import DagstormError, EnvironmentFault
 from harness.lab.engines import EngineRef, python_of
 from harness.lab.faults.bench import LIMIT_S, Bench
+from harness.lab.faults.clock import clock_row
 from harness.lab.faults.disk import disk_row
 from harness.lab.faults.kill import kill_row
 from harness.lab.faults.process import Place
@@ -20,7 +21,7 @@ from harness.lab.faults.timing import block_row, cpu_row, stop_row
 __all__ = ["FAULTS", "bench_of", "fault_rows"]
 
 # In the order in which they are run and listed.
-FAULTS: Mapping[str, Callable[[Bench], dict[str, Any] | list[dict[str, Any]]]] = {
+FAULTS: Mapping[str, Callable[[Bench], dict[str, Any]]] = {
     "kill": kill_row,
     "stop": stop_row,
     "term": term_row,
@@ -29,6 +30,7 @@ FAULTS: Mapping[str, Callable[[Bench], dict[str, Any] | list[dict[str, Any]]]] =
     "disk": disk_row,
     "cpu": cpu_row,
     "block": block_row,
+    "clock": clock_row,
 }
 
 
@@ -51,7 +53,7 @@ def bench_of(
 
 
 def fault_rows(bench: Bench, faults: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """Put an engine through faults; yields a unit row for each laboratory of each.
+    """Put an engine through faults; yields a unit row for each.
 
     A fault that cannot be tried because the machine or dagstorm failed gives a row that says so.
     """
@@ -61,8 +63,7 @@ def fault_rows(bench: Bench, faults: Sequence[str]) -> Iterator[dict[str, Any]]:
             found = FAULTS[name](bench)
         except DagstormError as exc:
             found = _failed(name, bench, str(exc))
-        for row in found if isinstance(found, list) else [found]:
-            yield {"engine": bench.ref.name, "engine_version": bench.ref.version, **row}
+        yield {"engine": bench.ref.name, "engine_version": bench.ref.version, **found}
 
 
 def _failed(name: str, bench: Bench, why: str) -> dict[str, Any]:

@@ -28,6 +28,7 @@ from harness.kernel.tape import Tape
 from harness.lab.adapter_loader import info_json, load_adapter
 from harness.lab.faults.ledger import Ledger
 from harness.lab.faults.tools import FaultTool, ceiling
+from harness.lab.faults.wall import WallClock
 from harness.lab.faults.writes import watch_writes
 
 __all__ = ["main"]
@@ -62,7 +63,7 @@ def main() -> None:
         if request.get("hello"):
             say({"info": info_json(info)})
         else:
-            code = asyncio.run(_Subject(request, say, adapter).serve())
+            code = asyncio.run(_Subject(request, say, adapter, info.package).serve())
     except Exception as exc:
         say({"crash": f"{type(exc).__name__}: {exc}"[:MESSAGE_MAX]})
         code = 1
@@ -76,7 +77,9 @@ def _end_with_controller() -> None:
 
 
 class _Subject:
-    def __init__(self, request: Mapping[str, Any], say: Say, adapter: Adapter) -> None:
+    def __init__(
+        self, request: Mapping[str, Any], say: Say, adapter: Adapter, package: str
+    ) -> None:
         self.request = request
         self.adapter = adapter
         self.say = say
@@ -86,6 +89,7 @@ class _Subject:
         self.writes = 0
         self.ledger = Ledger(Path(request["ledger"]), int(request.get("life", 0)), self._crossed)
         self.term: asyncio.Event | None = None
+        self.clock = WallClock(package) if "clock_step" in request else None
 
     def _crossed(self, kind: str, number: int) -> None:
         if self.kill.get("at") == kind and self.kill["nth"] == number:
@@ -105,6 +109,8 @@ class _Subject:
         loop.add_signal_handler(signal.SIGTERM, self.term.set)
         if request.get("profile"):
             watch_writes(self._wrote)
+        if self.clock is not None:
+            self.clock.follow()
         try:
             natives = [self._build(adapter, job) for job in request["jobs"]]
         except Exception as exc:
@@ -118,6 +124,8 @@ class _Subject:
                 for n, p, specs in natives
             ]
         ticker = loop.create_task(self._tick())
+        if self.clock is not None:
+            self.clock.follow(*request["clock_step"])
         say({"running": time.monotonic(), "folder": self._folder()})
         await self._round(adapter, natives, "first")
         if request.get("again"):
@@ -131,6 +139,7 @@ class _Subject:
         say(
             {"over": over_s, "lag_s": self.lag_s, "folder": self._folder()}
             | {"counts": self.ledger.counts, "writes": self.writes}
+            | ({} if self.clock is None else self.clock.account())
         )
         return 128 + signal.SIGTERM if self.term.is_set() else 0
 

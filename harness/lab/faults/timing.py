@@ -25,7 +25,19 @@ from harness.lab.faults.ledger import Noted, read_ledger
 from harness.lab.faults.process import Ending
 from harness.lab.faults.tally import Tally, Trial, unsupported_row
 
-__all__ = ["block_row", "cpu_row", "judge_timing", "stop_row", "timing_jobs"]
+__all__ = [
+    "CLAUSES",
+    "NEEDS",
+    "TIMING_HORIZON_S",
+    "Done",
+    "block_row",
+    "cpu_row",
+    "judge_timing",
+    "lacking",
+    "stop_row",
+    "timed_trial",
+    "timing_jobs",
+]
 
 QUICK_S = 0.15
 QUICK_LIMIT_S = 8.0
@@ -76,7 +88,7 @@ def stop_row(bench: Bench) -> dict[str, Any]:
         CLAUSES,
     )
     if bench.offers(*NEEDS):
-        return _lacking(bench, tally)
+        return lacking(bench, tally)
     began_s = time.monotonic()
     rng = random.Random(f"stop {bench.seed}")
     pauses = PAUSES_S[: bench.times]
@@ -112,7 +124,7 @@ def block_row(bench: Bench) -> dict[str, Any]:
         CLAUSES,
     )
     if bench.offers(*NEEDS):
-        return _lacking(bench, tally)
+        return lacking(bench, tally)
     began_s = time.monotonic()
     pauses = PAUSES_S[: bench.times]
     for number, block_s in enumerate(pauses):
@@ -142,7 +154,7 @@ def cpu_row(bench: Bench) -> dict[str, Any]:
         CLAUSES,
     )
     if bench.offers(*NEEDS):
-        return _lacking(bench, tally)
+        return lacking(bench, tally)
     began_s = time.monotonic()
     folder = bench.place.new_folder("cpu")
     jobs = timing_jobs(bench)
@@ -190,7 +202,8 @@ def _cpu_s(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / float(os.sysconf("SC_CLK_TCK"))
 
 
-def _lacking(bench: Bench, tally: Tally) -> dict[str, Any]:
+def lacking(bench: Bench, tally: Tally) -> dict[str, Any]:
+    """Return the row of an engine that keeps no timeouts."""
     missing = bench.offers(*NEEDS)
     return unsupported_row(tally, bench.seed, f"needs {', '.join(missing)}", missing)
 

@@ -55,6 +55,14 @@ class FaultTool:
         """Raise `HarnessFault`: no program of faults keeps tenants' rows."""
         raise HarnessFault("faults: there is no store for tenants here")
 
+    async def collect(self, run: str, number: int, type: str, data: Any, seconds: float) -> None:
+        """Raise `HarnessFault`: no program of faults has a sink."""
+        raise HarnessFault("faults: there is no event sink here")
+
+    async def allocate(self, megabytes: int) -> Any:
+        """Raise `HarnessFault`: memory runs out by a call of the tool `memory` here."""
+        raise HarnessFault("faults: a program calls the tool `memory` in place of `allocate`")
+
     def _memory(self, ex: Execution) -> None:
         import resource
 
