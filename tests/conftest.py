@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 
 from hypothesis import HealthCheck, settings
 
@@ -16,6 +17,11 @@ settings.register_profile(
 # In CI the same examples every time, so that red always means "this change".
 settings.register_profile("ci", settings.get_profile("dagstorm"), derandomize=True, database=None)
 settings.load_profile("ci" if os.environ.get("CI") else "dagstorm")
+
+# Started in the background by a shell, the tests would ignore Ctrl-C, and so would all commands
+# that they start, some of which they interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Commands that the tests run must not write into the registry of whoever runs the tests.
 os.environ.setdefault("DAGSTORM_REGISTRY", "none")

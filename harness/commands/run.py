@@ -171,11 +171,22 @@ def _engine_word(ref: Any) -> str:
 
 
 def _command(request: Mapping[str, Any], options: argparse.Namespace) -> str:
-    engines = " ".join(f"--engine {Path(e).name}" for e in request["engines"])
-    search = f" --search {request['search']}" if request["search"] else ""
-    search += f" --tier {request['tier']}" if request["tier"] != "legal" else ""
-    search += f" --lab {options.lab}" if options.lab != "sim" else ""
-    return f"dagstorm run {engines}{search} --profile {options.profile} --seed {options.seed}"
+    """Return the command that runs the same again; of files their names only."""
+    words = [f"--engine {Path(e).name}" for e in request["engines"]]
+    for name in ("pack", "mission", "clause", "scenario"):
+        words += [f"--{name} {one}" for one in getattr(options, name) or ()]
+    if options.program:
+        words.append(f"--program {Path(options.program).name}")
+    if request["search"]:
+        words.append(f"--search {request['search']}")
+    if request["tier"] != "legal":
+        words.append(f"--tier {request['tier']}")
+    if options.lab != "sim":
+        words.append(f"--lab {options.lab}")
+    words += [f"--profile {options.profile}", f"--seed {options.seed}"]
+    words += [f"--runs {options.runs}"] if options.runs else []
+    words += [f"--budget {options.budget:g}s"] if options.budget else []
+    return f"dagstorm run {' '.join(words)}"
 
 
 def _unfinished(folder: Path) -> dict[str, Any]:

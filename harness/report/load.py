@@ -22,6 +22,7 @@ PANEL_PX = 110
 GAP_PX = 38
 TOP_PX = 28
 POINTS_MAX = 400
+PERCENTILES = ("p50", "p90", "p95", "p99", "max")
 
 # What a panel shows: title, unit, and for each line its name, colour and the row's field.
 Line = tuple[str, str, Callable[[Mapping[str, Any]], float | None]]
@@ -59,7 +60,17 @@ def render_load(folder: Path, load: Mapping[str, Any]) -> list[Path]:
     if rows:
         picture = env.get_template("load.svg.j2").render(**_picture(load, rows))
         written.append(write_whole(folder / "load.svg", picture))
-    page = env.get_template("load.md.j2").render(load=load, picture=bool(rows))
+    resources = load.get("resources") or {}
+    share = (load.get("overhead") or {}).get("cpu_share_of_the_engine")
+    page = env.get_template("load.md.j2").render(
+        load=load,
+        picture=bool(rows),
+        percentiles=[{"name": name, "key": f"{name}_ms"} for name in PERCENTILES],
+        rss_mib={
+            name: round(one["rss_bytes_max"] / (1 << 20), 1) for name, one in resources.items()
+        },
+        engine_percent=None if share is None else round(100 * share),
+    )
     return [write_whole(folder / "load.md", page), *written]
 
 

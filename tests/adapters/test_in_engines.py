@@ -15,8 +15,10 @@ HERE = Path(__file__).resolve().parent
 FILES = [HERE / "test_stageflow.py", HERE / "test_stageflow_services.py"]
 
 
+# Slow, and some compare scripts on the real clock with the laboratory: not on a busy machine.
 @pytest.mark.engine
-@pytest.mark.parametrize("version", [pytest.param("0.5.1", marks=pytest.mark.slow), "1.2.0"])
+@pytest.mark.slow
+@pytest.mark.parametrize("version", ["0.5.1", "1.2.0"])
 def test_the_adapter_in_the_environment_of(version: str) -> None:
     python = ensure("stageflow-core", version, print).python
     done = subprocess.run(

@@ -185,3 +185,15 @@ def test_an_engine_that_ends_its_process_does_not_end_the_campaign(tmp_path: Pat
     found = {r["scenario"]: (r["verdict"], "code 7" in str(r["reason"])) for r in rows(out)}
     assert set(found.values()) <= {("fail", True), ("unsupported", False)}
     assert ("fail", True) in found.values()
+
+
+def test_the_command_on_record_runs_the_same_again(tmp_path: Path) -> None:
+    words = ["--engine", "reference", "--pack", "cleanup", "--clause", "CLEAN-3"]
+    words += ["--profile", "smoke", "--seed", "7", "--runs", "6"]
+    first, again = tmp_path / "first", tmp_path / "again"
+    rest = ("--no-confirm", "--no-registry", "--out")
+    assert dagstorm("run", *words, *rest, str(first)).returncode == 0
+    command = json.loads((first / "run.json").read_text("utf-8"))["command"]
+    assert command == f"dagstorm run {' '.join(words)}"
+    assert dagstorm(*command.split()[1:], *rest, str(again)).returncode == 0
+    assert rows(again) == rows(first)
