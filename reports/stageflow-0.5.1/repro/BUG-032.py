@@ -1,0 +1,73 @@
+"""CLEAN-5 on stageflow-core==0.5.1: exits 1 with VIOLATION, 0 with HOLDS, 2 if it could not run.
+
+Expected: no task is left when the run is over
+Actual: left: StageGraph._run_stage.<locals>.run_stage (stage fetch)
+"""
+
+import asyncio
+import contextlib
+import gc
+import os
+import sys
+import threading
+import uuid
+
+sys.excepthook = lambda *error: (sys.__excepthook__(*error), os._exit(2))
+
+from stageflow import PipelineContext, StageGraph, StageOutput, StageSpec  # noqa: E402
+
+unretrieved = []  # exceptions that nobody fetched
+
+
+class Parse:
+    async def execute(self, ctx):
+        raise asyncio.CancelledError("raised")
+
+
+class Fetch:
+    async def execute(self, ctx):
+        await asyncio.sleep(0.1)
+        return StageOutput.ok(value=None)
+
+
+def violation(left):
+    if left:
+        return f"still running when the run was over: {left}"
+    lost = [one for one in unretrieved if "never retrieved" in one]
+    if lost:
+        return f"exceptions that nobody fetched: {lost}"
+
+
+async def main():
+    asyncio.get_running_loop().set_exception_handler(
+        lambda _, said: unretrieved.append(f"{said['message']}: {said.get('exception')!r}")
+    )
+    graph = StageGraph(
+        [
+            StageSpec(name="parse", runner=Parse),
+            StageSpec(name="fetch", runner=Fetch),
+        ]
+    )
+    ctx = PipelineContext(
+        pipeline_run_id=uuid.uuid4(),
+        request_id=uuid.uuid4(),
+        session_id=None,
+        user_id=None,
+        interaction_id=None,
+        org_id=uuid.uuid5(uuid.NAMESPACE_DNS, "t0"),
+    )
+    with contextlib.suppress(Exception, asyncio.CancelledError):
+        await graph.run(ctx)
+    await asyncio.sleep(0.01)  # for whatever only needs a turn or two
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    left = [task.get_coro().__qualname__ for task in tasks]
+    del tasks
+    gc.collect()
+    found = violation(left)
+    print(f"VIOLATION CLEAN-5: {found}" if found else "HOLDS CLEAN-5", flush=True)
+    os._exit(1 if found else 0)  # at once: what is left running must not hold it up
+
+
+if __name__ == "__main__":
+    threading.Timer(28, os._exit, (2,)).start()
+    asyncio.run(main())

@@ -1,0 +1,57 @@
+"""GRAPH-1 on stageflow-core==0.5.1: exits 1 with VIOLATION, 0 with HOLDS, 2 if it could not run.
+
+Expected: a pipeline with this fault is refused at build: cycle parse
+Actual: it was built; 0 stages started; the run then ended with: Deadlocked stage graph; ...
+"""
+
+import asyncio
+import os
+import sys
+import threading
+import time
+import uuid
+
+sys.excepthook = lambda *error: (sys.__excepthook__(*error), os._exit(2))
+
+from stageflow import PipelineContext, StageGraph, StageOutput, StageSpec  # noqa: E402
+
+seen = []  # (seconds, stage, what happened, detail)
+
+
+class Parse:
+    async def execute(self, ctx):
+        seen.append((time.monotonic(), "parse", "stage.start", None))
+        return StageOutput.ok(value=None)
+
+
+def violation(error):
+    # The pipeline has this fault: cycle parse
+    if any(kind == "run.begin" for _, _, kind, _ in seen):
+        ran = [stage for _, stage, kind, _ in seen if kind == "stage.start"]
+        return f"the pipeline was built; stages that ran: {ran}; then: {error!r}"
+
+
+async def main():
+    error = None
+    try:
+        graph = StageGraph([StageSpec(name="parse", runner=Parse, dependencies=("parse",))])
+        ctx = PipelineContext(
+            pipeline_run_id=uuid.uuid4(),
+            request_id=uuid.uuid4(),
+            session_id=None,
+            user_id=None,
+            interaction_id=None,
+            org_id=uuid.uuid5(uuid.NAMESPACE_DNS, "t0"),
+        )
+        seen.append((time.monotonic(), "", "run.begin", None))
+        await graph.run(ctx)
+    except (Exception, asyncio.CancelledError) as exc:
+        error = exc
+    found = violation(error)
+    print(f"VIOLATION GRAPH-1: {found}" if found else "HOLDS GRAPH-1", flush=True)
+    os._exit(1 if found else 0)  # at once: what is left running must not hold it up
+
+
+if __name__ == "__main__":
+    threading.Timer(28, os._exit, (2,)).start()
+    asyncio.run(main())

@@ -1,0 +1,62 @@
+"""CLEAN-4 on stageflow-core==1.2.0: exits 1 with VIOLATION, 0 with HOLDS, 2 if it could not run.
+
+Expected: the engine reports that the cleanup of connection failed
+Actual: the run ended failed and says nothing of it
+"""
+
+import asyncio
+import os
+import sys
+import threading
+import time
+import uuid
+
+sys.excepthook = lambda *error: (sys.__excepthook__(*error), os._exit(2))
+
+from stageflow import Pipeline, PipelineContext, StageKind, StageOutput  # noqa: E402
+
+seen = []  # (seconds, stage, what happened, detail)
+
+
+class Load:
+    async def execute(self, ctx):
+        try:
+            await asyncio.sleep(0.1)
+        finally:
+            await asyncio.sleep(0)
+            seen.append((time.monotonic(), "load", "release.fail", "connection"))
+            raise RuntimeError("cleanup of connection failed")
+        return StageOutput.ok(value=None)
+
+
+class Parse:
+    async def execute(self, ctx):
+        raise ValueError("raised")
+
+
+def violation(error, outputs):
+    failed = [name for _, _, kind, name in seen if kind == "release.fail"]
+    if error is None or isinstance(error, asyncio.CancelledError):
+        return None  # what its results say of it is not looked at here
+    text = f"{error!r} {vars(error)} {error.__cause__!r} {error.__context__!r} {outputs}"
+    if failed and f"cleanup of {failed[0]} failed" not in text:
+        return f"cleanup of {failed[0]} failed; the caller was told: {error!r}"
+
+
+async def main():
+    pipeline = Pipeline().with_stage("load", Load, StageKind.TRANSFORM)
+    pipeline = pipeline.with_stage("parse", Parse, StageKind.TRANSFORM)
+    graph = pipeline.build()
+    results = error = None
+    try:
+        results = await graph.run(PipelineContext(pipeline_run_id=uuid.uuid4()))
+    except (Exception, asyncio.CancelledError) as exc:
+        error = exc
+    found = violation(error, results or getattr(error, "results", {}))
+    print(f"VIOLATION CLEAN-4: {found}" if found else "HOLDS CLEAN-4", flush=True)
+    os._exit(1 if found else 0)  # at once: what is left running must not hold it up
+
+
+if __name__ == "__main__":
+    threading.Timer(28, os._exit, (2,)).start()
+    asyncio.run(main())
