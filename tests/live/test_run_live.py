@@ -86,6 +86,7 @@ def test_a_run_in_both_laboratories(tmp_path: Path) -> None:
     assert list((tmp_path / "scratch").iterdir()) == []
 
 
+@pytest.mark.slow
 def test_what_only_a_live_run_showed_says_so_and_is_not_replayed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -164,6 +165,7 @@ def test_killed_it_leaves_no_process_no_port_and_no_file(tmp_path: Path) -> None
     started.assert_all_gone()
 
 
+@pytest.mark.slow
 def test_interrupted_it_leaves_none_either_and_can_be_gone_on_with(tmp_path: Path) -> None:
     started = Started(tmp_path, LONG[:3])
     started.process.send_signal(signal.SIGINT)

@@ -79,6 +79,7 @@ def test_a_tenants_leak_is_critical(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert (tmp_path / "run" / "load.svg").read_text().startswith("<svg")
 
 
+@pytest.mark.slow
 def test_an_engine_that_dies_under_load_is_a_finding(tmp_path: Path) -> None:
     file = tmp_path / "dying.py"
     file.write_text(DYING, "utf-8")
@@ -90,7 +91,9 @@ def test_an_engine_that_dies_under_load_is_a_finding(tmp_path: Path) -> None:
     assert (alive["verdict"], alive["actual"]) == ("fail", "it ended with code 7")
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "how", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGKILL]
+)
 def test_nothing_is_left_of_a_load_that_was_ended(tmp_path: Path, how: signal.Signals) -> None:
     records = tmp_path / "run" / "locust" / "records"
     temporary = tmp_path / "tmp"
