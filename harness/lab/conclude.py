@@ -21,7 +21,7 @@ Say = Callable[[str], None]
 
 # Seconds after which no script is run once more; each finding's first script, and those of other
 # witnesses where it does not show it, are run in any case.
-AGAIN_LIMIT_S = 45.0
+AGAIN_LIMIT_S = 8.0
 
 
 def write_json(path: Path, data: Any) -> None:
