@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harness.kernel.plan import Cancel, Plan, RunSpec
-from harness.kernel.script_steps import literal
+from harness.kernel.script_literals import literal
 
 if TYPE_CHECKING:
     from harness.kernel.script import Dialect
@@ -281,11 +281,16 @@ class Ending:
         outputs, error = "outputs" in self.wanted, "error" in self.wanted
         results, kept = self._results, self.dialect.kept
         if not outputs and not error:
-            return ["with contextlib.suppress(Exception, asyncio.CancelledError):", *_indented(calls)]
+            return [
+                "with contextlib.suppress(Exception, asyncio.CancelledError):",
+                *_indented(calls),
+            ]
         if not error:
             calls = ["try:", *_indented(calls), f"{CAUGHT} as error:"]
             return [*calls, f"    {results} = {kept}"]
-        caught = f"{results}, error = {kept.replace('error', 'exc')}, exc" if outputs else "error = exc"
+        caught = (
+            f"{results}, error = {kept.replace('error', 'exc')}, exc" if outputs else "error = exc"
+        )
         start = f"{results}, error = {{}}, None" if outputs else "error = None"
         return [start, "try:", *_indented(calls), f"{CAUGHT} as exc:", f"    {caught}"]
 

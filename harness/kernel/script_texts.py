@@ -6,6 +6,7 @@ They are code that is printed, not code that runs here; a test compiles and runs
 from __future__ import annotations
 
 import textwrap
+
 __all__ = [
     "HEAD",
     "HELPERS",
