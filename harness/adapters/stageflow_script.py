@@ -116,11 +116,10 @@ def dialect(engine: Probe, program: Program, plan: Plan, check: str) -> Dialect:
         build=lambda p, classes: _build(engine, plan, p, classes),
         prepare=prepare,
         run=run,
-        after=() if plan.sink is None else ("await close_sink({run})",),
+        after=tuple(around.closed(plan, check)),
         value='(one.data or {}).get("value")' if legacy else 'one.data.get("value")',
         done='one.status == "completed"' if legacy else 'one.status.value == "ok"',
         kept="{}" if legacy else 'getattr(error, "results", {})',
-        tells_failed=legacy,
         helpers={
             "run_names": "run_names = {}  # pipeline_run_id -> name of the run",
             "told(": around.told(engine),
@@ -129,7 +128,8 @@ def dialect(engine: Probe, program: Program, plan: Plan, check: str) -> Dialect:
             "read_input": _READ_INPUT,
             "log(": _LOG.replace("{ORG}", "ctx.org_id" if legacy else "ctx.snapshot.org_id"),
             "INPUTS": _inputs(plan),
-            "open_sink": "" if plan.sink is None else around.queue(engine, plan),
+            "sink": "" if plan.sink is None else around.queue(engine, plan, check),
+            "account(": "" if plan.sink is None else around.account(engine, plan),
             "enter": _enter(engine, inputs),
             "call_tool": _CALL_TOOL,
             "offers": _OFFERS,
@@ -321,9 +321,7 @@ def _prepare(engine: Probe, program: Program, plan: Plan) -> tuple[str, ...]:
         lines.append(f"id_names[ctx.pipeline_run_id], id_names[{org}] = {{run}}, {{tenant}}")
         if correlated:
             lines.append("id_names[request] = correlation")
-    if plan.sink is not None:
-        lines.append("await open_sink({run})")
-    return tuple(lines)
+    return (*lines, *around.opened(plan))
 
 
 def _creates(engine: Probe) -> bool:

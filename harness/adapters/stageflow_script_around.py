@@ -18,7 +18,18 @@ from harness.kernel.script_literals import Unrenderable, identifier, literal
 if TYPE_CHECKING:
     from harness.adapters.stageflow_probe import Probe
 
-__all__ = ["HELPERS", "chain", "data_of", "imports", "layers", "queue", "told"]
+__all__ = [
+    "HELPERS",
+    "account",
+    "chain",
+    "closed",
+    "data_of",
+    "imports",
+    "layers",
+    "opened",
+    "queue",
+    "told",
+]
 
 _OWN = ("observe", "raise", "deny")
 IMPORT_MAX = 86
@@ -55,51 +66,6 @@ def told(ctx):
     }
     return {what: id_names.get(one, str(one)) for what, one in ids.items()}''',
 }
-
-_SINK = '''\
-class UserSink:
-    """The user's own sink, behind the queue."""
-
-    count = in_hand = 0
-
-    async def emit(self, *, type, data):
-        number = (data.get("producer", ""), data.get("n", -1))
-        note("", "deliver.begin", number)
-        self.count += 1
-        mine = self.count
-        self.in_hand += 1
-        try:{STEPS}
-        finally:
-            self.in_hand -= 1
-        note("", "deliver.end", number)
-
-    def try_emit(self, *, type, data):
-        raise AssertionError("the queue awaits emit()")
-
-
-user_sink = UserSink()
-sink = BackpressureAwareEventSink(user_sink{SIZE})
-using_sink = set()  # runs under way
-
-
-def account():
-    """Offered, delivered, dropped, pending, most that may be pending, by the queue's metrics."""
-    metrics, pending = sink.metrics, sink.queue_size + user_sink.in_hand
-    emitted, dropped = metrics.emitted, metrics.dropped
-    return (emitted + dropped, emitted - pending, dropped, pending, {MAX})
-
-
-async def open_sink(run):
-    using_sink.add(run)
-    await sink.start()
-
-
-async def close_sink(run):
-    using_sink.discard(run)
-    if not using_sink:
-        with contextlib.suppress(Exception):  # the drain lets out what the user's sink raises
-            await sink.stop(drain=True, timeout={DRAIN})
-    note("", "account", account())'''
 
 
 def layers(engine: Probe, plan: Plan, check: str, run_of: str) -> dict[str, str]:
@@ -267,27 +233,95 @@ def data_of(plan: Plan, timeout: str | None) -> str:
     return ", ".join(parts)
 
 
-def queue(engine: Probe, plan: Plan) -> str:
-    """Return the source of the queue, of the user's sink behind it, and of their use."""
+def queue(engine: Probe, plan: Plan, check: str) -> str:
+    """Return the source of the queue, and of the user's sink behind it."""
     spec = plan.sink
     assert spec is not None
-    steps = []
-    if spec.delivery_s:
-        steps.append(f"await asyncio.sleep({spec.delivery_s!r})")
+    counts = spec.hangs_at is not None or (spec.error is not None and spec.error_every > 1)
+    numbers = any(f'"deliver.{kind}"' in check for kind in ("begin", "end", "fail"))
+    pends = any(f'"{kind}"' in check for kind in ("account", "account.end"))
+    lines = []
+    if numbers:
+        lines.append('number = (data.get("producer", ""), data.get("n", -1))')
+        lines.append('note("", "deliver.begin", number)')
+    steps = [f"await asyncio.sleep({spec.delivery_s!r})"] if spec.delivery_s else []
+    if counts:
+        steps += ["self.count += 1", "mine = self.count"]
     if spec.hangs_at is not None:
         steps += [f"if mine >= {spec.hangs_at}:", "    await asyncio.sleep(86400)  # it hangs"]
     if spec.error is not None:
         error = "asyncio.CancelledError" if spec.error == "CancelledError" else spec.error
-        steps += [
-            f"if mine % {spec.error_every} == 0:",
-            '    note("", "deliver.fail", number)',
-            f'    raise {error}("the sink failed")',
-        ]
-    lines = "".join(f"\n            {line}" for line in steps or ["pass"])
+        raises = ['note("", "deliver.fail", number)', f'raise {error}("the sink failed")']
+        steps += (
+            [f"if mine % {spec.error_every} == 0:", *(f"    {one}" for one in raises)]
+            if counts and spec.error_every > 1
+            else raises
+        )
+    if pends and (spec.delivery_s or spec.hangs_at is not None):
+        inner = (f"    {one}" for one in steps)
+        steps = ["self.in_hand += 1", "try:", *inner, "finally:", "    self.in_hand -= 1"]
+    always = spec.error is not None and not spec.error_every > 1
+    last = [] if always or not numbers else ['note("", "deliver.end", number)']
+    variables = [name for name, one in (("count", counts), ("in_hand", pends)) if one]
+    body = [*lines, *steps, *last] or ["pass"]
     size = "" if spec.queue_max is None else f", max_queue_size={spec.queue_max}"
-    most = engine.queue_default if spec.queue_max is None else spec.queue_max
-    text = _SINK.replace("{STEPS}", lines).replace("{SIZE}", size).replace("{MAX}", str(most))
-    return text.replace("{DRAIN}", repr(spec.drain_s))
+    text = [
+        "class UserSink:",
+        *([f"    {' = '.join(variables)} = 0", ""] if variables else ()),
+        "    async def emit(self, *, type, data):",
+        *(f"        {line}" for line in body),
+        "",
+        "",
+        "user_sink = UserSink()",
+        f"sink = BackpressureAwareEventSink(user_sink{size})",
+    ]
+    if len(plan.runs) > 1:
+        text += [
+            "using_sink = []  # runs under way",
+            "",
+            "",
+            "async def close_sink(run):",
+            "    using_sink.remove(run)",
+            "    if not using_sink:",
+            *(f"        {line}" for line in _stopped(plan)),
+        ]
+    return "\n".join(text)
+
+
+def _stopped(plan: Plan) -> list[str]:
+    assert plan.sink is not None
+    return [
+        "with contextlib.suppress(Exception):  # the drain lets out what the user's sink raises",
+        f"    await sink.stop(drain=True, timeout={plan.sink.drain_s!r})",
+    ]
+
+
+def opened(plan: Plan) -> list[str]:
+    """Return the lines by which a run begins to use the queue."""
+    if plan.sink is None:
+        return []
+    return ["await sink.start()", *(["using_sink.append({run})"] if len(plan.runs) > 1 else ())]
+
+
+def closed(plan: Plan, check: str) -> list[str]:
+    """Return the lines by which a run ends its use of the queue."""
+    if plan.sink is None:
+        return []
+    ends = ["await close_sink({run})"] if len(plan.runs) > 1 else _stopped(plan)
+    kinds = [kind for kind in ("account", "account.end") if f'"{kind}"' in check]
+    return [*ends, *(f'note("", "{kind}", account())' for kind in kinds[-1:])]
+
+
+def account(engine: Probe, plan: Plan) -> str:
+    """Return the source of `account`."""
+    assert plan.sink is not None
+    most = engine.queue_default if plan.sink.queue_max is None else plan.sink.queue_max
+    return f'''\
+def account():
+    """Offered, delivered, dropped, pending, most that may be pending, by the queue's metrics."""
+    metrics, pending = sink.metrics, sink.queue_size + user_sink.in_hand
+    emitted, dropped = metrics.emitted, metrics.dropped
+    return (emitted + dropped, emitted - pending, dropped, pending, {most})'''
 
 
 def told(engine: Probe) -> str:

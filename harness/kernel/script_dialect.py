@@ -13,7 +13,8 @@ __all__ = ["NOTES", "Dialect"]
 NOTES = (
     *("run.begin", "run.end", "cancel.sent", "stage.start", "stage.end", "interrupt"),
     *("acquire", "register", "release.begin", "release.end", "release.fail", "release.cut"),
-    "release.over",  # the last three in one, in a script only
+    # In scripts only: the last three in one, the account at a run's end, an offer that went well.
+    *("release.over", "account.end", "taken"),
     *("call.begin", "call.end", "fault.fired", "item", "chunk", "emit", "log", "heartbeat"),
     *("offer.begin", "offer.end", "account", "deliver.begin", "deliver.end", "deliver.fail"),
     *("consume.begin", "consume.item", "consume.end", "input", "identity", "context"),
@@ -53,7 +54,6 @@ class Dialect:
         kept: expression for what of `results` an exception, `error`, still gives the caller.
         value, done: expressions of `one`, what `results` has of a stage: its output, and whether
             it completed ("" if all in it have).
-        tells_failed: whether `results` has stages that did not complete.
         input, identity: expressions, with {key}; what an `identify` step notes.
         log: statement, with {message}.
         account: expression for the engine's account of events, as the journal notes it.
@@ -76,7 +76,6 @@ class Dialect:
     value: str
     done: str = ""
     kept: str = "{}"
-    tells_failed: bool = False
     start: str = ""
     prepare: tuple[str, ...] = ()
     after: tuple[str, ...] = ()

@@ -2,6 +2,8 @@
 
 A check is source of `violation(seen, error, outputs, left, took)`; its body ends the script's
 `main`, which returns what it returns. What of this it does not look at is not collected.
+It may also look at `results`, of one run what the engine gives, as the engine gives it, and at
+`others`: the functions of whatever tasks there are a moment after a run.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from harness.kernel.script_literals import literal
 if TYPE_CHECKING:
     from harness.kernel.script import Dialect
 
-__all__ = ["RUN_LIMIT_S", "Ending", "body_of", "completed_only", "parameters", "text_only"]
+__all__ = ["RUN_LIMIT_S", "Ending", "body_of", "completed_only", "parameters"]
 
 RUN_LIMIT_S = 10
 # Runs that begin at different times stand in a table, if there are so many.
@@ -42,17 +44,10 @@ def body_of(check: str) -> str:
 
 
 def parameters(check: str) -> list[str]:
-    """Return what a check looks at of error, outputs, left and took, in this order."""
+    """Return what a check looks at of what `main` can tell it, in this order."""
     body = check.partition(":\n")[2]
-    names = ("error", "outputs", "left", "took")
+    names = ("error", "outputs", "results", "left", "others", "took")
     return [name for name in names if re.search(rf"\b{name}\b", body)]
-
-
-def text_only(check: str) -> bool:
-    """Say whether a check only searches what a user can get at: then outputs are as the engine
-    gives them, with whatever they say of stages that did not complete."""
-    uses = re.findall(r"(\{|\bstr\()?\boutputs\b([\w.\[]*)", check.partition(":\n")[2])
-    return all(before and not after for before, after in uses)
 
 
 def completed_only(check: str) -> bool:
@@ -106,7 +101,8 @@ class Ending:
         """The plain variables of several runs, as lines."""
         if not self.many:
             return []
-        lines = ["outputs = {}  # of stages that completed"] if "outputs" in self.wanted else []
+        kept = "[]  # stages" if completed_only(self.check) else "{}  # of stages"
+        lines = [f"outputs = {kept} that completed"] if "outputs" in self.wanted else []
         return lines + (["errors = {}  # run -> its exception"] if "error" in self.wanted else [])
 
     def caller(self) -> str:
@@ -146,12 +142,18 @@ class Ending:
             caught.append(f'note({prefix}, "run.end", type(error).__name__)')
         lines = [call, *well]
         if caught:
-            lines = ["try:", *_indented(lines), f"{CAUGHT} as error:", *_indented(caught), *after]
+            named = " as error" if any("error" in line for line in caught) else ""
+            lines = ["try:", *_indented(lines), f"{CAUGHT}{named}:", *_indented(caught), *after]
         elif after:
             lines = ["try:", *_indented(lines), "finally:", *_indented(after)]
         if outputs:
-            key = 'f"{run}/{name}"'
-            lines.append(f"outputs.update({self._values(key)})")
+            value, done = self.dialect.value, self.dialect.done
+            key, when = 'f"{run}/{name}"', f" if {done}" if done else ""
+            if completed_only(self.check):
+                return [*lines, f"outputs += [{key} for name, one in results.items(){when}]"]
+            lines.append("for name, one in results.items():")
+            keeps = f"outputs[{key}] = {value}"
+            lines += [f"    if {done}:", f"        {keeps}"] if done else [f"    {keeps}"]
         return lines
 
     def _values(self, key: str = "name") -> str:
@@ -223,11 +225,12 @@ class Ending:
             body += self._awaited_all() if self.many else self._awaited()
         if "took" in self.wanted:
             body.append("took = time.monotonic() - began")
-        if fetches:
-            body += [
-                "await asyncio.sleep(0.01)  # for whatever only needs a turn or two",
-                "gc.collect()",
-            ]
+        if fetches or "others" in self.wanted:
+            body.append("await asyncio.sleep(0.01)  # for whatever only needs a turn or two")
+            body += ["gc.collect()"] if fetches else []
+        if "others" in self.wanted:
+            tasks = "asyncio.all_tasks() - {asyncio.current_task()}"
+            body.append(f"others = [task.get_coro().__qualname__ for task in {tasks}]")
         if "left" in self.wanted:
             body += self._left()
         if "outputs" in self.wanted and not self.many and self._reached() != "outputs":
@@ -236,11 +239,8 @@ class Ending:
         return "\n".join(["async def main():", *_indented(body), body_of(self.check), "", "", said])
 
     def _left(self) -> list[str]:
-        """Return the lines that find the functions of this file in which tasks still are, or
-        whatever tasks there are, where none is to be left."""
+        """Return the lines that find the functions of this file in which tasks still are."""
         others = "asyncio.all_tasks() - {asyncio.current_task()}"
-        if "unretrieved" in self.check:
-            return [f"left = [task.get_coro().__qualname__ for task in {others}]"]
         mine = "coro.cr_code.co_filename == __file__"
         if self.nested:  # what a stage has started by itself is not the engine's to end
             mine += ' and "<locals>" not in coro.__qualname__'
@@ -259,7 +259,7 @@ class Ending:
             # What a check that looks for it is after is that the graph is refused.
             lines, calls = [], [*lines, 'note("", "run.begin")', *calls]
         ends = self._of_run(self.dialect.after)
-        fetches = "unretrieved" in self.check
+        fetches = "unretrieved" in self.check or "others" in self.wanted
         for cancel in self.plan.cancels:
             if "cancel.sent" in self.notes:
                 lines.append("loop, caller = asyncio.get_running_loop(), asyncio.current_task()")
@@ -270,15 +270,20 @@ class Ending:
         return [*lines, *self._kept(calls), *ends]
 
     def _call(self, awaits: str) -> str:
-        return f"{self._results} = {awaits}" if "outputs" in self.wanted else awaits
+        return f"{self._results} = {awaits}" if self._keeps else awaits
+
+    @property
+    def _keeps(self) -> bool:
+        return bool({"outputs", "results"} & set(self.wanted))
 
     @property
     def _results(self) -> str:
-        return "outputs" if self._reached() == "outputs" else "results"
+        only = "outputs" in self.wanted and "results" not in self.wanted
+        return "outputs" if only and self._reached() == "outputs" else "results"
 
     def _kept(self, calls: list[str]) -> list[str]:
         """Return calls with what keeps their results, their error, or neither."""
-        outputs, error = "outputs" in self.wanted, "error" in self.wanted
+        outputs, error = self._keeps, "error" in self.wanted
         results, kept = self._results, self.dialect.kept
         if not outputs and not error:
             return [
@@ -286,22 +291,21 @@ class Ending:
                 *_indented(calls),
             ]
         if not error:
-            calls = ["try:", *_indented(calls), f"{CAUGHT} as error:"]
-            return [*calls, f"    {results} = {kept}"]
-        caught = (
-            f"{results}, error = {kept.replace('error', 'exc')}, exc" if outputs else "error = exc"
-        )
-        start = f"{results}, error = {{}}, None" if outputs else "error = None"
+            named = " as error" if "error" in kept else ""
+            return ["try:", *_indented(calls), f"{CAUGHT}{named}:", f"    {results} = {kept}"]
+        start, caught = "error = None", "error = exc"
+        if outputs:
+            start = f"{results}, error = {{}}, None"
+            if kept != "{}":
+                caught = f"{results}, error = {kept.replace('error', 'exc')}, exc"
         return [start, "try:", *_indented(calls), f"{CAUGHT} as exc:", f"    {caught}"]
 
     def _reached(self) -> str:
         """Return the expression for a run's outputs, from `results`; "outputs" if it is itself."""
-        if text_only(self.check):
-            return "outputs"
-        if completed_only(self.check):
-            done = f"[name for name, one in results.items() if {self.dialect.done}]"
-            return done if self.dialect.tells_failed else "outputs"
-        return self._values()
+        done = self.dialect.done
+        if done and completed_only(self.check):
+            return f"[name for name, one in results.items() if {done}]"
+        return self._values() if "results" not in self.wanted or done else "results"
 
     def _started(self) -> list[str]:
         """Return the lines that start each run as a task."""
@@ -343,7 +347,7 @@ class Ending:
 
     def _awaited(self) -> list[str]:
         """Return the lines that wait for a run that may never end, and keep what comes out."""
-        if not {"error", "outputs"} & set(self.wanted):
+        if not self._keeps and "error" not in self.wanted:
             return [f"await asyncio.wait([run], timeout={RUN_LIMIT_S})"]
         ended = f"await asyncio.wait_for(asyncio.shield(run), {RUN_LIMIT_S})"
         return self._kept([self._call(ended)])

@@ -106,6 +106,7 @@ def _flood(w: StageWriter, one: Step) -> None:
             w.line(f"    {emission}")
         else:
             w.line(emission)
+        w.note("taken", f"({whole}, n)")
         if w.dialect.account is not None:
             w.note("account", w.dialect.account)
 
