@@ -76,7 +76,7 @@ def dialect(engine: Probe, program: Program, plan: Plan, check: str) -> Dialect:
     version = engine.version
     legacy = engine.legacy
     many = len(plan.runs) > 1
-    prepare, run = _prepare(engine, program, plan), "graph.run(ctx)"
+    prepare, run = _prepare(engine, program, plan, check), "graph.run(ctx)"
     made = prepare[0].removeprefix("ctx = ")
     if len(prepare) == 1 and len(made) < CONTEXT_MAX and made.startswith("PipelineContext"):
         prepare, run = (), f"graph.run({made})"
@@ -103,7 +103,7 @@ def dialect(engine: Probe, program: Program, plan: Plan, check: str) -> Dialect:
         read="ctx.data[{stage}].get({key})" if legacy else "ctx.inputs.get_from({stage}, {key})",
         emit=_emit(plan),
         input="read_input(ctx, {key})" if legacy else "ctx.snapshot.metadata[{key}]",
-        identity="told(ctx)",
+        identity=around.identity(_told_ids(check)),
         account=None if plan.sink is None else "account()",
         log=None if engine.TenantContext is None else "log(ctx, {message})",
         plan_words=frozenset({"layers", "sink", "inputs", "correlation", "retry"}),
@@ -111,19 +111,20 @@ def dialect(engine: Probe, program: Program, plan: Plan, check: str) -> Dialect:
         context="offers(ctx)",
         call="await call_tool(ctx, {tool}, {work})",
         child="await run_child(ctx, {stage}, {name}, {graph})",
-        run_of=_run_of(engine, program, plan),
+        run_of=_run_of(engine, program, plan, check),
         ends=_ENDS,
         build=lambda p, classes: _build(engine, plan, p, classes),
         prepare=prepare,
         run=run,
         after=tuple(around.closed(plan, check)),
-        value='(one.data or {}).get("value")' if legacy else 'one.data.get("value")',
+        value="one.data",
         done='one.status == "completed"' if legacy else 'one.status.value == "ok"',
         kept="{}" if legacy else 'getattr(error, "results", {})',
         helpers={
             "run_names": "run_names = {}  # pipeline_run_id -> name of the run",
-            "told(": around.told(engine),
-            **around.layers(engine, plan, check, _run_of_layers(engine, program, plan)),
+            "id_names": "id_names = {}  # id -> what it stands for",
+            "told(": around.told(engine, _told_ids(check)),
+            **around.layers(engine, plan, check, _run_of_layers(engine, program, plan, check)),
             "only(": around.HELPERS["only("],
             "read_input": _READ_INPUT,
             "log(": _LOG.replace("{ORG}", "ctx.org_id" if legacy else "ctx.snapshot.org_id"),
@@ -133,7 +134,7 @@ def dialect(engine: Probe, program: Program, plan: Plan, check: str) -> Dialect:
             "enter": _enter(engine, inputs),
             "call_tool": _CALL_TOOL,
             "offers": _OFFERS,
-            "run_child": _child(engine, program, many, inputs, _identifies(program)),
+            "run_child": _child(engine, program, many, inputs, "run" in _told_ids(check)),
         },
     )
 
@@ -213,9 +214,10 @@ def _imports(engine: Probe, program: Program, plan: Plan, check: str) -> tuple[s
     if _uses(program, "call"):
         lines.append("from stageflow.tools import AdvancedToolExecutor, ToolDefinition")
         lines.append("from stageflow.tools.definitions import ToolOutput")
-    if _identifies(program) or any(run.correlation for run in plan.runs):
-        tracing = "get_correlation_id, set_correlation_id"
-        lines.append(f"from stageflow.observability.tracing import {tracing}")
+    tracing = ["get_correlation_id"] if _identifies(program) and "corr" in check else []
+    tracing += ["set_correlation_id"] if any(run.correlation for run in plan.runs) else []
+    if tracing:
+        lines.append(f"from stageflow.observability.tracing import {', '.join(tracing)}")
     lines += around.imports(engine, program, plan, check)
     return (f"from stageflow import {', '.join(sorted(names))}", *sorted(lines))
 
@@ -266,15 +268,16 @@ def _build(engine: Probe, plan: Plan, program: Program, classes: Mapping[str, st
     return [*lines, f"return UnifiedStageGraph(built.stage_specs, {grace}{more})"]
 
 
-def _prepare(engine: Probe, program: Program, plan: Plan) -> tuple[str, ...]:
+def _prepare(engine: Probe, program: Program, plan: Plan, check: str) -> tuple[str, ...]:
     """Return the lines that make the context of a run, and note whose it is."""
     many, identifies = len(plan.runs) > 1, _identifies(program)
+    told = _told_ids(check) if identifies else ()
     inputs = any(run.inputs for run in plan.runs)
     correlated = any(run.correlation for run in plan.runs)
     whole = engine.legacy or engine.pipeline_entry
     # A tenant is of interest where there is another, or where somebody asks for it.
     tenants = {run.tenant for run in plan.runs}
-    tenant = len(tenants) > 1 or identifies or not _takes_no_ids(engine) or not whole
+    tenant = len(tenants) > 1 or "tenant" in told or not _takes_no_ids(engine) or not whole
     short = whole and _creates(engine)
     lines, pairs = [], [] if short else ["pipeline_run_id=uuid.uuid4()"]
     if correlated:
@@ -292,7 +295,7 @@ def _prepare(engine: Probe, program: Program, plan: Plan) -> tuple[str, ...]:
         pairs.append("org_id=uuid.uuid5(uuid.NAMESPACE_DNS, {tenant})")
     if whole:
         data = around.data_of(plan, _timeout(plan))
-        more = ['"run": {run}'] if _carries(engine, program, plan) else []
+        more = ['"run": {run}'] if _carries(engine, program, plan, check) else []
         if inputs and engine.legacy:
             more.append('"run_inputs": INPUTS[{run}]')
         if engine.legacy:
@@ -314,13 +317,12 @@ def _prepare(engine: Probe, program: Program, plan: Plan) -> tuple[str, ...]:
         given = ", metadata=INPUTS[{run}]" if inputs else ""
         sink = ", event_sink=sink" if plan.sink is not None else ""
         lines.append(f"ctx = enter(ContextSnapshot(run_id=ids{given}){sink})")
-    if many and not _carries(engine, program, plan):
+    if many and not _carries(engine, program, plan, check):
         lines.append("run_names[ctx.pipeline_run_id] = {run}")
-    if identifies:
-        org = "ctx.org_id" if whole else "ctx.snapshot.org_id"
-        lines.append(f"id_names[ctx.pipeline_run_id], id_names[{org}] = {{run}}, {{tenant}}")
-        if correlated:
-            lines.append("id_names[request] = correlation")
+    org = "ctx.org_id" if whole else "ctx.snapshot.org_id"
+    lines += ["id_names[ctx.pipeline_run_id] = {run}"] if "run" in told else []
+    lines += [f"id_names[{org}] = {{tenant}}"] if "tenant" in told else []
+    lines += ["id_names[request] = correlation"] if "correlation" in told and correlated else []
     return (*lines, *around.opened(plan))
 
 
@@ -329,20 +331,26 @@ def _creates(engine: Probe) -> bool:
     return hasattr(engine.PipelineContext, "create")
 
 
-def _carries(engine: Probe, program: Program, plan: Plan) -> bool:
+def _carries(engine: Probe, program: Program, plan: Plan, check: str) -> bool:
     """Say whether the context of each of several runs carries its name, for its stages to read."""
     several, whole = len(plan.runs) > 1, engine.legacy or engine.pipeline_entry
-    return several and whole and not _uses(program, "subpipeline") and not _identifies(program)
+    named = _identifies(program) and "run" in _told_ids(check)
+    return several and whole and not _uses(program, "subpipeline") and not named
 
 
-def _run_of_layers(engine: Probe, program: Program, plan: Plan) -> str:
-    if not _carries(engine, program, plan):
+def _told_ids(check: str) -> tuple[str, ...]:
+    """Return which ids a check looks at, of those that code is told."""
+    return tuple(name for name in ("run", "tenant", "correlation") if f'"{name}"' in check)
+
+
+def _run_of_layers(engine: Probe, program: Program, plan: Plan, check: str) -> str:
+    if not _carries(engine, program, plan, check):
         return "run_names[ctx.pipeline_run_id]"
     return "ctx.data['run']" if engine.legacy else "ctx.metadata['run']"
 
 
-def _run_of(engine: Probe, program: Program, plan: Plan) -> str:
-    if not _carries(engine, program, plan):
+def _run_of(engine: Probe, program: Program, plan: Plan, check: str) -> str:
+    if not _carries(engine, program, plan, check):
         return "run_names[ctx.pipeline_run_id]"
     return "ctx.data['run']" if engine.legacy else "ctx.snapshot.metadata['run']"
 
@@ -375,7 +383,8 @@ def _child(engine: Probe, program: Program, many: bool, inputs: bool, identifies
     if many:
         known += "\n        run_names[child.pipeline_run_id] = run_names[ctx.pipeline_run_id]"
     if identifies:
-        known += "\n        id_names[child.pipeline_run_id] = f\"{told(ctx)['run']}/{name}\""
+        run = "id_names.get(ctx.pipeline_run_id)"
+        known += f'\n        id_names[child.pipeline_run_id] = f"{{{run}}}/{{name}}"'
     check = ""
     if engine.legacy:
         parent = "ctx"

@@ -24,6 +24,7 @@ __all__ = [
     "chain",
     "closed",
     "data_of",
+    "identity",
     "imports",
     "layers",
     "opened",
@@ -53,18 +54,6 @@ def only(kind, stages, **options):
             return await super().on_error(stage_name, error, ctx)
 
     return ForStages(**options)''',
-    "told": '''\
-id_names = {}  # id -> what it stands for
-
-
-def told(ctx):
-    """For whom the code works, by what it is given and by the correlation id that was set."""
-    ids = {
-        "run": ctx.pipeline_run_id,
-        "tenant": {ORG},
-        "correlation": get_correlation_id() or ctx.request_id,
-    }
-    return {what: id_names.get(one, str(one)) for what, one in ids.items()}''',
 }
 
 
@@ -324,8 +313,24 @@ def account():
     return (emitted + dropped, emitted - pending, dropped, pending, {most})'''
 
 
-def told(engine: Probe) -> str:
+def identity(ids: tuple[str, ...]) -> str:
+    """Return the expression for those of the ids that code is told which are looked at."""
+    if ids == ("correlation",):
+        told = "get_correlation_id() or ctx.request_id"
+        return f'{{{{"correlation": id_names.get({told}, "none of these")}}}}'
+    return "told(ctx)"
+
+
+def told(engine: Probe, ids: tuple[str, ...]) -> str:
     """Return the source of `told`, as this graph's stages know their tenant."""
-    return HELPERS["told"].replace(
-        "{ORG}", "ctx.org_id" if engine.legacy else "ctx.snapshot.org_id"
-    )
+    values = {
+        "run": "ctx.pipeline_run_id",
+        "tenant": "ctx.org_id" if engine.legacy else "ctx.snapshot.org_id",
+        "correlation": "get_correlation_id() or ctx.request_id",
+    }
+    pairs = ", ".join(f'"{name}": {values[name]}' for name in ids)
+    return f'''\
+def told(ctx):
+    """For whom the code works, by what it is given and by the correlation id that was set."""
+    ids = {{{pairs}}}
+    return {{what: id_names.get(one, str(one)) for what, one in ids.items()}}'''

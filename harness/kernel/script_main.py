@@ -3,7 +3,7 @@
 A check is source of `violation(seen, error, outputs, left, took)`; its body ends the script's
 `main`, which returns what it returns. What of this it does not look at is not collected.
 It may also look at `results`, of one run what the engine gives, as the engine gives it, and at
-`others`: the functions of whatever tasks there are a moment after a run.
+`strays`: the functions of whatever tasks there are a moment after a run.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 from harness.kernel.plan import Cancel, Plan, RunSpec
@@ -19,11 +20,10 @@ from harness.kernel.script_literals import literal
 if TYPE_CHECKING:
     from harness.kernel.script import Dialect
 
-__all__ = ["RUN_LIMIT_S", "Ending", "body_of", "completed_only", "parameters"]
+__all__ = ["Ending", "body_of", "completed_only", "parameters"]
 
 RUN_LIMIT_S = 10
-# Runs that begin at different times stand in a table, if there are so many.
-TABLE_MIN = 3
+RUN_LIMIT_MAX_S = 24
 
 END = """\
 with asyncio.Runner() as runner:
@@ -46,7 +46,7 @@ def body_of(check: str) -> str:
 def parameters(check: str) -> list[str]:
     """Return what a check looks at of what `main` can tell it, in this order."""
     body = check.partition(":\n")[2]
-    names = ("error", "outputs", "results", "left", "others", "took")
+    names = ("error", "outputs", "results", "left", "strays", "took")
     return [name for name in names if re.search(rf"\b{name}\b", body)]
 
 
@@ -225,12 +225,12 @@ class Ending:
             body += self._awaited_all() if self.many else self._awaited()
         if "took" in self.wanted:
             body.append("took = time.monotonic() - began")
-        if fetches or "others" in self.wanted:
+        if fetches or "strays" in self.wanted:
             body.append("await asyncio.sleep(0.01)  # for whatever only needs a turn or two")
             body += ["gc.collect()"] if fetches else []
-        if "others" in self.wanted:
+        if "strays" in self.wanted:
             tasks = "asyncio.all_tasks() - {asyncio.current_task()}"
-            body.append(f"others = [task.get_coro().__qualname__ for task in {tasks}]")
+            body.append(f"strays = [task.get_coro().__qualname__ for task in {tasks}]")
         if "left" in self.wanted:
             body += self._left()
         if "outputs" in self.wanted and not self.many and self._reached() != "outputs":
@@ -259,7 +259,7 @@ class Ending:
             # What a check that looks for it is after is that the graph is refused.
             lines, calls = [], [*lines, 'note("", "run.begin")', *calls]
         ends = self._of_run(self.dialect.after)
-        fetches = "unretrieved" in self.check or "others" in self.wanted
+        fetches = "unretrieved" in self.check or "strays" in self.wanted
         for cancel in self.plan.cancels:
             if "cancel.sent" in self.notes:
                 lines.append("loop, caller = asyncio.get_running_loop(), asyncio.current_task()")
@@ -314,26 +314,30 @@ class Ending:
                 return ["run = asyncio.create_task(start())"]
             lines = [*self._graph(), *self._prepared()]
             return [*lines, f"run = asyncio.create_task({self._run()})"]
-        runs = self.plan.runs
-        words = self._given()
+        return [*self._graph(), *self._grouped()]
+
+    def _grouped(self) -> list[str]:
+        """Return the lines that start several runs, those together that differ by name only."""
         named = bool(self.plan.cancels)
-        if len(runs) < TABLE_MIN:
-            rows = [self._words(one) for one in runs]
-            if named:
-                pairs = zip(runs, rows, strict=True)
-                made = [f"{literal(r.id)}: asyncio.create_task(start({w}))" for r, w in pairs]
-                return [*self._graph(), f"tasks = {{{', '.join(made)}}}"]
-            made = [f"asyncio.create_task(start({w}))" for w in rows]
-            return [*self._graph(), f"tasks = [{', '.join(made)}]"]
-        each = [w for w in words if w != "graph"]
-        rows = [self._words(one, each) for one in runs]
-        key, call, told = "run", "start(graph, run)", ""
-        if len(each) > 1:
-            rows, told = [f"({row})" for row in rows], f"  # {', '.join(each)}"
-            key, call = "run[0]", "start(graph, *run)"
-        task = f"asyncio.create_task({call}) for run in runs"
-        tasks = f"{{{key}: {task}}}" if named else f"[{task}]"
-        return [*self._graph(), f"runs = [{', '.join(rows)}]{told}", f"tasks = {tasks}"]
+        words = [w for w in self._given() if w not in ("graph", "run")]
+        lines = []
+        for i, (rest, group) in enumerate(
+            groupby(self.plan.runs, lambda run: self._words(run, words) if words else "")
+        ):
+            runs = list(group)
+            ids = literal([run.id for run in runs])
+            more = f", {rest}" if rest else ""
+            task = f"asyncio.create_task(start(graph, run{more}))"
+            one = f"asyncio.create_task(start(graph, {literal(runs[0].id)}{more}))"
+            if named and len(runs) == 1 and i:
+                lines.append(f"tasks[{literal(runs[0].id)}] = {one}")
+            elif named:
+                lines.append(f"tasks {'|=' if i else '='} {{run: {task} for run in {ids}}}")
+            elif len(runs) == 1:
+                lines.append(f"tasks.append({one})" if i else f"tasks = [{one}]")
+            else:
+                lines.append(f"tasks {'+=' if i else '='} [{task} for run in {ids}]")
+        return lines
 
     def _words(self, run: RunSpec, names: Sequence[str] = ()) -> str:
         """Return the arguments with which one of several runs is started."""
@@ -348,9 +352,16 @@ class Ending:
     def _awaited(self) -> list[str]:
         """Return the lines that wait for a run that may never end, and keep what comes out."""
         if not self._keeps and "error" not in self.wanted:
-            return [f"await asyncio.wait([run], timeout={RUN_LIMIT_S})"]
-        ended = f"await asyncio.wait_for(asyncio.shield(run), {RUN_LIMIT_S})"
+            return [f"await asyncio.wait([run], timeout={self._limit_s})"]
+        ended = f"await asyncio.wait_for(asyncio.shield(run), {self._limit_s})"
         return self._kept([self._call(ended)])
+
+    @property
+    def _limit_s(self) -> int:
+        """Seconds after which nobody waits for a run any more: not before its grace is up."""
+        if "took" not in self.wanted:
+            return RUN_LIMIT_S
+        return min(RUN_LIMIT_MAX_S, max(RUN_LIMIT_S, round(self.plan.cleanup_grace_s) + 4))
 
     def _awaited_all(self) -> list[str]:
         """As `_awaited`, for several runs."""

@@ -191,7 +191,7 @@ class Parts:
             run,
             main,
         ]
-        pieces = [p.strip("\n") for p in pieces if p.strip()]
+        pieces = [one.strip("\n") for p in pieces for one in p.split("\n\n\n") if one.strip()]
         plain = [one for one in pieces if re.fullmatch(_PLAIN, one)]
         body = "\n\n\n".join(one for one in pieces if one not in plain)
         body, variables = noted(body, self.check, [])

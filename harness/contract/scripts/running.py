@@ -59,7 +59,7 @@ def clean_5(program: Program, plan: Plan, shape: str) -> str | None:
         )
     if lets_go(program, plan):
         return left_running(program, plan)
-    return source("if others:", '    return f"still there when the run was over: {others}"')
+    return source("if strays:", '    return f"still there when the run was over: {strays}"')
 
 
 def cancel_3(program: Program, plan: Plan, shape: str) -> str | None:
@@ -111,7 +111,7 @@ def cancel_4(_program: Program, plan: Plan, shape: str) -> str | None:
         return source(
             'asked = [at for at, _, kind, _ in seen if kind == "swallowed"]',
             f"if asked and took > asked[0] + {plan.cleanup_grace_s + SLACK_S!r}:",
-            '    return f"the run ended {took - asked[0]:.2f} s after it was told to, or had not yet"',
+            '    return f"the run ended {took - asked[0]:.2f} s after it was told to"',
             "return None",
         )
     if plan.cancels:

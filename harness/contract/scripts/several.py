@@ -101,7 +101,7 @@ def _given(program: Program, plan: Plan, kept: list[str]) -> str:
         "for stage, value in outputs.items():",
         '    run, name = stage.split("/")',
         f"    if (tenants[run], name) not in ran{unless}:",
-        '        return f"{stage} is told as completed, {value!r}; no run of {tenants[run]} ran it"',
+        '        return f"{stage} is told as completed, {value!r}; {tenants[run]} never ran it"',
         "return None",
     )
 
@@ -127,7 +127,7 @@ def _refused(program: Program, plan: Plan, kept: list[str]) -> str | None:
             "for run, tenant in tenants.items():",
             "    tries = [one for one in ran if tenants[one] == tenant]",
             f"    if run not in ran and len(ran) > len(tries) and len(tries) < {allowed}:",
-            '        return f"{run} of {tenant} was not let run, which had tried {len(tries)} times"',
+            '        return f"{run} of {tenant} was not let run; it had {len(tries)} tries"',
             "return None",
         )
     needs = {s.name: list(s.needs) for s in program.stages if s.name in cut}
@@ -148,7 +148,7 @@ def _refused(program: Program, plan: Plan, kept: list[str]) -> str | None:
         "        tries = ran.count((tenants[run], name))",
         "        theirs = [who for who, one in ran if one == name and who != tenants[run]]",
         f'        if due and f"{{run}}/{{name}}" not in ends and theirs and tries < {allowed}:',
-        '            return f"{run}/{name} was not let run; {tenants[run]} had run it {tries} times"',
+        '            return f"{run}/{name} was not let run; its tenant had {tries} tries"',
         "return None",
     )
 

@@ -56,7 +56,9 @@ def event_1(_program: Program, plan: Plan, shape: str) -> str | None:
             "return None",
         )
     return source(
-        'for said in [detail for _, _, kind, detail in seen if kind in ("account", "account.end")]:',
+        "for _, _, kind, said in seen:",
+        '    if kind not in ("account", "account.end"):',
+        "        continue",
         "    if said[0] != said[1] + said[2] + said[3] or min(said[1:4]) < 0:",
         '        return f"offered, delivered, dropped, pending by the account: {said[:4]}"',
         "return None",
@@ -68,7 +70,7 @@ def event_2(_program: Program, plan: Plan, shape: str) -> str | None:
     if not _judged(plan):
         return None
     if shape == "sink-error-unseen":
-        lost = (f"lost = [{_events('deliver.fail')}]",)
+        lost: tuple[str, ...] = (f"lost = [{_events('deliver.fail')}]",)
         what = "the sink raised over {len(lost)} events"
     else:
         lost = (
@@ -117,7 +119,7 @@ def event_5(_program: Program, plan: Plan, shape: str) -> str | None:
             *(line.replace("left", "late") for line in left),
             "since = max([at for at, stage, _, _ in seen if stage], default=0.0)",
             f"if late and took - since > {limit + SLACK_S!r}:",
-            f'    return f"the run was over {{took - since:.2f}} s after its stages, not {limit:g} s"',
+            f'    return f"the run was over {{took - since:.2f}} s late, not {limit:g} s"',
             "return None",
         )
     return source(
@@ -152,7 +154,7 @@ def event_6(_program: Program, plan: Plan, shape: str) -> str | None:
             'begun = [d for _, _, kind, d in seen if kind == "offer.begin"]',
             'over = [d[:2] for _, _, kind, d in seen if kind == "offer.end"]',
             "waiting = [d for d in begun if d not in over]",
-            'ends = [kind for _, _, kind, _ in seen if kind in ("run.end", "stage.start", "stage.end")]',
+            "ends = [kind for _, _, kind, _ in seen]",
             'idle = ends.count("stage.start") == ends.count("stage.end")',
             'if "run.end" not in ends and (waiting or idle) and took:',
             '    return f"the run never ended; emissions that wait for the sink: {waiting}"',
