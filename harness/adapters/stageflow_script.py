@@ -105,6 +105,8 @@ def dialect(engine: Probe, program: Program, plan: Plan, check: str) -> Dialect:
         input="read_input(ctx, {key})" if legacy else "ctx.snapshot.metadata[{key}]",
         identity=around.identity(_told_ids(check)),
         account=None if plan.sink is None else "account()",
+        dropped="sink.metrics.dropped",
+        pending=f"sink.queue_size{' + user_sink.in_hand' if around.waits(plan) else ''}",
         log=None if engine.TenantContext is None else "log(ctx, {message})",
         plan_words=frozenset({"layers", "sink", "inputs", "correlation", "retry"}),
         cleanup=None if legacy else "graph.register_cleanup({callback}, name={name})",

@@ -30,10 +30,11 @@ __all__ = [
     "opened",
     "queue",
     "told",
+    "waits",
 ]
 
 _OWN = ("observe", "raise", "deny")
-IMPORT_MAX = 86
+IMPORT_MAX = 100
 
 HELPERS = {
     "only(": '''\
@@ -149,7 +150,7 @@ def imports(engine: Probe, program: Program, plan: Plan, check: str) -> tuple[st
     if any(one.kind == "deny" for one in plan.layers):
         names.add("InterceptorResult")
     if any(stage.retry for stage in program.stages):
-        names.add("ErrorAction")
+        names |= {"ErrorAction"} if len(program.stages) > 1 else set()
         lines.append(
             "from stageflow.pipeline.retry import BackoffStrategy, JitterStrategy, RetryInterceptor"
         )
@@ -210,6 +211,8 @@ def _retry(engine: Probe, stage: str, program: Program) -> str:
     words = ", ".join(
         f"{k}={'(Exception,)' if k == 'retryable_errors' else v}" for k, v in options.items()
     )
+    if len(program.stages) == 1:
+        return f"RetryInterceptor({words})"
     return f"only(RetryInterceptor, ({literal(stage)},), {words})"
 
 
@@ -228,7 +231,7 @@ def queue(engine: Probe, plan: Plan, check: str) -> str:
     assert spec is not None
     counts = spec.hangs_at is not None or (spec.error is not None and spec.error_every > 1)
     numbers = any(f'"deliver.{kind}"' in check for kind in ("begin", "end", "fail"))
-    pends = any(f'"{kind}"' in check for kind in ("account", "account.end"))
+    pends = waits(plan) and ('"account"' in check or "pending" in check)
     lines = []
     if numbers:
         lines.append('number = (data.get("producer", ""), data.get("n", -1))')
@@ -246,7 +249,7 @@ def queue(engine: Probe, plan: Plan, check: str) -> str:
             if counts and spec.error_every > 1
             else raises
         )
-    if pends and (spec.delivery_s or spec.hangs_at is not None):
+    if pends:
         inner = (f"    {one}" for one in steps)
         steps = ["self.in_hand += 1", "try:", *inner, "finally:", "    self.in_hand -= 1"]
     always = spec.error is not None and not spec.error_every > 1
@@ -261,8 +264,8 @@ def queue(engine: Probe, plan: Plan, check: str) -> str:
         *(f"        {line}" for line in body),
         "",
         "",
-        "user_sink = UserSink()",
-        f"sink = BackpressureAwareEventSink(user_sink{size})",
+        *(("user_sink = UserSink()",) if pends else ()),
+        f"sink = BackpressureAwareEventSink({'user_sink' if pends else 'UserSink()'}{size})",
     ]
     if len(plan.runs) > 1:
         text += [
@@ -297,18 +300,24 @@ def closed(plan: Plan, check: str) -> list[str]:
     if plan.sink is None:
         return []
     ends = ["await close_sink({run})"] if len(plan.runs) > 1 else _stopped(plan)
-    kinds = [kind for kind in ("account", "account.end") if f'"{kind}"' in check]
-    return [*ends, *(f'note("", "{kind}", account())' for kind in kinds[-1:])]
+    return [*ends, *(['note("", "account", account())'] if '"account"' in check else ())]
+
+
+def waits(plan: Plan) -> bool:
+    """Say whether the user's sink may have an event in hand for a while."""
+    sink = plan.sink
+    return sink is not None and (bool(sink.delivery_s) or sink.hangs_at is not None)
 
 
 def account(engine: Probe, plan: Plan) -> str:
     """Return the source of `account`."""
     assert plan.sink is not None
+    in_hand = " + user_sink.in_hand" if waits(plan) else ""
     most = engine.queue_default if plan.sink.queue_max is None else plan.sink.queue_max
     return f'''\
 def account():
     """Offered, delivered, dropped, pending, most that may be pending, by the queue's metrics."""
-    metrics, pending = sink.metrics, sink.queue_size + user_sink.in_hand
+    metrics, pending = sink.metrics, sink.queue_size{in_hand}
     emitted, dropped = metrics.emitted, metrics.dropped
     return (emitted + dropped, emitted - pending, dropped, pending, {most})'''
 

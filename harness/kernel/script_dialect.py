@@ -13,8 +13,8 @@ __all__ = ["NOTES", "Dialect"]
 NOTES = (
     *("run.begin", "run.end", "cancel.sent", "stage.start", "stage.end", "interrupt"),
     *("acquire", "register", "release.begin", "release.end", "release.fail", "release.cut"),
-    # In scripts only: the last three in one, the account at a run's end, an offer that went well.
-    *("release.over", "account.end", "taken"),
+    # In scripts only: the last three in one, an offer that went well.
+    *("release.over", "taken"),
     *("call.begin", "call.end", "fault.fired", "item", "chunk", "emit", "log", "heartbeat"),
     *("offer.begin", "offer.end", "account", "deliver.begin", "deliver.end", "deliver.fail"),
     *("consume.begin", "consume.item", "consume.end", "input", "identity", "context"),
@@ -56,6 +56,8 @@ class Dialect:
             it completed ("" if all in it have).
         input, identity: expressions, with {key}; what an `identify` step notes.
         log: statement, with {message}.
+        dropped, pending: expressions for how many events the engine says that it has dropped, and
+            still has.
         account: expression for the engine's account of events, as the journal notes it.
         plan_words: what of a plan and of stages `build` and `start` render beyond the ids, tenants
             and start times of runs: of layers, sink, inputs, correlation, retry. A plan or
@@ -94,5 +96,7 @@ class Dialect:
     identity: str | None = None
     log: str | None = None
     account: str | None = None
+    dropped: str = "0"
+    pending: str = "0"
     plan_words: frozenset[str] = frozenset()
     helpers: Mapping[str, str] = field(default_factory=dict)

@@ -3,7 +3,8 @@
 A check is source of `violation(seen, error, outputs, left, took)`; its body ends the script's
 `main`, which returns what it returns. What of this it does not look at is not collected.
 It may also look at `results`, of one run what the engine gives, as the engine gives it, and at
-`strays`: the functions of whatever tasks there are a moment after a run.
+`strays`: the functions of whatever tasks there are a moment after a run, and at `dropped` and
+`pending`: by the engine's account of events.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ def body_of(check: str) -> str:
 def parameters(check: str) -> list[str]:
     """Return what a check looks at of what `main` can tell it, in this order."""
     body = check.partition(":\n")[2]
-    names = ("error", "outputs", "results", "left", "strays", "took")
+    names = ("error", "outputs", "results", "left", "strays", "took", "dropped", "pending")
     return [name for name in names if re.search(rf"\b{name}\b", body)]
 
 
@@ -69,6 +70,7 @@ class Ending:
         built: the lines that make the graph and return it.
         shared: whether stages use the graph, as a global.
         nested: whether stages start functions of their own as tasks.
+        safe: whether nothing is meant to go wrong in a run.
     """
 
     plan: Plan
@@ -79,6 +81,7 @@ class Ending:
     built: Sequence[str]
     shared: bool
     nested: bool
+    safe: bool
 
     @property
     def many(self) -> bool:
@@ -134,7 +137,7 @@ class Ending:
         told = "run.end" in self.notes and self._told_how
         if "run.end" in self.notes and not told:
             after = [*after, f'note({prefix}, "run.end")']
-        caught = [f"results = {self.dialect.kept}"] if outputs else []
+        caught = [f"results = {self.dialect.kept}"] if outputs and not self.safe else []
         caught += ["errors[run] = error"] if "error" in self.wanted else []
         well = []
         if told:
@@ -150,7 +153,7 @@ class Ending:
             value, done = self.dialect.value, self.dialect.done
             key, when = 'f"{run}/{name}"', f" if {done}" if done else ""
             if completed_only(self.check):
-                return [*lines, f"outputs += [{key} for name, one in results.items(){when}]"]
+                return [*lines, f"outputs.extend({key} for name, one in results.items(){when})"]
             lines.append("for name, one in results.items():")
             keeps = f"outputs[{key}] = {value}"
             lines += [f"    if {done}:", f"        {keeps}"] if done else [f"    {keeps}"]
@@ -233,6 +236,9 @@ class Ending:
             body.append(f"strays = [task.get_coro().__qualname__ for task in {tasks}]")
         if "left" in self.wanted:
             body += self._left()
+        for name in ("dropped", "pending"):
+            if name in self.wanted:
+                body.append(f"{name} = {getattr(self.dialect, name)}")
         if "outputs" in self.wanted and not self.many and self._reached() != "outputs":
             body.append(f"outputs = {self._reached()}")
         said = END.replace("{CLAUSE}", self.clause)

@@ -37,15 +37,22 @@ def _noted(plan: Plan, kind: str, phase: str = "") -> str:
     mine = [one for one in plan.layers if one.kind == kind]
     chosen = [one.name for one in mine if not phase or one.phase == phase]
     condition = f'kind == "layer.{kind}"'
-    return condition if len(chosen) == len(mine) else f"{condition} and name in {literal(chosen)}"
+    if len(chosen) == len(mine):
+        return condition
+    return f'kind == "layer.{kind}" and name in {literal(chosen)}'
+
+
+def _name(condition: str) -> str:
+    return "name" if "name" in condition else "_"
 
 
 def _told(kind: str, how: str, phase: str = "") -> Shaped:
     """Return the check that no stage is told as completed that a layer denied or failed."""
 
     def check(_program: Program, plan: Plan) -> str:
+        noted = _noted(plan, kind, phase)
         return source(
-            f"did = [stage for _, stage, kind, name in seen if {_noted(plan, kind, phase)}]",
+            f"did = [stage for _, stage, kind, {_name(noted)} in seen if {noted}]",
             "told = [stage for stage in did if stage in outputs]",
             "if told:",
             f'    return f"told as completed, although a layer {how}: {{told}}"',
@@ -59,10 +66,11 @@ def _ran(kind: str, how: str) -> Shaped:
     """Return the check that no stage runs once a layer has denied or failed it."""
 
     def check(_program: Program, plan: Plan) -> str:
+        noted = _noted(plan, kind, "before" if kind == "raise" else "")
         return source(
             "did = []",
-            "for _, stage, kind, name in seen:",
-            f"    if {_noted(plan, kind, 'before' if kind == 'raise' else '')}:",
+            f"for _, stage, kind, {_name(noted)} in seen:",
+            f"    if {noted}:",
             "        did.append(stage)",
             '    if kind == "stage.start" and stage in did:',
             f'        return f"stage {{stage}} ran after a layer around it had {how}"',
@@ -124,25 +132,32 @@ def _unrun(program: Program, plan: Plan) -> str | None:
     if not behind:
         return None
     also = [f"layer.{kind}" for kind in ("raise", "deny") if _any(plan, kind)]
-    ran = f"kind in {literal(('stage.start', *also))}" if also else 'kind == "stage.start"'
-    many = len(plan.runs) > 1
-    before: tuple[str, ...] = ()
-    unless = named_in(program, behind, many=many)
+    unless = named_in(program, behind, many=len(plan.runs) > 1)
+    denied: tuple[str, ...] = ()
+    if also:
+        denied = (f"denied = [stage for _, stage, kind, _ in seen if kind in {literal(also)}]",)
+        unless += " and stage not in denied"
+    name, good = "stage", 'kind == "stage.start"'
     kept = _behind(program, plan, ("idempotency",))
-    if many and not all(always_fails(program, plan, name) for name in kept):
-        before = (
-            'good = [stage.split("/")[1] for _, stage, kind, how in seen'
-            ' if kind == "stage.end" and how == "ok"]',
-        )
-        unless += ' and stage.split("/")[1] not in good'
+    if len(plan.runs) > 1 and not all(always_fails(program, plan, name) for name in kept):
+        # It may be told as completed since it had completed in another run.
+        name, good = 'stage.split("/")[1]', 'kind == "stage.end" and how == "ok"'
+        if not any(_may_fail(program, plan, one) for one in kept):
+            good = 'kind == "stage.start"'
+    how = "how" if "how" in good else "_"
     return source(
-        f"ran = [stage for _, stage, kind, _ in seen if {ran}]",
-        *before,
-        f"lost = [stage for stage in outputs if stage not in ran{unless}]",
+        f"ran = [{name} for _, stage, kind, {how} in seen if {good}]",
+        *denied,
+        f"lost = [stage for stage in outputs if {name} not in ran{unless}]",
         "if lost:",
         '    return f"told as completed, though they did not run, nor had they before: {lost}"',
         "return None",
     )
+
+
+def _may_fail(program: Program, plan: Plan, name: str) -> bool:
+    calm = ("sleep", "yield", "input", "emit", "log", "ok")
+    return bool(plan.cancels) or any(one.op not in calm for one in program.stage(name).steps)
 
 
 def _kept_wrong(program: Program, plan: Plan) -> str | None:

@@ -269,7 +269,7 @@ def _apart(plan: Plan) -> str:
         "        running.append(run)",
         '    if kind == "stage.end":',
         "        running.remove(run)",
-        '        if name not in ("ok", "skip"):  # how it ended, be it "cancelled"',
+        '        if name.split(":")[0] in ("fail", "raise", "cancel_run", "cancelled"):',
         "            ending.add(run)",
         '    if kind == "register":',
         "        registered.append((stage, name))",
@@ -293,7 +293,7 @@ def _interrupted(plan: Plan) -> str:
         '    run = stage.split("/")[0]',
         '    if kind == "stage.end" and how == "cancelled" and run not in ending:',
         '        return f"{stage} was cancelled, though nothing had ended its run"',
-        '    if kind == "stage.end" and how not in ("ok", "skip"):',
+        '    if kind == "stage.end" and how.split(":")[0] in ("fail", "raise", "cancel_run"):',
         "        ending.add(run)",
         "return None",
     )

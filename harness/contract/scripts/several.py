@@ -188,26 +188,21 @@ def _spoilt(program: Program, plan: Plan) -> str:
     """Return the check that a run ends well in which nothing goes wrong by itself, as others do
     or would but for troubles of their own."""
     cancelled = literal(sorted({cancel.run for cancel in plan.cancels}))
-    own = 'kind == "stage.end" and how not in ("ok", "cancelled")'
     kinds = [f"layer.{one}" for one in ("raise", "deny") if any(p.kind == one for p in plan.layers)]
     kinds += ["self_cancel"] if "CancelledError" in repr(program) else []
-    also = f" or kind in {literal(kinds)}" if kinds else ""
+    own = 'how and how.split(":")[0] in ("fail", "raise", "cancel_run")'
+    own = f"kind in {literal(kinds)} or {own}" if kinds else own
     return source(
-        f"troubled = set({cancelled if plan.cancels else ''})  # runs that fail by themselves",
-        "got, done = {}, []",
-        "for _, stage, kind, how in seen:",
-        '    run = stage.split("/")[0]',
-        '    if kind == "run.end":',
-        '        got[run] = how  # "returned", or an exception',
-        '    if kind == "stage.end" and how == "ok":',
-        "        done.append(run)",
-        f"    if {own}{also}:",
-        "        troubled.add(run)",
-        f"whole = [run for run in got if done.count(run) == {len(program.stages)}]  # all stages",
+        'rows = [(stage.split("/")[0], kind, how) for _, stage, kind, how in seen]',
+        f"failed = {{run for run, kind, how in rows if {own}}}"
+        + (f" | set({cancelled})  # or cancelled" if plan.cancels else ""),
+        'got = {run: how for run, kind, how in rows if kind == "run.end"}',
+        'done = [run for run, kind, how in rows if kind == "stage.end" and how == "ok"]',
+        f"whole = [run for run in got if done.count(run) == {len(program.stages)}]",
         'fine = [run for run in whole if got[run] == "returned"]',
-        "spoilt = [run for run in got if run not in fine and run not in troubled]",
-        "if spoilt and (fine or troubled):",
-        "    run = spoilt[0]",
-        '    return f"nothing went wrong in {run}; it ran {done.count(run)} stages: {got[run]}"',
+        "spoilt = [run for run in got if run not in fine and run not in failed]",
+        "if spoilt and len(spoilt) < len(got):",
+        '    return f"nothing went wrong in {spoilt[0]}; its caller got: {got[spoilt[0]]}, "'
+        ' f"{done.count(spoilt[0])} stages ended well"',
         "return None",
     )

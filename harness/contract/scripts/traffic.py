@@ -10,8 +10,8 @@ from harness.kernel.script_literals import literal
 __all__ = ["event_1", "event_2", "event_4", "event_5", "event_6"]
 
 
-# The account with which a run was over, as offered, delivered, dropped, pending.
-ACCOUNT = '[said] = [detail for _, _, kind, detail in seen if kind == "account.end"]'
+# The account as it was last noted: with which the run was over, if it was.
+LAST = 'said = [detail for _, _, kind, detail in seen if kind == "account"][-1]'
 # The producers and numbers of events that something happened to; what the engine itself emits
 # has no producer.
 TAKEN = 'taken = [n for _, _, kind, n in seen if kind == "taken"]'
@@ -41,7 +41,7 @@ def event_1(_program: Program, plan: Plan, shape: str) -> str | None:
         )
     if shape == "delivered-miscounted":
         return source(
-            ACCOUNT,
+            LAST,
             'got = [n for _, _, kind, n in seen if kind == "deliver.end"]',
             "if said[1] > len(got) or said[1] < len([one for one in got if one[0]]):",
             '    return f"the account says {said[1]} delivered; the sink has taken {len(got)}"',
@@ -49,16 +49,14 @@ def event_1(_program: Program, plan: Plan, shape: str) -> str | None:
         )
     if shape == "offered-miscounted":
         return source(
-            ACCOUNT,
+            LAST,
             TAKEN,
             "if said[0] < len(taken):",
             '    return f"the account says {said[0]} offered; {len(taken)} were taken"',
             "return None",
         )
     return source(
-        "for _, _, kind, said in seen:",
-        '    if kind not in ("account", "account.end"):',
-        "        continue",
+        'for said in [detail for _, _, kind, detail in seen if kind == "account"]:',
         "    if said[0] != said[1] + said[2] + said[3] or min(said[1:4]) < 0:",
         '        return f"offered, delivered, dropped, pending by the account: {said[:4]}"',
         "return None",
@@ -81,9 +79,8 @@ def event_2(_program: Program, plan: Plan, shape: str) -> str | None:
         what = "{len(lost)} events never came to the sink"
     return source(
         *lost,
-        ACCOUNT,
-        "if len(lost) > said[2] + said[3]:",
-        f'    return f"{what}; by the account {{said[2]}} dropped, {{said[3]}} pending"',
+        "if len(lost) > dropped + pending:",
+        f'    return f"{what}; the account has {{dropped}} dropped, {{pending}} pending"',
         "return None",
     )
 
@@ -124,10 +121,9 @@ def event_5(_program: Program, plan: Plan, shape: str) -> str | None:
         )
     return source(
         *(line.replace("left", "late") for line in left),
-        ACCOUNT,
-        "if len(late) > said[2]:",
-        '    text = f"{len(late)} of {len(taken)} accepted events had not been delivered"',
-        '    return f"{text}; by the account {said[2]} dropped, {said[3]} pending"',
+        "if len(late) > dropped:",
+        '    told = f"of {len(taken)} accepted events {len(late)} had not been delivered"',
+        '    return f"{told}; the account has {dropped} dropped"',
         "return None",
     )
 
