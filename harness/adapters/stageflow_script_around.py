@@ -150,7 +150,7 @@ def imports(engine: Probe, program: Program, plan: Plan, check: str) -> tuple[st
     if any(one.kind == "deny" for one in plan.layers):
         names.add("InterceptorResult")
     if any(stage.retry for stage in program.stages):
-        names |= {"ErrorAction"} if len(program.stages) > 1 else set()
+        names |= {"ErrorAction"} if len(program.stages) > 1 else {"get_default_interceptors"}
         lines.append(
             "from stageflow.pipeline.retry import BackoffStrategy, JitterStrategy, RetryInterceptor"
         )

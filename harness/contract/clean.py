@@ -569,7 +569,7 @@ CLEAN: tuple[Clause, ...] = (
         },
         "A resource leaks and nobody is told.",
         "Collect the exceptions of cleanups and attach them to the run's result or error.",
-        script=scripts.clean_4,
+        script_of_shape=scripts.clean_4,
     ),
     Clause(
         "CLEAN-5",

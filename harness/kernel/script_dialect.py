@@ -44,6 +44,8 @@ class Dialect:
             arguments returning an awaitable) and {timeout}.
         child: awaitable expression for a child run, with {name} and {graph}; gives "ok" or
             another word for how it ended.
+        child_well: the same where only counts whether it ended well: its lines before, and the
+            expression of a truth value.
         run_of: expression for the name of the run that a context belongs to.
         ends: source of `ending(output) -> str`: ok, fail, skip, cancel_run or cancel_branch.
         build: (program, stage name -> class name) -> body of a function that returns the graph.
@@ -92,6 +94,7 @@ class Dialect:
     context: str | None = None
     call: str = "await ({work})()"
     child: str | None = None
+    child_well: tuple[str, ...] = ()
     input: str | None = None
     identity: str | None = None
     log: str | None = None

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 __all__ = ["StageWriter", "Writers"]
 
+# What is told of an identity within a note.
+IDENTITY_MAX = 12
+
 Writers = Mapping[str, Callable[["StageWriter", Step], None]]
 
 
@@ -327,7 +330,11 @@ class StageWriter:
             self.line(f"await asyncio.sleep({seconds})")
 
     def identity(self, place: str) -> None:
-        self.note("identity", f"({literal(place)}, {self.words('identity')})")
+        told = self.words("identity")
+        if "identity" in self.notes and len(told) > IDENTITY_MAX:
+            self.line(f"told = {told}")
+            told = "told"
+        self.note("identity", f"({literal(place)}, {told})")
 
 
 def _settled(one: Step) -> Step:

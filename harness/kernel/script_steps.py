@@ -303,9 +303,17 @@ def _subpipeline(w: StageWriter, one: Step) -> None:
     graph = w.name("child")
     w.note("sub.begin", literal(name))
     w.line(f"{graph} = build_{identifier(name)}()")
-    expression = w.words("child", name=literal(name), graph=graph, stage=literal(w.label))
-    how = w.name("how")
     told = "sub.end" in w.notes
+    names = {"name": literal(name), "graph": graph, "stage": literal(w.label)}
+    if w.dialect.child_well and not told and not keep:
+        *before, well = (line.format(**names) for line in w.dialect.child_well)
+        for line in before:
+            w.line(line)
+        w.line(f"if not {well}:")
+        w.line(f"    raise RuntimeError({literal(f'subpipeline {name} failed')})")
+        return
+    expression = w.words("child", **names)
+    how = w.name("how")
     if told or keep:
         w.helpers.add("noted_child")
         w.line(f"{how} = None")

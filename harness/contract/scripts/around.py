@@ -100,6 +100,16 @@ def _dependents(program: Program, plan: Plan) -> str:
     kinds = [f"layer.{kind}" for kind in ("raise", "deny") if _any(plan, kind)]
     condition = f"kind == {literal(kinds[0])}" if len(kinds) == 1 else f"kind in {literal(kinds)}"
     many = len(plan.runs) > 1
+    if not many:
+        return source(
+            f"above = {literal(above)}  # what each stage needs, directly or not",
+            f"did = [stage for _, stage, kind, _ in seen if {condition}]",
+            'ran = [stage for _, stage, kind, _ in seen if kind == "stage.start"]',
+            "wrong = [stage for stage in ran if set(above.get(stage, ())) & set(did)]",
+            "if wrong:",
+            '    return f"ran, though a layer refused or failed what they need: {wrong}"',
+            "return None",
+        )
     need, mine = ('f"{run}/{one}"', "name") if many else ("one", "stage")
     return source(
         f"above = {literal(above)}  # what each stage needs, directly or not",
@@ -135,7 +145,8 @@ def _unrun(program: Program, plan: Plan) -> str | None:
     unless = named_in(program, behind, many=len(plan.runs) > 1)
     denied: tuple[str, ...] = ()
     if also:
-        denied = (f"denied = [stage for _, stage, kind, _ in seen if kind in {literal(also)}]",)
+        condition = f"kind == {literal(also[0])}" if len(also) == 1 else f"kind in {literal(also)}"
+        denied = (f"denied = [stage for _, stage, kind, _ in seen if {condition}]",)
         unless += " and stage not in denied"
     name, good = "stage", 'kind == "stage.start"'
     kept = _behind(program, plan, ("idempotency",))

@@ -6,6 +6,7 @@ from harness.contract.scripts.source import every_step, in_place, lets_go, one_r
 from harness.kernel.plan import Plan
 from harness.kernel.program import Program
 from harness.kernel.script_literals import literal
+from harness.kernel.steps import Step
 
 __all__ = ["clean_1", "clean_2", "clean_4", "clean_6"]
 
@@ -44,6 +45,10 @@ def _taken(program: Program) -> str:
     return 'kind == "register"' if registers else 'kind == "acquire"'
 
 
+def _cleanups(program: Program) -> list[Step]:
+    return [one for one in every_step(program) if "cleanup_s" in one.args]
+
+
 def clean_1(program: Program, plan: Plan, shape: str) -> str | None:
     """Everything acquired is released once by the time its run is over."""
     if not _named_apart(program) or lets_go(program, plan):
@@ -68,6 +73,15 @@ def clean_1(program: Program, plan: Plan, shape: str) -> str | None:
             f"held = [name for _, _, kind, name in {upto} if {taken} and name not in begun]",
             "if held:",
             '    return f"not released when the run was over: {held}"',
+            "return None",
+        )
+    if len(program.stages) == 1 and len(_cleanups(program)) == 1:
+        kind = taken.removeprefix("kind == ")
+        return source(
+            f"for run in {literal([run.id for run in plan.runs])}:",
+            '    order = [kind for _, stage, kind, _ in seen if stage.split("/")[0] == run]',
+            f'    if order[:2] == [{kind}, "run.end"]:  # "release.begin" is missing between them',
+            '        return f"not released when run {run} was over: {order}"',
             "return None",
         )
     return source(
@@ -211,23 +225,23 @@ def _clean_2(program: Program, plan: Plan) -> str:
     )
 
 
-def clean_4(program: Program, plan: Plan) -> str | None:
+def clean_4(program: Program, plan: Plan, shape: str) -> str | None:
     """Cleanups after a failing one run, and the failure is reported."""
     if not one_run(plan):
         return None
-    undone: tuple[str, ...] = ()
-    cleanups = [one for one in every_step(program) if "cleanup_s" in one.args]
-    if len(cleanups) > 1:
-        undone = (
+    failed = 'failed = [name for _, _, kind, name in seen if kind == "release.fail"]'
+    if shape != "failure-not-reported":
+        return source(
+            failed,
             'begun = [name for _, _, kind, name in seen if kind == "release.begin"]',
             f"taken = [name for _, _, kind, name in seen if {_taken(program)}]",
             "undone = [name for name in taken if name not in begun]",
             "if failed and undone:",
             '    return f"cleanup of {failed[0]} failed; not run after it: {undone}"',
+            "return None",
         )
     return source(
-        'failed = [name for _, _, kind, name in seen if kind == "release.fail"]',
-        *undone,
+        failed,
         "if error is None or isinstance(error, asyncio.CancelledError):",
         "    return None  # what its results say of it is not looked at here",
         'text = f"{error!r} {vars(error)} {error.__cause__!r} {error.__context__!r} {results}"',
@@ -243,14 +257,12 @@ def clean_6(program: Program, plan: Plan, shape: str) -> str | None:
         return None
     if shape == "other-run-interrupted":
         return _interrupted(plan)
-    cleanups = [one for one in every_step(program) if "cleanup_s" in one.args]
-    if len(program.stages) == 1 and len(cleanups) == 1 and not lets_go(program, plan):
+    if len(program.stages) == 1 == len(_cleanups(program)) and not lets_go(program, plan):
         return source(
             f"for run in {literal([run.id for run in plan.runs])}:",
             '    order = [kind for _, stage, kind, _ in seen if stage.split("/")[0] == run]',
             '    if "run.end" in order and order[:2] != ["stage.end", "release.begin"]:',
-            '        return f"the cleanup of {run} did not run between the end of its stage and its'
-            ' own: {order}"',
+            '        return f"the cleanup of {run} is not between the end of its stage and its own"',
             "return None",
         )
     return _apart(plan)

@@ -57,14 +57,14 @@ def corr_3(_program: Program, plan: Plan, shape: str) -> str | None:
         return None
     ids = {run.id: run.correlation if "corr" in shape else run.id for run in plan.runs}
     ids = {run: one for run, one in ids.items() if one}
-    told = f'said.get("{what[shape]}", "")' + ("" if "corr" in shape else '.split("/")[0]')
+    if len(set(ids.values())) < len(ids):
+        return None
+    told = f'said["{what[shape]}"]' + ("" if "corr" in shape else '.split("/")[0]')
     return source(
         f"ids = {literal(ids)}  # run -> its id",
-        "for _, stage, kind, detail in seen:",
-        '    if kind != "identity":',
-        "        continue",
-        '    place, said, run = *detail, stage.split("/")[0]',
-        "    others = [ids[one] for one in ids if one != run and ids[one] != ids.get(run)]",
+        'told = [(stage, *detail) for _, stage, kind, detail in seen if kind == "identity"]',
+        "for stage, place, said in told:",
+        '    others = [one for run, one in ids.items() if not stage.startswith(f"{run}/")]',
         f"    if {told} in others:",
         '        return f"the {place} of {stage} is told of another: {said}"',
         "return None",

@@ -202,7 +202,6 @@ def _spoilt(program: Program, plan: Plan) -> str:
         'fine = [run for run in whole if got[run] == "returned"]',
         "spoilt = [run for run in got if run not in fine and run not in failed]",
         "if spoilt and len(spoilt) < len(got):",
-        '    return f"nothing went wrong in {spoilt[0]}; its caller got: {got[spoilt[0]]}, "'
-        ' f"{done.count(spoilt[0])} stages ended well"',
+        '    return f"nothing went wrong in {spoilt[0]}, but: {got[spoilt[0]]}, stages: {done}"',
         "return None",
     )
