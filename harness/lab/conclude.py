@@ -17,6 +17,9 @@ from harness.lab.worker import Worker, WorkerDied
 
 __all__ = ["AGAIN_LIMIT_S", "confirmations", "write_json"]
 
+# What a maintainer reads in an issue.
+SHORT_LINES = 60
+
 Say = Callable[[str], None]
 
 # Seconds after which no script is run once more; each finding's first script, and those of other
@@ -98,9 +101,20 @@ def confirmations(
             if said.verdict == "shows":
                 showing.append(script)
         number += 1
+    lengths = sorted(_lines(one.text) for ones in tried.values() for one in ones[-1:] if one.text)
+    if lengths:
+        short = sum(lines <= SHORT_LINES for lines in lengths)
+        say(
+            f"scripts: {short} of {len(lengths)} have at most {SHORT_LINES} lines, "
+            f"the longest {lengths[-1]}"
+        )
     for mark, more_said in run_again(showing, deadline=deadline).items():
         tried[mark][-1].said += more_said
     return {mark: _answer(folder, bug, tried[mark]) for mark, bug in wanted.items()}
+
+
+def _lines(text: str | None) -> int:
+    return len((text or "").splitlines())
 
 
 def _put(folder: Path, bug: Mapping[str, Any], text: str) -> Path:
