@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from harness import findings, report
 from harness.commands.books import Books, add_registry, summary_of, work_of
-from harness.commands.choice import SEARCHES, own_scenario, plan_line, sought
+from harness.commands.choice import SEARCHES, fit_together, own_scenario, plan_line, sought
 from harness.commands.gate import decide, gate_lines
 from harness.commands.notes import note_lines
 from harness.commands.progress import Progress
@@ -96,8 +96,8 @@ def add(commands: Any) -> None:
     run.set_defaults(do=_run)
 
 
-def _folder(options: argparse.Namespace, run_id: str) -> Path:
-    folder = Path(options.out) if options.out else RUNS_FOLDER / run_id
+def _folder(folder: Path) -> Path:
+    """Make a run's folder and see that it is empty and can be written."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if any(folder.iterdir()):
@@ -114,10 +114,14 @@ def _folder(options: argparse.Namespace, run_id: str) -> Path:
 
 
 def _run(options: argparse.Namespace) -> int:
+    fit_together(options)
+    day = options.day
     metadata = _unfinished(Path(options.resume)) if options.resume else None
     if metadata is not None:
         options.seed, options.profile = metadata["seed"], metadata["profile"]
     settle(options)
+    if day is not None and not PLANS[options.profile].packs:
+        raise InputError(f"--day {day}: only --profile weekly has days; leave it out")
     books = Books(options)
     if metadata is not None:
         return _resume(options, books, metadata)
@@ -132,9 +136,11 @@ def _run(options: argparse.Namespace) -> int:
         raise InputError(f"--engine: named twice: {Counter(labels).most_common(1)[0][0]}")
     started = time.gmtime()
     started_at = time.strftime("%Y-%m-%dT%H:%M:%SZ", started)
+    # A folder that cannot be written is to leave no trace in the registry.
+    folder = _folder(Path(options.out)) if options.out else None
     run_id = books.begin(f"{time.strftime('%Y%m%d-%H%M%S', started)}-{options.seed}", started_at)
     again = books.failed_before(refs, PLANS[options.profile].replays)
-    folder = _folder(options, run_id)
+    folder = folder or _folder(RUNS_FOLDER / run_id)
     runs = PROFILES[options.profile]
     if options.runs and not swarm_runs:
         runs = max(1, -(-options.runs // len(chosen)))
