@@ -244,8 +244,8 @@ def _said(kind: str, detail: Any) -> str:
     """Say an entry in plain words."""
     if kind == "cancel.sent" and isinstance(detail, (list, tuple)) and len(detail) > 1:
         number, accepted = detail[:2]
-        again = " again" if number else ""
-        return f"{_MARKS[kind][1]}{again}" if accepted else f"caller cancels{again}, too late"
+        which = f" (no. {number + 1})" if isinstance(number, int) and number else ""
+        return f"{_MARKS[kind][1]}{which}{'' if accepted else ', too late'}"
     words = _MARKS[kind][1] if kind in _MARKS else _PROOFS.get(kind, kind)
     if kind in ("context", "thread.begin", "thread.end", "item"):
         return words
