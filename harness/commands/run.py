@@ -49,7 +49,8 @@ from harness.lab.conclude import write_json
 from harness.lab.engines import parse_engine, parse_engines
 from harness.lab.live_path import LivePath
 from harness.lab.order import TIERS
-from harness.lab.profiles import PLANS
+from harness.lab.pool import Pool
+from harness.lab.profiles import PLANS, shares_of
 from harness.lab.search.units import points_units, swarm_units
 from harness.lab.traces import write_traces
 from mocks.services import services
@@ -240,7 +241,7 @@ def _campaign(  # noqa: PLR0917 (all that a campaign is made of)
         runs=metadata["request"]["runs"],
         workers=options.workers,
         report=progress.unit,
-        budget_s=options.budget,
+        budget_s=None if options.budget is None else shares_of(options.budget).runs_s,
         tier=metadata["request"].get("tier", "legal"),
         again=[Again(**one) for one in metadata["request"].get("again", ())],
         cases={name: partial(scenario_data, one) for name, one in scenarios().items()},
@@ -248,8 +249,11 @@ def _campaign(  # noqa: PLR0917 (all that a campaign is made of)
         labs=LABS[options.lab],
     )
     status = "completed"
+    proofs_until: float | None = None
     try:
         campaign.prepare(progress.say)
+        if options.budget is not None:
+            proofs_until = time.monotonic() + shares_of(options.budget).proofs_s
         with _services(options) as path:
             campaign.path = path
             campaign.run()
@@ -282,7 +286,7 @@ def _campaign(  # noqa: PLR0917 (all that a campaign is made of)
             "scenarios": len(campaign.not_live),
             "why": campaign.not_live,
         }
-    concluded = _conclude(options, books, folder, campaign, metadata, progress)
+    concluded = _conclude(options, books, folder, campaign, metadata, progress, proofs_until)
     if status == "interrupted":
         print(
             f"dagstorm: interrupted; what is done is in {folder}; "
@@ -324,6 +328,7 @@ def _conclude(  # noqa: PLR0917 (all that a campaign comes to)
     campaign: Campaign,
     metadata: dict[str, Any],
     progress: Progress,
+    proofs_until: float | None,
 ) -> Concluded:
     """Write findings and reports of what was run."""
     units = campaign.units
@@ -340,13 +345,18 @@ def _conclude(  # noqa: PLR0917 (all that a campaign comes to)
         for s in campaign.scenarios
     ]
     measured = findings.Campaign(units, engines, CLAUSES, plain_missions, seen=metadata["run_id"])
-    if metadata["status"] == "completed":
-        measured = shrunk(measured, campaign, metadata, progress)
-    entries = [f.to_json() for f in findings.findings_of(measured)]
-    ids = books.take(entries, metadata["completed_at"])
-    if metadata["status"] == "completed" and not options.no_confirm:
-        measured = proved(measured, campaign, ids, metadata, progress)
+    with Pool(campaign.workers) as pool:
+        if metadata["status"] == "completed":
+            measured = shrunk(
+                measured, campaign, metadata, progress, pool=pool, deadline=proofs_until
+            )
         entries = [f.to_json() for f in findings.findings_of(measured)]
+        ids = books.take(entries, metadata["completed_at"])
+        if metadata["status"] == "completed" and not options.no_confirm:
+            measured = proved(
+                measured, campaign, ids, metadata, progress, pool=pool, deadline=proofs_until
+            )
+            entries = [f.to_json() for f in findings.findings_of(measured)]
     standing, changes = books.judge(entries, ids, campaign)
     totals = Counter(u["verdict"] for u in units)
     metadata["totals"] = dict(sorted(totals.items()))

@@ -22,13 +22,15 @@ from typing import Any
 
 from harness import __version__
 from harness.contract.scenario import Scenario
-from harness.kernel.errors import DagstormError
+from harness.kernel.errors import DagstormError, EnvironmentFault, InputError
 from harness.lab.again import Again, again_unit, died_again, scenario_of
+from harness.lab.engines import python_of
 from harness.lab.live_path import LivePath
+from harness.lab.pool import Pool
 from harness.lab.search.units import SHARD_RUNS
-from harness.lab.subject import Engine, prepare
-from harness.lab.unit_rows import row_of, scenario_data, weight_of, without_runs
-from harness.lab.worker import AGAIN_LIMIT_S, UNIT_LIMIT_S, Worker, WorkerDied, WorkerHung
+from harness.lab.subject import Engine
+from harness.lab.unit_rows import died, row_of, scenario_data, weight_of, without_runs
+from harness.lab.worker import AGAIN_LIMIT_S, UNIT_LIMIT_S, WorkerDied, WorkerHung
 
 __all__ = ["PROFILES", "Campaign", "Engine", "read_units", "run_metadata", "scenario_data"]
 
@@ -44,7 +46,7 @@ PROFILES: Mapping[str, int] = {
 STAGE_RUNS_MAX = 3_000
 # An engine that hung its process in so many scenarios is not tried in more.
 HANGS_MAX = 3
-# Units of one engine before the next one's turn: a worker is started for each turn.
+# Units of one engine before the next one's turn.
 WRITTEN_AT_ONCE = 25
 SOUGHT_AT_ONCE = 4
 UNITS_FILE = "units.jsonl"
@@ -82,6 +84,7 @@ class Campaign:
         without: (engine, version, scenario) of what is left out.
         labs: "sim", "live" or both.
         path: to the mock services, for live runs.
+        pool: of workers, which whoever brings it closes; without it `run` closes its own.
     """
 
     def __init__(
@@ -101,6 +104,7 @@ class Campaign:
         without: frozenset[tuple[str, ...]] = frozenset(),
         labs: Sequence[str] = ("sim",),
         path: LivePath | None = None,
+        pool: Pool | None = None,
     ) -> None:
         self.folder = folder
         self.again = again
@@ -117,9 +121,10 @@ class Campaign:
         self.labs = labs
         self.path = path
         self.left_out = 0
+        self.pool = pool or Pool(workers)
+        self._own_pool = pool is None
         self._stop = threading.Event()
         self._lock = threading.Lock()
-        self._open: set[Worker] = set()
         every = read_units(folder)
         self.units = [unit for unit in every if not unit.get("not_live")]
         self.skipped = [unit for unit in every if unit.get("not_live")]
@@ -138,9 +143,25 @@ class Campaign:
             EnvironmentFault: if no engine at all has an environment.
         """
         with ThreadPoolExecutor(max(1, self.workers)) as pool:
-            faults = list(pool.map(lambda engine: prepare(engine, say), self.engines))
+            faults = list(pool.map(lambda engine: self._prepare(engine, say), self.engines))
         if all(faults):
             raise next(fault for fault in faults if fault is not None)
+
+    def _prepare(self, engine: Engine, say: Callable[[str], None]) -> EnvironmentFault | None:
+        """Bring one engine up, or note why not; returns the fault if it has no environment."""
+        try:
+            engine.python = python_of(engine.ref, say)
+        except EnvironmentFault as exc:
+            engine.fault = str(exc)
+            return exc
+        try:
+            with self.pool.lend(engine) as worker:
+                engine.info = worker.info
+        except InputError:
+            raise
+        except (DagstormError, WorkerDied) as exc:
+            engine.fault = str(exc)
+        return None
 
     def run(self) -> None:
         """Run all units that are not done yet; on Ctrl-C stop, keep what there is, re-raise."""
@@ -168,11 +189,13 @@ class Campaign:
                     thread.join(0.1)
         except KeyboardInterrupt:
             self._stop.set()
-            for worker in list(self._open):
-                worker.close()
+            self.pool.close()
             for thread in threads:
                 thread.join(10)
             raise
+        finally:
+            if self._own_pool:
+                self.pool.close()
         self.left_out = total - len(self.units) - len(self.skipped)
 
     def _jobs(self) -> list[_Job]:
@@ -202,8 +225,6 @@ class Campaign:
         total: int,
         deadline: float | None,
     ) -> None:
-        worker: Worker | None = None
-        serves: Engine | None = None
         while not self._stop.is_set():
             if deadline is not None and time.monotonic() > deadline:
                 break
@@ -212,16 +233,12 @@ class Campaign:
             except queue.Empty:
                 break
             began = time.monotonic()
-            if engine is not serves and worker is not None:
-                self._end(worker)
-                worker = None
-            serves = engine
             if isinstance(job, Again):
-                worker, result = self._once_more(engine, job, worker)
+                result = self._once_more(engine, job)
                 scenario = scenario_of(job, self.cases)
             else:
                 left_s = None if deadline is None else deadline - time.monotonic()
-                worker, result = self._one(engine, job, lab, worker, left_s)
+                result = self._one(engine, job, lab, left_s)
                 scenario = job
             if self._stop.is_set():
                 break
@@ -239,29 +256,18 @@ class Campaign:
             with self._lock:
                 self._keep(unit)
                 self.report(len(self.units) + len(self.skipped), total, unit)
-        if worker is not None:
-            self._end(worker)
-
-    def _end(self, worker: Worker) -> None:
-        self._open.discard(worker)
-        worker.close()
 
     def _one(
-        self,
-        engine: Engine,
-        scenario: Scenario,
-        lab: str,
-        worker: Worker | None,
-        left_s: float | None,
-    ) -> tuple[Worker | None, dict[str, Any]]:
+        self, engine: Engine, scenario: Scenario, lab: str, left_s: float | None
+    ) -> dict[str, Any]:
         """Run one unit; a worker that dies is started again once, with less patience if it hung.
 
         A search keeps to what is left of the budget, a scenario is run to its end.
         """
         if engine.fault:
-            return worker, without_runs("error", engine.fault)
+            return without_runs("error", engine.fault)
         if len(engine.hung_in) >= HANGS_MAX:
-            return worker, without_runs("blocked", f"it hung in {', '.join(engine.hung_in)}")
+            return without_runs("blocked", f"it hung in {', '.join(engine.hung_in)}")
         request = {
             "op": "unit",
             "scenario": scenario_data(scenario),
@@ -274,67 +280,42 @@ class Campaign:
         how = ""
         for _ in range(2):
             try:
-                if worker is None:
-                    worker = Worker(engine.python, engine.ref.adapter, isolated=engine.ref.isolated)
-                    self._open.add(worker)
-                    worker.hello()
-                # A live run may take that long without a word, and end all the same.
-                impatient = engine.hung_in and lab == "sim"
-                limit_s = AGAIN_LIMIT_S if impatient else UNIT_LIMIT_S
-                if lab == "sim":
-                    return worker, worker.ask(request, limit_s=limit_s)
-                assert self.path is not None  # who asks for live runs brings the services
-                with self.path.through(scenario.plan.toxics) as addresses:
-                    request["addresses"] = addresses
-                    return worker, worker.ask(request, limit_s=limit_s)
+                with contextlib.ExitStack() as entered:
+                    worker = entered.enter_context(self.pool.lend(engine))
+                    # A live run may take that long without a word, and end all the same.
+                    impatient = engine.hung_in and lab == "sim"
+                    limit_s = AGAIN_LIMIT_S if impatient else UNIT_LIMIT_S
+                    if lab == "live":
+                        assert self.path is not None  # who asks for live runs brings the services
+                        way = self.path.through(scenario.plan.toxics)
+                        request["addresses"] = entered.enter_context(way)
+                    return worker.ask(request, limit_s=limit_s)
             except DagstormError as exc:
-                return worker, without_runs("error", str(exc))
+                return without_runs("error", str(exc))
             except WorkerDied as exc:
                 again, how = bool(how), str(exc)
-                if worker is not None:
-                    self._end(worker)
-                worker = None
                 if isinstance(exc, WorkerHung):
                     again = again or bool(engine.hung_in)
                     engine.hung_in += [s for s in (scenario.id,) if s not in engine.hung_in]
                 if again:
-                    return None, died(scenario, how)
-        return None, died(scenario, how)
+                    break
+        return died(scenario, how)
 
-    def _once_more(
-        self, engine: Engine, job: Again, worker: Worker | None
-    ) -> tuple[Worker | None, dict[str, Any]]:
+    def _once_more(self, engine: Engine, job: Again) -> dict[str, Any]:
         if engine.fault:
-            return worker, without_runs("error", engine.fault)
+            return without_runs("error", engine.fault)
         try:
-            if worker is None:
-                worker = self._worker(engine)
-            result = again_unit(job, (worker, worker), self.cases)
+            with self.pool.lend(engine) as worker:
+                result = again_unit(job, (worker, worker), self.cases)
             if result["verdict"] == "fail" or not result["runs"]:
-                return worker, result
+                return result
             # What the worker did before may have hidden it.
-            with contextlib.ExitStack() as opened:
-                fresh = []
-                for _ in range(2):
-                    fresh.append(self._worker(engine))
-                    opened.callback(self._end, fresh[-1])
-                return worker, again_unit(job, (fresh[0], fresh[1]), self.cases)
+            with self.pool.fresh(engine) as first, self.pool.fresh(engine) as second:
+                return again_unit(job, (first, second), self.cases)
         except DagstormError as exc:
-            return worker, without_runs("error", str(exc))
+            return without_runs("error", str(exc))
         except WorkerDied as exc:
-            if worker is not None:
-                self._end(worker)
-            return None, died_again(job, str(exc))
-
-    def _worker(self, engine: Engine) -> Worker:
-        worker = Worker(engine.python, engine.ref.adapter, isolated=engine.ref.isolated)
-        self._open.add(worker)
-        try:
-            worker.hello()
-        except BaseException:
-            self._end(worker)
-            raise
-        return worker
+            return died_again(job, str(exc))
 
     def _runs_of(self, scenario: Scenario) -> int:
         if scenario.sweep == "swarm":

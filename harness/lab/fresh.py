@@ -14,9 +14,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from harness.kernel.errors import DagstormError
-from harness.lab.campaign import Engine
 from harness.lab.replay import case_of, replay
 from harness.lab.search.shrink import key_of
+from harness.lab.subject import Engine
 from harness.lab.token import decode
 
 __all__ = ["FRESH_LIMIT_S", "in_fresh_processes"]
