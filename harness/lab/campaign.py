@@ -67,6 +67,7 @@ def read_units(folder: Path) -> list[dict[str, Any]]:
     return units
 
 
+Window = Callable[[str], contextlib.AbstractContextManager[None]]
 # What one worker does at a time, and in which laboratory.
 _Job = tuple[Engine, Scenario | Again, str]
 
@@ -84,6 +85,7 @@ class Campaign:
         without: (engine, version, scenario) of what is left out.
         labs: "sim", "live" or both.
         path: to the mock services, for live runs.
+        window: entered, with what it is, while a fault is on the way to the services.
         pool: of workers, which whoever brings it closes; without it `run` closes its own.
     """
 
@@ -105,6 +107,7 @@ class Campaign:
         labs: Sequence[str] = ("sim",),
         path: LivePath | None = None,
         pool: Pool | None = None,
+        window: Window = contextlib.nullcontext,
     ) -> None:
         self.folder = folder
         self.again = again
@@ -122,6 +125,7 @@ class Campaign:
         self.path = path
         self.left_out = 0
         self.pool = pool or Pool(workers)
+        self.window = window
         self._own_pool = pool is None
         self._stop = threading.Event()
         self._lock = threading.Lock()
@@ -287,8 +291,13 @@ class Campaign:
                     limit_s = AGAIN_LIMIT_S if impatient else UNIT_LIMIT_S
                     if lab == "live":
                         assert self.path is not None  # who asks for live runs brings the services
-                        way = self.path.through(scenario.plan.toxics)
+                        toxics = scenario.plan.toxics
+                        way = self.path.through(toxics)
                         request["addresses"] = entered.enter_context(way)
+                        if toxics:
+                            kinds = ", ".join(dict.fromkeys(t.type for t in toxics))
+                            what = f"{engine.ref.label} {scenario.id}: {kinds}"
+                            entered.enter_context(self.window(what))
                     return worker.ask(request, limit_s=limit_s)
             except DagstormError as exc:
                 return without_runs("error", str(exc))
