@@ -23,9 +23,17 @@ from harness.lab.conclude import write_json
 from harness.lab.pool import Pool
 from harness.lab.traces import write_traces
 from harness.lab.unit_rows import scenario_data
+from harness.lab.watching import Watching
 from scenarios import missions
 
 __all__ = ["Concluded", "conclude"]
+
+
+class Measured(NamedTuple):
+    """What was measured of the processes: their samples, and a row of growth for each engine."""
+
+    watching: Watching
+    growth: list[dict[str, Any]]
 
 
 class Concluded(NamedTuple):
@@ -45,6 +53,7 @@ def conclude(  # noqa: PLR0917 (all that a campaign comes to)
     campaign: Campaign,
     metadata: dict[str, Any],
     progress: Progress,
+    processes: Measured,
     proofs_until: float | None,
 ) -> Concluded:
     """Write findings and reports of what was run."""
@@ -62,7 +71,7 @@ def conclude(  # noqa: PLR0917 (all that a campaign comes to)
         for s in campaign.scenarios
     ]
     measured = findings.Campaign(units, engines, CLAUSES, plain_missions, seen=metadata["run_id"])
-    with Pool(campaign.workers) as pool:
+    with Pool(campaign.workers, processes.watching.worker) as pool:
         if metadata["status"] == "completed":
             measured = shrunk(
                 measured, campaign, metadata, progress, pool=pool, deadline=proofs_until
@@ -96,7 +105,7 @@ def conclude(  # noqa: PLR0917 (all that a campaign comes to)
         options.fail_on,
         found,
         changes_page(changes, books.against),
-        hold(options.thresholds, units),
+        hold(options.thresholds, units, processes.growth),
         changes.expired,
     )
     metadata["gate"] = gate
@@ -105,6 +114,7 @@ def conclude(  # noqa: PLR0917 (all that a campaign comes to)
     books.write(folder, changes, summary)
     told = findings.clearest_witnesses(measured)
     write_traces(folder, [f for f in found if f["kind"] == "bug"], told)
+    processes.watching.write(folder, processes.growth)
     report.render_run(folder)
     try:
         report.append_job_summary(folder, os.environ)

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from harness.commands.books import Books, add_registry, work_of
-from harness.commands.choice import SEARCHES, own_scenario, plan_line, sought
-from harness.commands.conclusion import conclude
+from harness.commands.choice import SEARCHES, own_scenario, plan_line, sought, wants_growth
+from harness.commands.conclusion import Measured, conclude
 from harness.commands.progress import Progress
 from harness.commands.settings import FAIL_ON, FILE, settle
 from harness.commands.summary import print_summary
@@ -41,10 +41,13 @@ from harness.lab.campaign import (
 )
 from harness.lab.conclude import write_json
 from harness.lab.engines import parse_engine, parse_engines
+from harness.lab.growth import growth_rows
 from harness.lab.live_path import LivePath
 from harness.lab.order import TIERS
+from harness.lab.pool import Pool
 from harness.lab.profiles import PLANS, shares_of
 from harness.lab.search.units import points_units, swarm_units
+from harness.lab.watching import Watching
 from mocks.services import services
 from scenarios import scenarios
 
@@ -152,7 +155,8 @@ def _run(options: argparse.Namespace) -> int:
         request=request,
     )
     metadata["work"] = work_of(metadata, options.budget)
-    return _campaign(options, books, folder, refs, chosen, metadata)
+    with contextlib.ExitStack() as entered:
+        return _campaign(entered, options, books, folder, refs, chosen, metadata)
 
 
 def _engine_word(ref: Any) -> str:
@@ -207,10 +211,12 @@ def _resume(options: argparse.Namespace, books: Books, metadata: dict[str, Any])
     refs = [parse_engine(e, CATALOGUE) for e in request["engines"]]
     metadata["status"] = "running"
     books.begin(metadata["run_id"], metadata["started_at"], resumed=True)
-    return _campaign(options, books, folder, refs, chosen, metadata)
+    with contextlib.ExitStack() as entered:
+        return _campaign(entered, options, books, folder, refs, chosen, metadata)
 
 
 def _campaign(  # noqa: PLR0917 (all that a campaign is made of)
+    entered: contextlib.ExitStack,
     options: argparse.Namespace,
     books: Books,
     folder: Path,
@@ -222,6 +228,7 @@ def _campaign(  # noqa: PLR0917 (all that a campaign is made of)
     if line := plan_line(options):
         progress.say(line)
     write_json(folder / "run.json", metadata)
+    watching = entered.enter_context(Watching())
     engines = [Engine(ref) for ref in refs]
     campaign = Campaign(
         folder,
@@ -237,9 +244,12 @@ def _campaign(  # noqa: PLR0917 (all that a campaign is made of)
         cases={name: partial(scenario_data, one) for name, one in scenarios().items()},
         without=books.not_again(metadata),
         labs=LABS[options.lab],
+        pool=entered.enter_context(Pool(options.workers, watching.worker)),
+        window=watching.fault,
     )
     status = "completed"
     proofs_until: float | None = None
+    growth: list[dict[str, Any]] = []
     try:
         campaign.prepare(progress.say)
         if options.budget is not None:
@@ -247,6 +257,10 @@ def _campaign(  # noqa: PLR0917 (all that a campaign is made of)
         with _services(options) as path:
             campaign.path = path
             campaign.run()
+        if wants_growth(options):
+            growth = growth_rows(
+                engines, campaign.units, chosen, campaign.pool, workers=options.workers
+            )
     except KeyboardInterrupt:
         status = "interrupted"
     except DagstormError as exc:
@@ -276,7 +290,11 @@ def _campaign(  # noqa: PLR0917 (all that a campaign is made of)
             "scenarios": len(campaign.not_live),
             "why": campaign.not_live,
         }
-    concluded = conclude(options, books, folder, campaign, metadata, progress, proofs_until)
+    campaign.pool.close()
+    measured = Measured(watching, growth)
+    concluded = conclude(
+        options, books, folder, campaign, metadata, progress, measured, proofs_until
+    )
     if status == "interrupted":
         print(
             f"dagstorm: interrupted; what is done is in {folder}; "

@@ -107,7 +107,7 @@ class Campaign:
         labs: Sequence[str] = ("sim",),
         path: LivePath | None = None,
         pool: Pool | None = None,
-        window: Window = contextlib.nullcontext,
+        window: Window = lambda _what: contextlib.nullcontext(),
     ) -> None:
         self.folder = folder
         self.again = again

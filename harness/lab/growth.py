@@ -61,7 +61,7 @@ def growth_rows(
         if (one := next(small, None)) is not None:
             jobs.append((engine, one))
     with ThreadPoolExecutor(max(1, workers)) as threads:
-        return list(threads.map(lambda job: growth_of(*job, pool), jobs))
+        return list(threads.map(lambda job: growth_of(job[0], job[1], pool), jobs))
 
 
 def _is_small(scenario: Scenario) -> bool:

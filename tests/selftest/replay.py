@@ -23,12 +23,12 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from harness.engine.broken import CATALOGUE  # noqa: E402
-from harness.kernel.errors import DagstormError  # noqa: E402
-from harness.lab.engines import parse_engine  # noqa: E402
-from harness.lab.fresh import replay_of  # noqa: E402
-from harness.lab.unit_rows import scenario_data  # noqa: E402
-from scenarios import scenarios  # noqa: E402
+from harness.engine.broken import CATALOGUE
+from harness.kernel.errors import DagstormError
+from harness.lab.engines import parse_engine
+from harness.lab.fresh import replay_of
+from harness.lab.unit_rows import scenario_data
+from scenarios import scenarios
 
 __all__ = ["main", "unexplained", "verdict_of"]
 
