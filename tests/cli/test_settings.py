@@ -138,11 +138,11 @@ def test_a_threshold_that_is_broken_is_red_and_one_not_measured_is_no_pass(
     assert "threshold fail: p99_latency_s on reference must be at most 0.001" in (
         capsys.readouterr().out
     )
-    write("[thresholds]\nmemory_growth_mb = { max = 10 }\n", "unmeasured.toml")
+    write("[thresholds]\ndetection_rate = { min = 1.0 }\n", "unmeasured.toml")
     assert main((*words, "--config", "unmeasured.toml", "--out", "unmeasured")) == 0
     assert gate_of("unmeasured")["verdict"] == "inconclusive"
     assert "no run measured it" in capsys.readouterr().out
-    write("[thresholds]\nmemory_growth_mb = { max = 10, required = true }\n", "required.toml")
+    write("[thresholds]\ndetection_rate = { min = 1.0, required = true }\n", "required.toml")
     assert main((*words, "--config", "required.toml", "--out", "required")) == 1
 
 
