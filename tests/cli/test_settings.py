@@ -138,6 +138,9 @@ def test_a_threshold_that_is_broken_is_red_and_one_not_measured_is_no_pass(
     assert "threshold fail: p99_latency_s on reference must be at most 0.001" in (
         capsys.readouterr().out
     )
+    write("[thresholds]\nmemory_growth_mb = { max = 1, required = true }\n", "grown.toml")
+    assert main((*words, "--config", "grown.toml", "--out", "grown")) == 0
+    assert gate_of("grown")["verdict"] == "pass"
     write("[thresholds]\ndetection_rate = { min = 1.0 }\n", "unmeasured.toml")
     assert main((*words, "--config", "unmeasured.toml", "--out", "unmeasured")) == 0
     assert gate_of("unmeasured")["verdict"] == "inconclusive"
