@@ -29,8 +29,8 @@ class Core:
 
     def __init__(self, loop: asyncio.AbstractEventLoop, seed: int | None, limits: Limits) -> None:
         self.loop = loop
-        self.alarms = Alarms(loop)
         self.watch = Watch(loop)
+        self.alarms = Alarms(loop, self.watch)
         self.dice = Dice(seed)
         self.limits = limits
         self.view = memoryview(bytearray(_BUFFER_BYTES))
