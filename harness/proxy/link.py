@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING
 
 from harness.proxy.core import Core
 from harness.proxy.sockets import Socket, drain
-from harness.proxy.stages import Chunk, Stage, stage_for
+from harness.proxy.stage import Chunk, Stage
+from harness.proxy.stages import stage_for
 from harness.proxy.toxics import Toxic
 
 if TYPE_CHECKING:
