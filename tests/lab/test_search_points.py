@@ -114,7 +114,9 @@ def test_the_task_of_each_stage_is_cancelled_at_each_point_at_which_it_is_under_
         assert record.outcomes["r0"].status == "failed"
         assert record.outcomes["after"].status == "ok"
     assert Counter(one[:2] for one in sent) == {
-        key: last - first + 1 for key, (first, last) in clean.stage_points.items()
+        key: last - first + 1
+        for key, (first, last) in clean.stage_points.items()
+        if last >= first  # the one that never awaits is never under way
     }
     assert set(clean.stage_points) == {
         ("r0", "calls"),

@@ -149,13 +149,15 @@ def _stage_cancels(program: Program, calm: Plan, clean: RunRecord) -> Iterator[I
 
     To the engine it is as if the stage had raised CancelledError: nobody in it sent the cancel.
     """
+    # A run that is to come afterwards has begun with a callback of its own.
+    later = len(calm.runs) - len(clean.outcomes)
     for (run, stage), (first, last) in clean.stage_points.items():
         if run.split("/", 1)[0] != calm.runs[0].id:
             continue
         cancel = Cancel(target="stage", run=run, stage=stage, at_point=1)
         plan = dataclasses.replace(calm, cancels=(cancel,))
         name = stage if run in clean.outcomes else f"{stage} of {run}"
-        for point in range(first, min(last, POINTS_MAX) + 1):
+        for point in range(first + later, min(last, POINTS_MAX) + later + 1):
             label = f"the task of stage {name} is cancelled at point {point}"
             yield Injection(label, program, plan, point)
 
