@@ -19,6 +19,7 @@ from harness.report.charts import (
     phase_bars,
     trend_rows,
 )
+from harness.report.notes import shown
 from harness.report.pictures import FILE_NAME, risk_svg, svg, timeline_svg
 
 __all__ = ["LIMIT_BYTES", "LIMIT_FINDINGS", "change_of", "index_page"]
@@ -41,6 +42,7 @@ SECTIONS = (
     ("risk", "Risk"),
     ("charts", "Latency and drops"),
 )
+ORDER_SECTION = ("order", "Leans on asyncio's order")
 ORDERS = (
     ("change", "new first"),
     ("severity", "severity"),
@@ -59,6 +61,7 @@ def index_page(
     *,
     changes: Row | None,
     history: Row | None,
+    notes: Sequence[Row] | None = None,
 ) -> str:
     """Return the page of a run.
 
@@ -68,6 +71,7 @@ def index_page(
         results: the rows of results.jsonl.
         folder: the run directory, for metrics.csv.
         changes, history: what the registry recorded, None where it recorded nothing.
+        notes: what the order tier noted, None where it was not run.
     """
     page = ""
     for pictures_max, text_max in SIZES:
@@ -80,6 +84,7 @@ def index_page(
             folder,
             changes=changes,
             history=history,
+            notes=notes,
             cards=cards,
             text_max=text_max,
         )
@@ -97,6 +102,7 @@ def _page(
     *,
     changes: Row | None,
     history: Row | None,
+    notes: Sequence[Row] | None,
     cards: Sequence[Row],
     text_max: int,
 ) -> str:
@@ -106,7 +112,8 @@ def _page(
     matrix = metadata["conformance"]
     return env.get_template("index.html.j2").render(
         run=run,
-        sections=SECTIONS,
+        sections=SECTIONS if notes is None else (*SECTIONS, ORDER_SECTION),
+        order=None if notes is None else shown(notes),
         totals=metadata["totals"],
         engines=[
             {
