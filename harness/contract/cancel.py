@@ -429,8 +429,7 @@ def _kept_by_parent(r: Reading, child: Ran) -> bool:
     parent, name = child.run.rsplit("/", 1)
     name = name.split("#", 1)[0]
     return any(
-        one.swallowed
-        and any(e.detail == name for e in r.of("sub.begin", parent, one.stage))
+        one.swallowed and any(e.detail == name for e in r.of("sub.begin", parent, one.stage))
         for one in r.executions(parent)
     )
 

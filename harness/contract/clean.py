@@ -62,9 +62,7 @@ def _given_up(r: Reading, held: Held) -> bool:
         return False
     late_s = facts.end_s - r.plan.cleanup_grace_s + r.tolerance_s
     return any(
-        one.asked >= 0
-        and (one.end < 0 or one.end > facts.end)
-        and r.time_of(one.asked) <= late_s
+        one.asked >= 0 and (one.end < 0 or one.end > facts.end) and r.time_of(one.asked) <= late_s
         for (run, stage), ones in r.ran.items()
         if (held.run == run and (stage == held.stage or "/" in run))
         or held.run.startswith(f"{run}/")

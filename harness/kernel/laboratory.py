@@ -367,7 +367,9 @@ class _Trial:
         world, last = self.world, self.points_over
         if world is None:
             return {}
-        return {key: (first, world.ended_at.get(key, last)) for key, first in world.begun_at.items()}
+        return {
+            key: (first, world.ended_at.get(key, last)) for key, first in world.begun_at.items()
+        }
 
     def close(self) -> None:
         """Tear down what is left: cancel tasks, let them end if they will, close the loop."""
