@@ -81,7 +81,7 @@ class World:
         "yields",
     )
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 (what a laboratory run consists of)
         self,
         journal: Journal,
         tape: Tape,

@@ -63,7 +63,7 @@ RACES: dict[str, tuple[Race, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """Runs: simulated; on stock one at a time, `WIDTH` and, of longer sleeps, `FAR_WIDTH` at a time."""
+    """Runs: simulated; on stock one at a time, `WIDTH` and (long sleeps) `FAR_WIDTH` at a time."""
 
     simulated: int
     alone: int
@@ -236,9 +236,10 @@ def _bound(ours: Tally, *others: Tally) -> str:
     if not best.hits:
         return "  if every run of dagstorm hit: not known, as stock never did"
     most = ours.runs / ours.cpu_s / best.per_cpu_s
+    hit = 100 * ours.hits / ours.runs
     return (
-        f"  if every run of dagstorm hit, and not {100 * ours.hits / ours.runs:.0f} in 100: {most:.0f}x a CPU "
-        f"second, as {100 * best.hits / best.runs:.1f} in 100 of stock's do at "
+        f"  if every run of dagstorm hit, and not {hit:.0f} in 100: {most:.0f}x a CPU second, as "
+        f"{100 * best.hits / best.runs:.1f} in 100 of stock's do at "
         f"{best.cpu_s / best.runs / (ours.cpu_s / ours.runs):.1f} times the CPU a run"
     )
 
