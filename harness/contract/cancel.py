@@ -304,6 +304,7 @@ def check_cancel_4(r: Reading) -> Judgement:
     for run, facts in r.runs.items():
         # An attempt that ended and is tried again does not hold the run up: it goes on.
         ones = [o for o in r.executions(run) if o.swallowed and not (o.again and o.ended)]
+        ones = [o for o in ones if o.called_off < 0]  # what it swallowed was not the engine's
         # Others swallowed what their own scopes sent.
         ones = [o for o in ones if o.interrupts and not r.own_scope_due(o, o.interrupts[0])]
         if not ones:
@@ -525,11 +526,10 @@ def _status(r: Reading, run: str, shape: str, expected: str, actual: str) -> Vio
 
 def _stopped_too(r: Reading, one: Ran) -> bool:
     """Say whether the engine may have stopped a stage in the turn in which somebody else called
-    it off: its timeout was due, or its consumer had stopped."""
+    it off, because its consumer had stopped."""
     if one.called_off < 0:
         return False
-    stopped = bool(r.of("consume.stop", one.run, one.stage))
-    return stopped or r.timeout_due(one, r.time_of(one.called_off))
+    return bool(r.of("consume.stop", one.run, one.stage))
 
 
 def check_cancel_8(r: Reading) -> Judgement:

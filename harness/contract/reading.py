@@ -41,7 +41,8 @@ class Ran:
         self_cancelled: it raised CancelledError by itself; also if somebody outside the engine
             cancelled its task, and it ended of that: to the engine the one is as the other.
         called_off: position at which a cancel from outside the engine reached it, or -1. One that
-            the engine sent in the same turn may have come with it, so it is no interrupt.
+            the engine sent in the same turn may have come with it. It is an interrupt as well if
+            the stage swallowed it, or if a timeout of the engine's was due then.
         again: it is not the stage's last attempt in its run: the engine ran the stage once more,
             or was to do so, because the stage declares a retry. What such an attempt came to
             decides nothing about its run.
@@ -224,13 +225,13 @@ class Reading:
                     continue  # nobody held its task any more, and the collector closed it
                 one = ran[run, stage][-1]
                 one.end, one.end_s, one.how = i, at_s, detail
-                called_off = one.called_off >= 0 or (run, stage) in outside
-                one.self_cancelled |= called_off and detail == "cancelled"
-                outside.discard((run, stage))
+                if one.called_off >= 0 or (run, stage) in outside:
+                    outside.discard((run, stage))
+                    self._end_called_off(one)
             elif kind == "interrupt":
                 if (run, stage) in outside:
                     outside.discard((run, stage))
-                    ran[run, stage][-1].called_off = i
+                    ran[run, stage][-1].called_off = i  # whose it counts as is decided at its end
                 elif (run, stage) in ran:
                     ran[run, stage][-1].interrupts.append(i)
             elif kind == "cancel.stage":
@@ -272,6 +273,18 @@ class Reading:
                     ran[run, stage][-1].children.append([at_s, math.inf])
             elif kind == "sub.end" and (run, stage) in ran and ran[run, stage][-1].children:
                 ran[run, stage][-1].children[-1][1] = at_s
+
+    def _end_called_off(self, one: Ran) -> None:
+        """Decide whose an execution's end is that somebody outside the engine called off."""
+        if one.how == "cancelled":
+            one.self_cancelled = True
+        if one.called_off < 0:
+            return
+        own = one.stage in self._stages and one.run in self.runs
+        if one.how != "cancelled" or (own and self.timeout_due(one, self.time_of(one.called_off))):
+            # It went on all the same, or the engine was to stop it as well: nothing is asked of
+            # the engine that would not be asked of a stage that it had stopped.
+            one.interrupts = sorted({*one.interrupts, one.called_off})
 
     @staticmethod
     def _release(held: Held, kind: str, i: int) -> None:

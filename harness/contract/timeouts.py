@@ -335,8 +335,8 @@ def check_time_4(r: Reading) -> Judgement:
     expired = own_errors = 0
     for scope in r.scopes:
         due = scope.at_s + scope.seconds
-        if scope.leaked >= 0 and r.time_of(scope.leaked) < due - CLOSE_S:
-            continue  # a TimeoutError of something else passed through
+        if _left_by_another(r, scope):
+            continue
         if scope.expired >= 0:
             expired += 1
             if scope.expired_s < due - CLOSE_S:
@@ -501,7 +501,9 @@ def check_time_6(r: Reading) -> Judgement:
     scopes = [
         s
         for s in r.scopes
-        if s.left < 0 and not any(one.interrupts for one in r.ran.get((s.run, s.stage), ()))
+        if s.left < 0
+        and not _left_by_another(r, s)
+        and not any(one.interrupts for one in r.ran.get((s.run, s.stage), ()))
     ]
     if max(len(due), len(scopes)) < MANY:
         return untested()
@@ -555,6 +557,12 @@ def check_time_6(r: Reading) -> Judgement:
             )
         )
     return violated(bad, timeouts_due=max(len(due), len(scopes)))
+
+
+def _left_by_another(r: Reading, scope: Scope) -> bool:
+    """Say whether a TimeoutError of something else came out of a scope before it was due."""
+    due_s = scope.at_s + scope.seconds
+    return scope.leaked >= 0 and r.time_of(scope.leaked) < due_s - CLOSE_S
 
 
 def check_time_7(r: Reading) -> Judgement:
