@@ -155,8 +155,8 @@ class Adapter(Protocol):
         `check`: `seen` (what the stages recorded: (seconds since start, stage, kind, detail)
         with the kinds of the journal, at least those that the check names in double quotes),
         `error` (the exception that came out, or None), `outputs` (stage -> what it gave, of each
-        that the engine lets its user see as completed, also through the exception), `left` (where the tasks are
-        that go on after the run), `took` (seconds).
+        that the engine lets its user see as completed, also through the exception), `left` (where
+        the tasks are that go on after the run), `took` (seconds).
         A check may also look at `results` (of one run, as the engine gives them), `strays` (where
         tasks are a moment later), `dropped` and `pending` (by the engine's account of events) and
         `unretrieved` (what the loop was told of exceptions that nobody fetched).
