@@ -37,7 +37,8 @@ TWO = Plan(
 CHECK = "def violation(seen, error, outputs, left, took):\n    return {}\n"
 TOLD = "repr((type(error).__name__, dict(outputs.items()), seen))"
 # What a check names in double quotes is noted.
-CHECK += "".join(f'# "{word}"\n' for word in (*NOTES, *HOWS) if word != "release.over")
+ONLY_IN_SCRIPTS = ("release.over", "taken")
+CHECK += "".join(f'# "{word}"\n' for word in (*NOTES, *HOWS) if word not in ONLY_IN_SCRIPTS)
 
 _labs: dict[str, Laboratory] = {}
 
