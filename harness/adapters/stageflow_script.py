@@ -1,7 +1,8 @@
 """Stageflow's half of a stand-alone script: stages, graph, start and what a user reaches.
 
-The text follows what the installed version offers: which context a run is started
-with, which arguments that context needs, whether a reason can be given for a cancel.
+Longer than 400 lines since each word of the dialect has a variant for each graph, and for
+versions that lack something. The text follows what the installed version offers: which context a
+run is started with, which arguments that context needs, whether a reason can be given for a cancel.
 """
 
 from __future__ import annotations
@@ -286,7 +287,9 @@ def _prepare(engine: Probe, program: Program, plan: Plan, check: str) -> tuple[s
     tenants = {run.tenant for run in plan.runs}
     tenant = len(tenants) > 1 or "tenant" in told or not _takes_no_ids(engine) or not whole
     short = whole and _creates(engine)
-    lines, pairs = [], [] if short else ["pipeline_run_id=uuid.uuid4()"]
+    # A run beside others, or with children, has an id of its own to be known by.
+    named = many or identifies or _uses(program, "subpipeline")
+    lines, pairs = [], ["pipeline_run_id=uuid.uuid4()"] if named or not short else []
     if correlated:
         rows = ", ".join(f"{literal(r.id)}: {literal(r.correlation)}" for r in plan.runs)
         lines.append(f"correlation = {{{rows}}}[{{run}}]")

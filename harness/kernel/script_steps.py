@@ -1,4 +1,7 @@
-"""How each operation of `harness.kernel.steps.OPS` is written in a stage's body."""
+"""How each operation of `harness.kernel.steps.OPS` is written in a stage's body.
+
+Longer than 400 lines as there are that many operations, each with a few lines of its own.
+"""
 
 from __future__ import annotations
 
