@@ -127,7 +127,11 @@ def _run(options: argparse.Namespace) -> int:
     if metadata is not None:
         return _resume(options, books, metadata)
     if options.tier == "order" and options.search:
-        raise InputError("--tier order runs scenarios out of order; it does not go with --search")
+        raise InputError(
+            "--tier order: it does not go with --search: whether a violation leans on the order or "
+            "is a race takes hundreds of legal runs of the same program, and a search makes four "
+            "of each; run the scenarios with --tier order, the search without"
+        )
     chosen, swarm_runs = sought(options)
     if options.lab == "live" and options.search:
         raise InputError(f"--search {options.search}: it needs the speed of --lab sim")

@@ -131,6 +131,13 @@ def _faults(unit: Row, plan: Row) -> list[str]:
     return found
 
 
+DEADLINES = {
+    "timeout": "the caller's asyncio.timeout expires",
+    "wait_for": "the caller's asyncio.wait_for gives up",
+    "group": "another task of the caller's task group fails",
+}
+
+
 def _fault(fault: Row) -> str:
     raises = f"raises {fault.get('error', 'RuntimeError')}"
     if fault.get("one_in") is not None:
@@ -158,6 +165,13 @@ def _clock_step(one: Row) -> str:
 def _cancel(cancel: Row) -> str:
     times = cancel.get("times", 1)
     often = "" if times == 1 else f", {times} times, {cancel.get('gap_s', 0)} s apart"
+    if cancel.get("by", "cancel") != "cancel":
+        return f"{DEADLINES[cancel['by']]} after {cancel['at_s']} s"
+    if cancel.get("target") == "stage":
+        stage = f"the task of stage {cancel['stage']} is cancelled from outside the engine"
+        if cancel.get("at_s") is not None:
+            return f"{stage} after {cancel['at_s']} s{often}"
+        return f"{stage} after {cancel.get('at_point')} callbacks of the loop{often}"
     if cancel.get("at_s") is not None:
         return f"the caller cancels after {cancel['at_s']} s{often}"
     if cancel.get("at_point") in (None, -1):

@@ -19,6 +19,7 @@ from harness.report.charts import (
     phase_bars,
     trend_rows,
 )
+from harness.report.notes import shown
 from harness.report.pictures import FILE_NAME, risk_svg, svg, timeline_svg
 from harness.report.resources import read_resources, resource_rows, resource_shapes
 
@@ -42,6 +43,7 @@ SECTIONS = (
     ("risk", "Risk"),
     ("charts", "Latency and drops"),
 )
+ORDER_SECTION = ("order", "Leans on asyncio's order")
 ORDERS = (
     ("change", "new first"),
     ("severity", "severity"),
@@ -60,6 +62,7 @@ def index_page(
     *,
     changes: Row | None,
     history: Row | None,
+    notes: Sequence[Row] | None = None,
 ) -> str:
     """Return the page of a run.
 
@@ -69,6 +72,7 @@ def index_page(
         results: the rows of results.jsonl.
         folder: the run directory, for metrics.csv.
         changes, history: what the registry recorded, None where it recorded nothing.
+        notes: what the order tier noted, None where it was not run.
     """
     page = ""
     for pictures_max, text_max in SIZES:
@@ -81,6 +85,7 @@ def index_page(
             folder,
             changes=changes,
             history=history,
+            notes=notes,
             cards=cards,
             text_max=text_max,
         )
@@ -98,6 +103,7 @@ def _page(
     *,
     changes: Row | None,
     history: Row | None,
+    notes: Sequence[Row] | None,
     cards: Sequence[Row],
     text_max: int,
 ) -> str:
@@ -108,7 +114,8 @@ def _page(
     semantics = {e["label"]: e["semantics"] for e in metadata["engines"]}
     return env.get_template("index.html.j2").render(
         run=run,
-        sections=SECTIONS,
+        sections=SECTIONS if notes is None else (*SECTIONS, ORDER_SECTION),
+        order=None if notes is None else shown(notes),
         totals=metadata["totals"],
         engines=[
             {
