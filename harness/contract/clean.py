@@ -216,6 +216,8 @@ def _cut_by_itself(r: Reading, held: Held) -> bool:
     one = _execution(r, held)
     if held.registered or one is None:
         return False
+    if one.called_off >= 0:
+        return True  # or somebody outside the engine did
     return held.cut - 1 not in one.interrupts or r.own_scope_due(one, held.cut)
 
 
