@@ -1,4 +1,8 @@
-"""CLEAN: what an engine must do with resources and cleanups."""
+"""CLEAN: what an engine must do with resources and cleanups.
+
+Longer than most: checks of one family share what they ask of a run, and each clause's texts stand
+beside the check that they are about.
+"""
 
 from __future__ import annotations
 

@@ -2,6 +2,8 @@
 
 Checks are pure functions of a reading. What it holds is what happened, in the stages'
 own words; what the engine said is in `record.outcomes`.
+
+Longer than most: one pass over the journal, and the questions that are put to what it found.
 """
 
 from __future__ import annotations
