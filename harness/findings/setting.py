@@ -1,4 +1,8 @@
-"""What a mission simulated: stages, mocks and faults, read off the programs that were run."""
+"""What a mission simulated: stages, mocks and faults, read off the programs that were run.
+
+A scenario that was not run on this engine (for lack of a capability, say) simulated nothing: it
+is named, and adds to none of the tables.
+"""
 
 from __future__ import annotations
 
@@ -32,20 +36,29 @@ _MOCKS = {
 
 
 def setting(units: Sequence[Row]) -> dict[str, Any]:
-    """Return the tables of stages, mocks and faults of the units of one engine."""
+    """Return the tables of stages, mocks and faults of the units of one engine that were run.
+
+    `not_run` names the scenarios that were not, in order.
+    """
     stages: list[dict[str, Any]] = []
     mocks: dict[tuple[str, str], dict[str, Any]] = {}
     faults: list[dict[str, Any]] = []
     seen: set[str] = set()
+    run = {u["scenario"] for u in units if u["runs"]}
     for unit in units:
-        if unit["scenario"] in seen or not unit["program"]:
+        if unit["scenario"] in seen or unit["scenario"] not in run or not unit["program"]:
             continue
         seen.add(unit["scenario"])
         plan = unit["plan"] or {}
         stages += _stages(unit["scenario"], unit["program"], plan)
         _collect_mocks(mocks, unit["program"])
         faults += [{"scenario": unit["scenario"], "fault": fault} for fault in _faults(unit, plan)]
-    return {"stages": stages, "mocks": list(mocks.values()), "faults": faults}
+    return {
+        "stages": stages,
+        "mocks": list(mocks.values()),
+        "faults": faults,
+        "not_run": [s for s in dict.fromkeys(u["scenario"] for u in units) if s not in run],
+    }
 
 
 def _stages(scenario: str, program: Row, plan: Row) -> list[dict[str, Any]]:

@@ -111,6 +111,7 @@ def _page(
     executive = metadata["executive"]
     decisions = {c["label"]: c["decision"] for c in executive["chapters"]}
     matrix = metadata["conformance"]
+    semantics = {e["label"]: e["semantics"] for e in metadata["engines"]}
     return env.get_template("index.html.j2").render(
         run=run,
         sections=SECTIONS if notes is None else (*SECTIONS, ORDER_SECTION),
@@ -137,7 +138,7 @@ def _page(
         matrix={
             **matrix,
             "lines": [
-                {**one, "cells": [row["cells"][i] for row in matrix["rows"]]}
+                {**one, "cells": [_cell(row, i, semantics) for row in matrix["rows"]]}
                 for i, one in enumerate(metadata["clauses"])
             ],
         },
@@ -155,6 +156,13 @@ def _page(
         drops=_drops(env, results),
         resources=_resources(env, folder),
     )
+
+
+def _cell(row: Row, i: int, semantics: Mapping[str, Row]) -> dict[str, Any]:
+    """Return a cell of the matrix, which says where a violation is the engine's documented way."""
+    cell = row["cells"][i]
+    told = cell["clause"] in semantics.get(row["label"], {})
+    return {**cell, "documented": told and cell["verdict"] == "fail" and not cell["findings"]}
 
 
 def change_of(finding: str, changes: Row | None) -> str:
