@@ -12,7 +12,8 @@ from typing import Any, cast
 import pytest
 
 from harness.proxy.alarms import AWAKE_BURST_S, AWAKE_SHARE, Alarms
-from harness.proxy.watch import Watch, new_loop
+from harness.proxy.loop import new_loop
+from harness.proxy.watch import Watch
 
 
 @pytest.fixture(params=[new_loop, asyncio.new_event_loop], ids=["own loop", "any loop"])
