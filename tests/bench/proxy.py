@@ -200,9 +200,9 @@ def raise_limit() -> None:
 
 
 @contextlib.contextmanager
-def awake() -> Iterator[int]:
-    """Keep all cores awake; yields how many."""
-    cores = sorted(available())[:AWAKE_CORES_MAX]
+def awake(most: int) -> Iterator[int]:
+    """Keep so many cores awake at most; yields how many."""
+    cores = sorted(available())[:most]
     with contextlib.ExitStack() as stack:
         for core in cores:
             stack.enter_context(process(__file__, "--spin", str(core)))
@@ -314,6 +314,7 @@ def report(client: Toxiproxy, direct: Address, pids: Sequence[int]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("--url", help="measure this server")
+    parser.add_argument("--asleep", action="store_true", help="let idle cores sleep")
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--spin", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -324,8 +325,9 @@ def main() -> None:
     if options.serve:
         serve()
         return
-    with awake() as cores, process(__file__, "--serve") as (port, server):
-        load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    most = 0 if options.asleep else AWAKE_CORES_MAX
+    with awake(most) as cores, process(__file__, "--serve") as (port, server):
         print(
             f"{cores} of {len(available())} cores kept awake by processes of idle priority; "
             f"load {load:.1f} before"
