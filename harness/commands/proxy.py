@@ -14,8 +14,8 @@ from harness.commands.words import whole
 from harness.kernel.errors import EnvironmentFault, InputError
 from harness.proxy.errors import ApiError
 from harness.proxy.gojson import BodyError, parse
+from harness.proxy.loop import new_loop
 from harness.proxy.server import ProxyServer
-from harness.proxy.watch import new_loop
 
 __all__ = ["add"]
 
@@ -50,7 +50,7 @@ def _proxy(options: argparse.Namespace) -> int:
     # What the command has imported stays: collections need not look through it again and again.
     gc.freeze()
     try:
-        with asyncio.Runner(loop_factory=new_loop) as runner:
+        with asyncio.Runner(loop_factory=lambda: new_loop(wakeful=True)) as runner:
             runner.run(_serve(options, configured))
     except KeyboardInterrupt:
         pass
