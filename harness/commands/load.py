@@ -15,9 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from harness import report
+from harness.commands.books import Books, add_books
+from harness.commands.gate import gate_lines
+from harness.commands.measured import Measured, bug_lines, measured
+from harness.commands.settings import FAIL_ON
 from harness.commands.words import RUNS_FOLDER, count, positive, seconds, to_stderr, whole
 from harness.engine.broken import CATALOGUE
-from harness.findings import write_whole
+from harness.findings.changes import changes_page
 from harness.kernel.errors import InputError
 from harness.lab.campaign import run_metadata
 from harness.lab.conclude import write_json
@@ -25,6 +29,7 @@ from harness.lab.engines import parse_engine
 from harness.lab.load.faults import FaultPlan
 from harness.lab.load.knee import objective
 from harness.lab.load.programs import program_file
+from harness.lab.load.rows import clauses_of_load, unit_rows
 from harness.lab.load.server import RUNS_AT_ONCE_MAX, serving
 from harness.lab.load.session import LoadPlan, run_load
 from harness.lab.load.users import Users
@@ -68,7 +73,8 @@ def add(commands: Any) -> None:
     )
     load.add_argument("--seed", type=whole, default=1)
     load.add_argument("--out", metavar="DIR")
-    load.add_argument("--fail-on", default="any", choices=("any", "critical", "never"))
+    add_books(load)
+    load.add_argument("--fail-on", default="any", choices=FAIL_ON)
     load.add_argument("--json", action="store_true")
     load.add_argument("--quiet", action="store_true")
     load.set_defaults(do=_load)
@@ -160,7 +166,42 @@ def _on_signals(stop: threading.Event) -> Iterator[None]:
 
 
 def _load(options: argparse.Namespace) -> int:
+    books = Books(options)
     engine = parse_engine(options.engine, CATALOGUE)
+    plan = _plan(options)
+    started = time.gmtime()
+    started_at = time.strftime("%Y-%m-%dT%H:%M:%SZ", started)
+    run_id = f"{time.strftime('%Y%m%d-%H%M%S', started)}-load-{options.seed}"
+    run_id = books.begin(run_id, started_at)
+    folder = _folder(options.out, run_id)
+    say = (lambda _text: None) if options.quiet else to_stderr
+    result = run_load(engine, plan, folder, say)
+    about = {**result.pop("about"), "name": engine.name, "version": result["engine_version"]}
+    command = _command(options)
+    metadata = run_metadata(
+        run_id=run_id,
+        seed=options.seed,
+        profile="load",
+        started_at=started_at,
+        completed_at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        status=result["status"],
+        engines=[{k: about[k] for k in ("name", "version", "capabilities")}],
+        command=command,
+    )
+    write_json(folder / "load.json", result)
+    report.render_load(folder, result)
+    units = unit_rows({**result, "about": about}, plan.program)
+    note = f"Seen on a real machine, under load; again: {command}"
+    done = measured(options, books, folder, units, [about], clauses_of_load(), metadata, note)
+    _summary(options, folder, result, done, books.against)
+    sys.stdout.flush()
+    if result["status"] == "interrupted":
+        return INTERRUPTED
+    books.end(done.found, units, [about], "load", done.summary)
+    return int(done.gate["exit_code"])
+
+
+def _plan(options: argparse.Namespace) -> LoadPlan:
     time_s = options.hold or options.time
     if options.users > USERS_MAX:
         raise InputError(f"--users {options.users}: at most {USERS_MAX}")
@@ -169,7 +210,7 @@ def _load(options: argparse.Namespace) -> int:
     if options.hold and options.find_knee:
         raise InputError("--hold and --find-knee are two different loads; leave one out")
     begin, end = options.fault_window
-    plan = LoadPlan(
+    return LoadPlan(
         users=Users(options.users, time_s, options.rate, options.processes, options.locust),
         faults=FaultPlan(options.resets, options.jitter, begin, end),
         seed=options.seed,
@@ -179,16 +220,19 @@ def _load(options: argparse.Namespace) -> int:
         hold=bool(options.hold),
         objective=options.objective if options.find_knee else None,
     )
-    started = time.gmtime()
-    run_id = f"{time.strftime('%Y%m%d-%H%M%S', started)}-load-{options.seed}"
-    folder = _folder(options.out, run_id)
-    say = (lambda _text: None) if options.quiet else to_stderr
-    result = run_load(engine, plan, folder, say)
-    _write(folder, run_id, started, options, result)
-    _summary(options, folder, result)
-    if result["status"] == "interrupted":
-        return INTERRUPTED
-    return _exit_code(options.fail_on, result)
+
+
+def _command(options: argparse.Namespace) -> str:
+    """Return the command that puts on the same load again; of files their names only."""
+    words = [f"--engine {Path(options.engine).name}", f"--users {options.users}"]
+    if options.program:
+        words.append(f"--program {Path(options.program).name}")
+    words.append(f"--hold {options.hold:g}s" if options.hold else f"--time {options.time:g}s")
+    words += [f"--rate {options.rate:g}"] if options.rate else []
+    words += [f"--resets {options.resets:g}"] if options.resets else []
+    words += [f"--jitter {options.jitter * 1000:g}ms"] if options.jitter else []
+    words += ["--find-knee"] if options.find_knee else []
+    return f"dagstorm load {' '.join(words)} --seed {options.seed}"
 
 
 def _folder(named: str | None, run_id: str) -> Path:
@@ -206,66 +250,20 @@ def _folder(named: str | None, run_id: str) -> Path:
     return folder
 
 
-def _write(
-    folder: Path,
-    run_id: str,
-    started: time.struct_time,
+def _summary(
     options: argparse.Namespace,
+    folder: Path,
     result: Mapping[str, Any],
+    done: Measured,
+    against: str | None,
 ) -> None:
-    rows = [_row(options, result, check) for check in result["checks"]]
-    lines = "".join(json.dumps(row, default=repr) + "\n" for row in rows)
-    write_whole(folder / "results.jsonl", lines)
-    write_json(folder / "load.json", result)
-    report.render_load(folder, result)
-    totals: dict[str, int] = {}
-    for row in rows:
-        totals[row["verdict"]] = totals.get(row["verdict"], 0) + 1
-    metadata = run_metadata(
-        run_id=run_id,
-        seed=options.seed,
-        profile="load",
-        started_at=time.strftime("%Y-%m-%dT%H:%M:%SZ", started),
-        completed_at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        status=result["status"],
-        engines=[{"name": result["engine"], "version": result["engine_version"]}],
-        totals=totals,
-        command=["dagstorm", *sys.argv[1:]],
-    )
-    write_json(folder / "run.json", metadata)
-
-
-def _row(
-    options: argparse.Namespace, result: Mapping[str, Any], check: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Return a row of results.jsonl, as a scenario's."""
-    failed = check["verdict"] == "fail"
-    return {
-        "pack": "load",
-        "scenario": f"load/{check['name']}",
-        "category": "stress",
-        "tests": [],
-        "clause": check["clause"],
-        "clauses": {},
-        "engine": result["engine"],
-        "engine_version": result["engine_version"],
-        "lab": "live",
-        "verdict": check["verdict"],
-        "reason": "" if check["verdict"] == "pass" else f"{check['actual']}; rule: {check['rule']}",
-        "runs": result.get("stats", {}).get("runs", 0),
-        "violations": int(failed),
-        "figures": check["figures"],
-        "seed": options.seed,
-        "token": "",
-        "virtual_s": 0.0,
-        "duration_s": result["duration_s"],
-    }
-
-
-def _summary(options: argparse.Namespace, folder: Path, result: Mapping[str, Any]) -> None:
     if options.json:
         shown = {k: v for k, v in result.items() if k != "timeline"}
-        print(json.dumps({"run": str(folder), **shown}, indent=1, default=repr))
+        keys = ("id", "clause", "severity", "title", "engine")
+        bugs = [{k: f[k] for k in keys} for f in done.found if f["kind"] == "bug"]
+        told = {"run": str(folder), **shown, "bugs": bugs, "gate": done.gate}
+        told["changes"] = changes_page(done.changes, against)
+        print(json.dumps(told, indent=1, default=repr))
         return
     label = f"{result['engine']}@{result['engine_version']}".rstrip("@")
     for check in result["checks"]:
@@ -286,11 +284,7 @@ def _summary(options: argparse.Namespace, folder: Path, result: Mapping[str, Any
         f"{cost['proxy_adds_ms']:g} ms"
         + (f"; CPU seconds: {cost['cpu_s']}" if "cpu_s" in cost else "")
     )
+    for line in (*bug_lines(done, against), *gate_lines(done.gate)):
+        print(line)
     print(f"report: {folder}/load.md, figures: {folder}/load.json")
-
-
-def _exit_code(fail_on: str, result: Mapping[str, Any]) -> int:
-    failed = [c for c in result["checks"] if c["verdict"] == "fail"]
-    if fail_on == "critical":
-        failed = [c for c in failed if c["severity"] == "critical"]
-    return 1 if failed and fail_on != "never" else 0
+    print(f"findings: {folder}/findings.json, {folder}/index.html")

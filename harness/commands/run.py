@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from harness import findings, report
-from harness.commands.books import Books, add_registry, summary_of, work_of
+from harness.commands.books import Books, add_books, left_of, summary_of, work_of
 from harness.commands.choice import SEARCHES, own_scenario, plan_line, sought
 from harness.commands.gate import decide, gate_lines
 from harness.commands.notes import note_lines
@@ -86,9 +86,7 @@ def add(commands: Any) -> None:
     run.add_argument("--out", metavar="DIR")
     run.add_argument("--resume", metavar="DIR")
     run.add_argument("--config", metavar="FILE", help=f"default: {FILE}, if there is one")
-    run.add_argument("--baseline", metavar="FILE", help="hold against this, not the registry")
-    add_registry(run)
-    run.add_argument("--no-registry", action="store_true")
+    add_books(run)
     run.add_argument("--fail-on", choices=FAIL_ON, help="default: the profile's")
     run.add_argument("--json", action="store_true")
     run.add_argument("--quiet", action="store_true")
@@ -293,7 +291,13 @@ def _campaign(  # noqa: PLR0917 (all that a campaign is made of)
     _summary(options, folder, campaign, concluded)
     sys.stdout.flush()
     # Only now has anybody been told; a run killed before this leaves its findings new.
-    books.end(concluded.found, campaign, metadata["profile"], concluded.summary)
+    books.end(
+        concluded.found,
+        campaign.units,
+        [e.description() for e in campaign.engines],
+        metadata["profile"],
+        concluded.summary,
+    )
     return int(concluded.gate["exit_code"])
 
 
@@ -347,7 +351,7 @@ def _conclude(  # noqa: PLR0917 (all that a campaign comes to)
     if metadata["status"] == "completed" and not options.no_confirm:
         measured = proved(measured, campaign, ids, metadata, progress)
         entries = [f.to_json() for f in findings.findings_of(measured)]
-    standing, changes = books.judge(entries, ids, campaign)
+    standing, changes = books.judge(entries, ids, units, engines)
     totals = Counter(u["verdict"] for u in units)
     metadata["totals"] = dict(sorted(totals.items()))
     shown = {k: v for k, v in metadata.items() if k not in ("request", "work")}
@@ -374,7 +378,8 @@ def _conclude(  # noqa: PLR0917 (all that a campaign comes to)
     )
     metadata["gate"] = gate
     write_json(folder / "run.json", metadata)
-    summary = summary_of(metadata, campaign, found, changes)
+    repeat = {"work": metadata["work"], "left_out": left_of(campaign)}
+    summary = summary_of(metadata, units, engines, found, changes, repeat)
     books.write(folder, changes, summary)
     told = findings.clearest_witnesses(measured)
     write_traces(folder, [f for f in found if f["kind"] == "bug"], told)

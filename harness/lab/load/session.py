@@ -21,6 +21,7 @@ from harness.lab.load import figures
 from harness.lab.load.faults import FaultPlan, Faults
 from harness.lab.load.held import back, growth, leaks
 from harness.lab.load.judge import (
+    Broken,
     Check,
     Evidence,
     Window,
@@ -122,6 +123,7 @@ def run_load(engine: EngineRef, plan: LoadPlan, folder: Path, say: Say) -> dict[
         "began_at": round(began_s, 3),
         "duration_s": round(time.time() - began_s, 3),
         "plan": _plan_data(plan),
+        "about": told["about"],
         "overhead": overhead,
         **result,
     }
@@ -271,9 +273,16 @@ def _settled(served: Served) -> tuple[dict[str, Any], Check]:
     except HarnessFault as exc:
         code = served.process.poll()
         how = str(exc) if code is None else f"it ended with code {code}"
-        return stats, Check("alive", "fail", rule, how, severity="critical")
+        broken = (Broken("silent-after-load" if code is None else "", 1, how),)
+        return stats, _alive("fail", rule, how, broken)
     time.sleep(0.5)
-    return stats, Check("alive", "pass", rule, "it answers", severity="critical")
+    return stats, _alive("pass", rule, "it answers")
+
+
+def _alive(verdict: str, rule: str, actual: str, broken: tuple[Broken, ...] = ()) -> Check:
+    return Check(
+        "alive", verdict, rule, actual, severity="critical", clause="LOAD-1", broken=broken
+    )
 
 
 def _marked(program: Program) -> bool:
