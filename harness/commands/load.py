@@ -7,6 +7,7 @@ import json
 import re
 import signal
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -32,13 +33,21 @@ from harness.lab.load.programs import program_file
 from harness.lab.load.rows import clauses_of_load, unit_rows
 from harness.lab.load.server import RUNS_AT_ONCE_MAX, serving
 from harness.lab.load.session import LoadPlan, run_load
-from harness.lab.load.users import Users
+from harness.lab.load.users import (
+    Master,
+    Users,
+    await_end,
+    check_end,
+    free_port,
+    worker_running,
+)
 
 __all__ = ["add"]
 
 USERS_MAX = 5_000
 TIME_MAX_S = 24 * 3600.0
 INTERRUPTED = 130
+MASTER_PORT = 5557
 
 
 def add(commands: Any) -> None:
@@ -52,7 +61,7 @@ def add(commands: Any) -> None:
     serve.set_defaults(do=_serve)
 
     load = commands.add_parser("load", help="Locust against a served engine, judged")
-    load.add_argument("--engine", required=True, metavar="NAME[@VERSION]")
+    load.add_argument("--engine", metavar="NAME[@VERSION]")
     load.add_argument("--program", metavar="FILE", help="a program of your own (JSON)")
     load.add_argument("--users", type=positive, default=50, metavar="N")
     load.add_argument("--time", type=seconds, default=60.0, metavar="TIME")
@@ -65,6 +74,15 @@ def add(commands: Any) -> None:
         "--leak-runs", type=count, default=200, metavar="N", help="a batch afterwards; 0: none"
     )
     load.add_argument("--processes", type=positive, default=1, metavar="N", help="of Locust")
+    load.add_argument("--master", action="store_true", help="users are on workers elsewhere")
+    load.add_argument("--expect-workers", type=positive, metavar="N", help="default: 1")
+    load.add_argument(
+        "--bind", type=_place, metavar="HOST:PORT", help="of the master (127.0.0.1:5557)"
+    )
+    load.add_argument("--host-public", metavar="HOST", help="by which workers reach this machine")
+    load.add_argument("--worker", action="store_true", help="users for a master elsewhere")
+    load.add_argument("--master-host", metavar="HOST", help="default: 127.0.0.1")
+    load.add_argument("--master-port", type=_port, metavar="PORT", help="default: 5557")
     load.add_argument("--locust", action="append", default=[], metavar="WORD", help=_LOCUST)
     load.add_argument("--hold", type=seconds, metavar="TIME", help="a soak: judge growth too")
     load.add_argument("--find-knee", action="store_true", help="search for the highest rate")
@@ -88,6 +106,13 @@ def _port(text: str) -> int:
     if not 0 <= value <= 65535:
         raise argparse.ArgumentTypeError(f"expected a port from 0 to 65535, got {text!r}")
     return value
+
+
+def _place(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    if not host:
+        raise argparse.ArgumentTypeError(f"expected HOST:PORT such as 0.0.0.0:5557, got {text!r}")
+    return host.strip("[]"), _port(port)
 
 
 def _rate(text: str) -> float:
@@ -166,6 +191,10 @@ def _on_signals(stop: threading.Event) -> Iterator[None]:
 
 
 def _load(options: argparse.Namespace) -> int:
+    if options.worker:
+        return _worker(options)
+    if not options.engine:
+        raise InputError("--engine: name the engine that is put under load")
     books = Books(options)
     engine = parse_engine(options.engine, CATALOGUE)
     plan = _plan(options)
@@ -201,6 +230,42 @@ def _load(options: argparse.Namespace) -> int:
     return int(done.gate["exit_code"])
 
 
+def _worker(options: argparse.Namespace) -> int:
+    """Be users for a master elsewhere until it says that the load is over."""
+    for name in ("engine", "master", "bind", "host_public", "expect_workers", "out"):
+        if getattr(options, name):
+            raise InputError(f"--{name.replace('_', '-')}: it is the master's, not the worker's")
+    host, port = options.master_host or "127.0.0.1", options.master_port or MASTER_PORT
+    say = (lambda _text: None) if options.quiet else to_stderr
+    say(f"load: a worker of {host}:{port}, until the load is over")
+    with tempfile.TemporaryDirectory(prefix="dagstorm-") as named:
+        folder = Path(named)
+        with worker_running(host, port, options.processes, folder, TIME_MAX_S) as process:
+            whole = await_end(process, TIME_MAX_S, lambda: None)
+        if not whole:
+            return INTERRUPTED
+        check_end(process, folder)
+    say("load: the load is over")
+    return 0
+
+
+def _master(options: argparse.Namespace) -> Master | None:
+    if not options.master:
+        for name in ("expect_workers", "bind", "host_public", "master_host", "master_port"):
+            if getattr(options, name):
+                whose = "worker" if name.startswith("master") else "master"
+                raise InputError(f"--{name.replace('_', '-')}: it goes with --{whose}")
+        return None
+    if options.processes > 1 or options.find_knee:
+        other = "--processes" if options.processes > 1 else "--find-knee"
+        raise InputError(f"--master, {other}: leave one out; users are on the workers")
+    host, port = options.bind or ("127.0.0.1", MASTER_PORT)
+    public = options.host_public or host
+    if public in ("0.0.0.0", "::"):
+        raise InputError("--host-public: name the host by which workers reach this machine")
+    return Master(options.expect_workers or 1, host, port or free_port(), public)
+
+
 def _plan(options: argparse.Namespace) -> LoadPlan:
     time_s = options.hold or options.time
     if options.users > USERS_MAX:
@@ -211,7 +276,14 @@ def _plan(options: argparse.Namespace) -> LoadPlan:
         raise InputError("--hold and --find-knee are two different loads; leave one out")
     begin, end = options.fault_window
     return LoadPlan(
-        users=Users(options.users, time_s, options.rate, options.processes, options.locust),
+        users=Users(
+            options.users,
+            time_s,
+            options.rate,
+            options.processes,
+            options.locust,
+            _master(options),
+        ),
         faults=FaultPlan(options.resets, options.jitter, begin, end),
         seed=options.seed,
         error_budget=options.error_budget,
@@ -232,6 +304,7 @@ def _command(options: argparse.Namespace) -> str:
     words += [f"--resets {options.resets:g}"] if options.resets else []
     words += [f"--jitter {options.jitter * 1000:g}ms"] if options.jitter else []
     words += ["--find-knee"] if options.find_knee else []
+    words += [f"--master --expect-workers {options.expect_workers or 1}"] if options.master else []
     return f"dagstorm load {' '.join(words)} --seed {options.seed}"
 
 

@@ -97,6 +97,7 @@ def _row(
         "engine": result["engine"],
         "engine_version": result["engine_version"],
         "lab": "live",
+        "same_runs": "load",
         "verdict": check["verdict"],
         "reason": "" if check["verdict"] == "pass" else f"{check['actual']}; rule: {check['rule']}",
         "runs": int(result.get("stats", {}).get("runs", 0)),

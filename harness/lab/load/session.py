@@ -8,7 +8,7 @@ import http.client
 import os
 import statistics
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,16 @@ from harness.lab.load.judge import (
 from harness.lab.load.knee import Knee, Objective, Step, find_knee, judged
 from harness.lab.load.programs import FAILING
 from harness.lab.load.server import Served, serving
-from harness.lab.load.users import Users, await_end, check_end, read_lines, users_running
+from harness.lab.load.users import (
+    WORKERS_LIMIT_S,
+    Master,
+    Users,
+    await_end,
+    check_end,
+    read_lines,
+    read_workers,
+    users_running,
+)
 from harness.lab.resources import (
     Sample,
     Sampler,
@@ -42,7 +51,7 @@ from harness.lab.resources import (
 )
 from harness.proxy.client import NotFound, Toxiproxy, network
 
-__all__ = ["LoadPlan", "run_load"]
+__all__ = ["LoadPlan", "run_load", "workers_told"]
 
 ECHOES = 100
 WARM_UP_RUNS = 200
@@ -101,12 +110,14 @@ def run_load(engine: EngineRef, plan: LoadPlan, folder: Path, say: Say) -> dict[
     """
     began_s = time.time()
     life_s = plan.users.time_s * (20 if plan.objective else 1) + AROUND_S * 3
+    if plan.users.master is not None:
+        life_s += WORKERS_LIMIT_S
     with (
         serving(
             engine, say=say, program=plan.program, ledger=folder / "runs.jsonl", life_s=life_s
         ) as served,
         network(seed=plan.seed) as client,
-        _proxied(client, served) as (name, url),
+        _proxied(client, served, plan.users.master) as (name, url),
     ):
         place = _Place(served, client, name, url, folder, plan)
         overhead = _echoes(place)
@@ -139,12 +150,13 @@ def _plan_data(plan: LoadPlan) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _proxied(client: Toxiproxy, served: Served) -> Iterator[tuple[str, str]]:
+def _proxied(client: Toxiproxy, served: Served, master: Master | None) -> Iterator[tuple[str, str]]:
     name = f"dagstorm-load-{os.getpid()}"
-    proxy = client.create(name, f"{served.host}:{served.port}")
+    listen = "127.0.0.1" if master is None else master.host
+    proxy = client.create(name, f"{served.host}:{served.port}", listen=f"{listen}:0")
     host, port = proxy.address
     try:
-        yield name, f"http://{host}:{port}"
+        yield name, f"http://{host if master is None else master.public}:{port}"
     finally:
         with contextlib.suppress(NotFound):
             client.delete(name)
@@ -185,6 +197,7 @@ class _Driven:
     windows: list[Window]
     samples: list[Sample]
     whole: bool
+    workers: list[dict[str, Any]]
 
 
 def _drive(place: _Place, users: Users, folder: Path) -> _Driven:
@@ -203,13 +216,40 @@ def _drive(place: _Place, users: Users, folder: Path) -> _Driven:
         # Of its children, only what is asked for by name is this process's own.
         with Sampler(pids, every_s=max(0.5, users.time_s / 2_000), alone=("dagstorm",)) as sampler:
             try:
-                whole = await_end(process, users.time_s + AROUND_S, faults.tick)
+                wait_s = WORKERS_LIMIT_S if users.master is not None else 0.0
+                whole = await_end(process, users.time_s + wait_s + AROUND_S, faults.tick)
             finally:
                 faults.take_off()
     if whole:
         check_end(process, folder)
-    return _Driven(
-        read_lines(sorted(records.glob("*.jsonl"))), faults.windows, sampler.samples, whole
+    workers = read_workers(folder)
+    return _Driven(_seen(records, workers), faults.windows, sampler.samples, whole, workers)
+
+
+def _seen(records: Path, workers: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Return users' records, with times as this machine's clock has them."""
+    behind = {one["name"]: one["behind_s"] for one in workers}
+    found: list[Mapping[str, Any]] = []
+    for path in sorted(records.glob("*.jsonl")):
+        by_s = behind.get(path.stem, 0.0)
+        found += [{**one, "at": one["at"] + by_s} for one in read_lines([path])]
+    return found
+
+
+def workers_told(asked: int, workers: Sequence[Mapping[str, Any]]) -> Check:
+    """Every worker that was waited for has told all that its users saw."""
+    short = [w for w in workers if w["records"] < w["noted"]]
+    whole = len(workers) >= asked and not short
+    came = sum(w["records"] for w in workers)
+    behind = max((abs(w["behind_s"]) for w in workers), default=0.0)
+    return Check(
+        "workers",
+        "pass" if whole else "inconclusive",
+        f"each of {asked} workers has told all that its users saw",
+        f"{len(workers)} workers told {came} of {sum(w['noted'] for w in workers)} records; clocks "
+        f"differ by at most {behind:.3f} s",
+        severity="info",
+        figures={"workers": len(workers), "records": came, "clocks_apart_s": round(behind, 3)},
     )
 
 
@@ -217,6 +257,11 @@ def _one(place: _Place, say: Say) -> dict[str, Any]:
     plan, served = place.plan, place.served
     before = sample("engine", served.pid)
     say(f"load: {plan.users.users} users for {plan.users.time_s:g} s; faults: {plan.faults.words}")
+    if (master := plan.users.master) is not None:
+        say(
+            f"load: waiting for {master.workers} workers: dagstorm load --worker --master-host "
+            f"{master.public} --master-port {master.port}"
+        )
     driven = _drive(place, plan.users, place.folder / "locust")
     stats, alive = _settled(served)
     after = sample("engine", served.pid) if alive.verdict == "pass" else None
@@ -234,6 +279,8 @@ def _one(place: _Place, say: Say) -> dict[str, Any]:
     )
     checks = [alive, *judge(evidence, error_budget=plan.error_budget)]
     checks += _faults_fired(evidence, plan.faults)
+    if plan.users.master is not None:
+        checks.append(workers_told(plan.users.master.workers, driven.workers))
     if before is not None and after is not None:
         checks += back(before, after)
     if plan.hold:
