@@ -5,13 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 import re
-import signal
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +18,18 @@ from harness.commands.books import Books, add_books
 from harness.commands.gate import gate_lines
 from harness.commands.measured import Measured, bug_lines, measured
 from harness.commands.settings import FAIL_ON
-from harness.commands.words import RUNS_FOLDER, count, positive, seconds, to_stderr, whole
+from harness.commands.words import (
+    RUNS_FOLDER,
+    count,
+    port,
+    positive,
+    seconds,
+    share,
+    short,
+    stopping,
+    to_stderr,
+    whole,
+)
 from harness.engine.broken import CATALOGUE
 from harness.findings.changes import changes_page
 from harness.kernel.errors import InputError
@@ -56,7 +65,7 @@ def add(commands: Any) -> None:
     serve.add_argument("--engine", required=True, metavar="NAME[@VERSION]")
     serve.add_argument("--program", metavar="FILE", help="a program of your own (JSON)")
     serve.add_argument("--host", default="127.0.0.1", help="where it listens (%(default)s)")
-    serve.add_argument("--port", type=_port, default=8475, help="0 takes a free one (%(default)s)")
+    serve.add_argument("--port", type=port, default=8475, help="0 takes a free one (%(default)s)")
     serve.add_argument("--runs-at-once", type=positive, default=RUNS_AT_ONCE_MAX, metavar="N")
     serve.set_defaults(do=_serve)
 
@@ -66,10 +75,10 @@ def add(commands: Any) -> None:
     load.add_argument("--users", type=positive, default=50, metavar="N")
     load.add_argument("--time", type=seconds, default=60.0, metavar="TIME")
     load.add_argument("--rate", type=_rate, metavar="N", help="requests a second, all together")
-    load.add_argument("--resets", type=_share, default=0.0, metavar="5%", help="of connections")
-    load.add_argument("--jitter", type=_short, default=0.0, metavar="100ms", help="of answers")
+    load.add_argument("--resets", type=share, default=0.0, metavar="5%", help="of connections")
+    load.add_argument("--jitter", type=short, default=0.0, metavar="100ms", help="of answers")
     load.add_argument("--fault-window", type=_window, default=(0.15, 0.85), metavar="0.15..0.85")
-    load.add_argument("--error-budget", type=_share, default=0.01, metavar="1%")
+    load.add_argument("--error-budget", type=share, default=0.01, metavar="1%")
     load.add_argument(
         "--leak-runs", type=count, default=200, metavar="N", help="a batch afterwards; 0: none"
     )
@@ -82,7 +91,7 @@ def add(commands: Any) -> None:
     load.add_argument("--host-public", metavar="HOST", help="by which workers reach this machine")
     load.add_argument("--worker", action="store_true", help="users for a master elsewhere")
     load.add_argument("--master-host", metavar="HOST", help="default: 127.0.0.1")
-    load.add_argument("--master-port", type=_port, metavar="PORT", help="default: 5557")
+    load.add_argument("--master-port", type=port, metavar="PORT", help="default: 5557")
     load.add_argument("--locust", action="append", default=[], metavar="WORD", help=_LOCUST)
     load.add_argument("--hold", type=seconds, metavar="TIME", help="a soak: judge growth too")
     load.add_argument("--find-knee", action="store_true", help="search for the highest rate")
@@ -101,18 +110,11 @@ def add(commands: Any) -> None:
 _LOCUST = "one more word for Locust's command line, as --locust=--tags"
 
 
-def _port(text: str) -> int:
-    value = whole(text)
-    if not 0 <= value <= 65535:
-        raise argparse.ArgumentTypeError(f"expected a port from 0 to 65535, got {text!r}")
-    return value
-
-
 def _place(text: str) -> tuple[str, int]:
-    host, _, port = text.rpartition(":")
+    host, _, number = text.rpartition(":")
     if not host:
         raise argparse.ArgumentTypeError(f"expected HOST:PORT such as 0.0.0.0:5557, got {text!r}")
-    return host.strip("[]"), _port(port)
+    return host.strip("[]"), port(number)
 
 
 def _rate(text: str) -> float:
@@ -120,22 +122,6 @@ def _rate(text: str) -> float:
     if match is None or not 0 < float(text) <= 100_000:
         raise argparse.ArgumentTypeError(f"expected requests a second such as 50, got {text!r}")
     return float(text)
-
-
-def _share(text: str) -> float:
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)(%?)", text)
-    value = float(match[1]) / (100 if match[2] else 1) if match else -1.0
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"expected a share such as 5% or 0.05, got {text!r}")
-    return value
-
-
-def _short(text: str) -> float:
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s)", text)
-    value = float(match[1]) / (1000 if match[2] == "ms" else 1) if match else -1.0
-    if not 0 <= value <= 10:
-        raise argparse.ArgumentTypeError(f"expected a time up to 10s such as 100ms, got {text!r}")
-    return value
 
 
 def _window(text: str) -> tuple[float, float]:
@@ -159,7 +145,7 @@ def _serve(options: argparse.Namespace) -> int:
     engine = parse_engine(options.engine, CATALOGUE)
     stop = threading.Event()
     with (
-        _on_signals(stop),
+        stopping(stop),
         serving(
             engine,
             say=to_stderr,
@@ -176,18 +162,6 @@ def _serve(options: argparse.Namespace) -> int:
                 return 3
     print("dagstorm serve: stopped", file=sys.stderr)
     return 0
-
-
-@contextmanager
-def _on_signals(stop: threading.Event) -> Iterator[None]:
-    """Let Ctrl-C and a polite kill end the command in good order."""
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = {number: signal.signal(number, lambda *_: stop.set()) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _load(options: argparse.Namespace) -> int:
