@@ -31,7 +31,7 @@ __all__ = [
 ]
 
 # Locust needs some seconds to import, and to write its reports at the end; much more when busy.
-AROUND_S = 60.0
+AROUND_S = 180.0
 STOP_LIMIT_S = 20.0
 CLIENT_TIMEOUT_S = 30.0
 FAILING_PERCENT = 20
