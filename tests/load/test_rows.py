@@ -12,9 +12,10 @@ import pytest
 from harness import findings
 from harness.cli import main
 from harness.contract.clauses import CLAUSES
-from harness.lab.load.judge import Broken, Check, Evidence, Window, judge
+from harness.lab.load.evidence import Evidence, Window
+from harness.lab.load.judge import Broken, Check, judge
 from harness.lab.load.rows import clauses_of_load, unit_rows
-from harness.lab.load.session import workers_told
+from harness.lab.load.workers import workers_told
 from tests.load.test_judge import ran, record
 
 ABLE = ("concurrent_runs", "delivery_count", "event_queue", "events", "run_inputs")

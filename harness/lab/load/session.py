@@ -8,7 +8,7 @@ import http.client
 import os
 import statistics
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,18 +18,10 @@ from harness.kernel.program import Program
 from harness.lab.engines import EngineRef
 from harness.lab.environments import Say
 from harness.lab.load import figures
+from harness.lab.load.evidence import Evidence, Window, fates, in_window, percentiles
 from harness.lab.load.faults import FaultPlan, Faults
 from harness.lab.load.held import back, growth, leaks
-from harness.lab.load.judge import (
-    Broken,
-    Check,
-    Evidence,
-    Window,
-    fates,
-    in_window,
-    judge,
-    percentiles,
-)
+from harness.lab.load.judge import Broken, Check, judge
 from harness.lab.load.knee import Knee, Objective, Step, find_knee, judged
 from harness.lab.load.programs import FAILING
 from harness.lab.load.server import Served, serving
@@ -43,6 +35,7 @@ from harness.lab.load.users import (
     read_workers,
     users_running,
 )
+from harness.lab.load.workers import seen, workers_told
 from harness.lab.resources import (
     Sample,
     Sampler,
@@ -51,7 +44,7 @@ from harness.lab.resources import (
 )
 from harness.proxy.client import NotFound, Toxiproxy, network
 
-__all__ = ["LoadPlan", "run_load", "workers_told"]
+__all__ = ["LoadPlan", "run_load"]
 
 ECHOES = 100
 WARM_UP_RUNS = 200
@@ -223,34 +216,7 @@ def _drive(place: _Place, users: Users, folder: Path) -> _Driven:
     if whole:
         check_end(process, folder)
     workers = read_workers(folder)
-    return _Driven(_seen(records, workers), faults.windows, sampler.samples, whole, workers)
-
-
-def _seen(records: Path, workers: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Return users' records, with times as this machine's clock has them."""
-    behind = {one["name"]: one["behind_s"] for one in workers}
-    found: list[Mapping[str, Any]] = []
-    for path in sorted(records.glob("*.jsonl")):
-        by_s = behind.get(path.stem, 0.0)
-        found += [{**one, "at": one["at"] + by_s} for one in read_lines([path])]
-    return found
-
-
-def workers_told(asked: int, workers: Sequence[Mapping[str, Any]]) -> Check:
-    """Every worker that was waited for has told all that its users saw."""
-    short = [w for w in workers if w["records"] < w["noted"]]
-    whole = len(workers) >= asked and not short
-    came = sum(w["records"] for w in workers)
-    behind = max((abs(w["behind_s"]) for w in workers), default=0.0)
-    return Check(
-        "workers",
-        "pass" if whole else "inconclusive",
-        f"each of {asked} workers has told all that its users saw",
-        f"{len(workers)} workers told {came} of {sum(w['noted'] for w in workers)} records; clocks "
-        f"differ by at most {behind:.3f} s",
-        severity="info",
-        figures={"workers": len(workers), "records": came, "clocks_apart_s": round(behind, 3)},
-    )
+    return _Driven(seen(records, workers), faults.windows, sampler.samples, whole, workers)
 
 
 def _one(place: _Place, say: Say) -> dict[str, Any]:
