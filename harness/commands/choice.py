@@ -12,6 +12,7 @@ from harness.commands.words import (
 )
 from harness.contract.clauses import CLAUSES
 from harness.contract.scenario import Mission, Scenario
+from harness.findings.thresholds import MEMORY_GROWTH
 from harness.kernel.errors import InputError
 from harness.kernel.plan import Plan
 from harness.kernel.program import Program
@@ -27,6 +28,7 @@ __all__ = [
     "own_scenario",
     "plan_line",
     "sought",
+    "wants_growth",
 ]
 
 QUICK = ("smoke", "default")
@@ -77,6 +79,14 @@ def _planned(options: argparse.Namespace, wanted: list[str]) -> list[str]:
         return [s for s in wanted if s in named]
     packs = plan.packs[options.day] if plan.packs else ()
     return [s for s in wanted if scenarios()[s].pack in packs] if packs else wanted
+
+
+def wants_growth(options: argparse.Namespace) -> bool:
+    """Say whether memory is to be measured by repeated runs: where a threshold asks for it, and
+    in every profile that has the time."""
+    if any(one.figure == MEMORY_GROWTH for one in options.thresholds):
+        return True
+    return not (is_named(options) or options.search or options.profile == "smoke")
 
 
 def plan_line(options: argparse.Namespace) -> str:

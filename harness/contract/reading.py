@@ -7,7 +7,9 @@ own words; what the engine said is in `record.outcomes`.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 
 from harness.contract.shape import ProgramShape
 from harness.kernel.adapter import EngineInfo
@@ -137,6 +139,7 @@ class Reading:
     __slots__ = (
         "_causes",
         "_due",
+        "_earliest",
         "_executions",
         "_kinds",
         "_redrives",
@@ -176,6 +179,7 @@ class Reading:
         self._executions: dict[str | None, list[Ran]] = {}
         self._kinds: dict[str, dict[tuple[str, str], list[Entry]]] | None = None
         self._due: dict[str, list[tuple[float, Ran]]] = {}
+        self._earliest: dict[str, tuple[list[tuple[float, Ran]], ...]] = {}
         self._causes: dict[str, tuple[int, str]] = {}
         self._stages = {s.name: s for s in reversed(program.stages)}
         self._redrives = {spec.id: spec.redrives for spec in plan.runs if spec.redrives}
@@ -376,6 +380,28 @@ class Reading:
             self._due[run] = found
         return found
 
+    def other_timeout(self, one: Ran, until_s: float) -> bool:
+        """Say whether a timeout of the engine's interrupted another execution of the same run up
+        to a time, in seconds, or was due a little before it."""
+        found = self._earliest.get(one.run)
+        if found is None:
+            # Thousands of timeouts are asked for each other: the earliest of them answer.
+            due = sorted(self.timeouts_due(one.run), key=_first)
+            ended = [
+                (self.time_of(other.interrupts[0]), other)
+                for other in self.executions(one.run)
+                if self.by_timeout(other)
+            ]
+            # One that waits for a subpipeline notes its end only when that has ended.
+            waited = [(at_s, other) for at_s, other in ended if other.children]
+            found = self._earliest[one.run] = (due, sorted(ended, key=_first), waited)
+        due, ended, waited = found
+        return (
+            any(other is not one for _, other in _until(due, until_s - CLOSE_S / 2))
+            or any(other is not one for _, other in _until(ended, until_s))
+            or any(other is not one and other.in_child(until_s) for _, other in waited)
+        )
+
     def usable_timeout(self, stage: str) -> float | None:
         """Return the stage's timeout if it is a positive number, else None."""
         limit = self.timeout_of(stage)
@@ -570,6 +596,15 @@ class Reading:
         while (run := self._redrives.get(run, "")) and run not in found:
             found.insert(0, run)
         return found
+
+
+def _first(dated: tuple[float, Ran]) -> float:
+    return dated[0]
+
+
+def _until(dated: Sequence[tuple[float, Ran]], until_s: float) -> Iterator[tuple[float, Ran]]:
+    """Yield what is dated up to a time, in seconds, of what is sorted by time."""
+    return takewhile(lambda one: one[0] <= until_s, dated)
 
 
 def _meant(found: list[Held], kind: str) -> Held:

@@ -27,17 +27,7 @@ def _other_cause(r: Reading, one: Ran, before_s: float) -> bool:
     at, kind = r.first_cause(one.run)
     if kind and r.time_of(at) <= before_s and not (kind == "fail" and at == one.end):
         return True
-    if any(
-        other is not one and due <= before_s - CLOSE_S / 2 for due, other in r.timeouts_due(one.run)
-    ):
-        return True
-    # One that waits for a subpipeline notes its end only when that has ended.
-    return any(
-        other is not one
-        and (r.time_of(other.interrupts[0]) <= before_s or other.in_child(before_s))
-        for other in r.executions(one.run)
-        if r.by_timeout(other)
-    )
+    return r.other_timeout(one, before_s)
 
 
 def _ends_at_timeout(r: Reading, *, own_only: bool) -> Judgement:
@@ -105,16 +95,16 @@ def _attribution(r: Reading, one: Ran, limit: float) -> list[Violation]:
     outcome = r.outcome(one.run)
     if outcome is None or r.runs[one.run].cancels or one.again:
         return []
-    told = [f for f in outcome.failures if f.kind == "timeout"]
-    if any(f.stage == one.stage and _same(f.timeout_s, limit) for f in told):
+    mine = [f for f in outcome.failures if f.stage == one.stage]
+    if any(f.kind == "timeout" and _same(f.timeout_s, limit) for f in mine):
         return []
     at = (one.start, one.interrupts[0])
     where = outcome.raised.location if outcome.raised else ""
     expected = f"the engine says that stage {one.stage} timed out after {limit:g} s"
-    mine = [f for f in outcome.failures if f.stage == one.stage]
     if not mine and any(f.stage not in (None, one.stage) for f in outcome.failures):
         return []  # another failure of the same tick is reported instead: PART-4
     if not mine:
+        told = [f for f in outcome.failures if f.kind == "timeout"]
         named = told[0].message if told else f"the run ended {outcome.status}"
         return [Violation("stage-not-named", expected, named, one.stage, where, {}, at)]
     if mine[0].kind != "timeout":

@@ -98,12 +98,16 @@ def _faults(unit: Row, plan: Row) -> list[str]:
             found.append(f"stage {stage['name']} is given {stage['timeout_s']} s")
     for cancel in plan.get("cancels", ()):
         found.append(_cancel(cancel))
-    for fault in plan.get("faults", ()):
-        found.append(
-            f"call {fault.get('nth', 1)} of tool {fault['tool']}"
-            f"{' and every later one' if fault.get('onwards') else ''} "
-            f"raises {fault.get('error', 'RuntimeError')}"
-        )
+    found += [_fault(fault) for fault in plan.get("faults", ())]
+    found += [_toxic(toxic) for toxic in plan.get("toxics", ())]
+    found += [_clock_step(one) for one in plan.get("clock_steps", ())]
+    for stage in unit["program"].get("stages", ()):
+        for step in walk(steps_of(stage)):
+            if step["op"] == "allocate":
+                megabytes = arguments(step)["megabytes"]
+                found.append(
+                    f"stage {stage['name']} takes {megabytes} MB of memory, or none is left"
+                )
     runs = plan.get("runs", ())
     if len(runs) > 1:
         tenants = {r.get("tenant", "t0") for r in runs}
@@ -112,6 +116,30 @@ def _faults(unit: Row, plan: Row) -> list[str]:
     if slow:
         found.append(f"stages that may take as long as their timeout, or longer: {len(slow)}")
     return found
+
+
+def _fault(fault: Row) -> str:
+    raises = f"raises {fault.get('error', 'RuntimeError')}"
+    if fault.get("one_in") is not None:
+        return (
+            f"one call in {fault['one_in']} of tool {fault['tool']} {raises}, as the seed draws it"
+        )
+    later = " and every later one" if fault.get("onwards") else ""
+    return f"call {fault.get('nth', 1)} of tool {fault['tool']}{later} {raises}"
+
+
+def _toxic(toxic: Row) -> str:
+    """Say what is on the network, in the words and units of Toxiproxy."""
+    attributes = ", ".join(f"{k} {v}" for k, v in sorted(toxic.get("attributes", {}).items()))
+    way = toxic.get("stream", "downstream")
+    return f"network: toxic {toxic['type']}{f' ({attributes})' if attributes else ''}, {way}"
+
+
+def _clock_step(one: Row) -> str:
+    off = f"{abs(one['by_s']):g} s {'ahead' if one['by_s'] > 0 else 'back'}"
+    if not one["at_s"]:
+        return f"the wall clock is {off.replace('back', 'behind')} from the start"
+    return f"the wall clock is set {off} after {one['at_s']:g} s"
 
 
 def _cancel(cancel: Row) -> str:

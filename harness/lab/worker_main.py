@@ -9,6 +9,7 @@ the protocol.
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import os
 import platform
@@ -133,6 +134,8 @@ class _Served:
                 return self._replay(request)
             case "render":
                 return self._render(request)
+            case "repeat":
+                return self._repeat(request)
             case "shrink":
                 return shrink_witness(self._ready(), request, self._progress(request, "tries"))
             case other:
@@ -242,6 +245,15 @@ class _Served:
             "waiting": [[w.task, list(w.where)] for w in record.waiting],
             "judged": judged,
         }
+
+    def _repeat(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Run a scenario undisturbed so many times; say how many objects are alive afterwards."""
+        lab = self._ready()
+        scenario = ScenarioData.from_json(request["scenario"])
+        for _ in range(int(request["runs"])):
+            lab.run(scenario.program, scenario.plan)
+        gc.collect()
+        return {"objects": len(gc.get_objects())}
 
     def _render(self, request: Mapping[str, Any]) -> dict[str, Any]:
         lab = self._ready()

@@ -20,6 +20,7 @@ from harness.report.charts import (
     trend_rows,
 )
 from harness.report.pictures import FILE_NAME, risk_svg, svg, timeline_svg
+from harness.report.resources import read_resources, resource_rows, resource_shapes
 
 __all__ = ["LIMIT_BYTES", "LIMIT_FINDINGS", "change_of", "index_page"]
 
@@ -145,6 +146,7 @@ def _page(
         ],
         latency=_latency(env, folder),
         drops=_drops(env, results),
+        resources=_resources(env, folder),
     )
 
 
@@ -242,6 +244,33 @@ def _latency(env: jinja2.Environment, folder: Path) -> dict[str, Any]:
         ]
     )
     return {"rows": rows, "svg": _bars(env, "latency", "Percentiles of run durations", drawn)}
+
+
+def _resources(env: jinja2.Environment, folder: Path) -> dict[str, Any] | None:
+    data = read_resources(folder)
+    if data is None:
+        return None
+    shapes = resource_shapes(data)
+    return {
+        "every_s": data["every_s"],
+        "shapes": shapes,
+        "svg": svg(env, "resources.svg.j2", "resources", "Memory and CPU of workers", shapes),
+        "rows": resource_rows(data["rows"]),
+        "growth_rule": data["growth_rule"],
+        "growth": [
+            {
+                "label": f"{one['engine']}@{one['engine_version']}".rstrip("@"),
+                "scenario": one["scenario"],
+                "runs": one["runs"],
+                "leaks": one["why"] or ", ".join(one["leaks"]) or "none",
+                "growth": "not measured"
+                if one["memory_growth_mb"] is None
+                else f"{one['memory_growth_mb']:g}",
+                "slopes": ", ".join(f"{v['per_run']:g} {v['unit']}" for v in one["verdicts"]),
+            }
+            for one in data["growth"]
+        ],
+    }
 
 
 def _drops(env: jinja2.Environment, results: Sequence[Row]) -> dict[str, Any]:

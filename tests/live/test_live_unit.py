@@ -30,6 +30,10 @@ CALM_S = 0.2  # below what makes a run be made again
 SOUND, BROKEN = "reference", "broken:caller-cancel-abandons"
 
 
+# Runs on a machine that is truly busy are made again, unseen: here it is busy when told so.
+BUSY_S, TRIES = 0.05, 6
+
+
 class Changing(LiveLaboratory):
     """A laboratory whose engine is another one in each run, or whose machine is busy in some."""
 

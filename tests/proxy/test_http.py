@@ -125,6 +125,11 @@ def test_what_is_no_request_is_refused_by_status(
     assert own.get("/version").status == 200
 
 
+def test_a_refusal_arrives_though_much_was_sent_in_vain(peer: socket.socket) -> None:
+    head = b"POST /reset HTTP/1.1\r\nHost: x\r\nContent-Length: 6000000\r\n\r\n"
+    assert talk(peer, head + bytes(6_000_000)).startswith(b"HTTP/1.1 413 ")
+
+
 def test_random_bytes_do_no_harm(own: Api) -> None:
     chance = random.Random(3)
     whole = b"POST /populate HTTP/1.1\r\nHost: x\r\nContent-Length: 13\r\n\r\n" + b'[{"name":"a"}]'
