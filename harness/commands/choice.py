@@ -24,6 +24,7 @@ __all__ = [
     "QUICK",
     "SEARCHES",
     "chosen_scenarios",
+    "fit_together",
     "is_named",
     "own_scenario",
     "plan_line",
@@ -34,6 +35,34 @@ __all__ = [
 QUICK = ("smoke", "default")
 QUICK_MISSIONS = ("DAG-009", "WORK-007", "CONTRACT-003")
 SEARCHES = ("points", "swarm")
+
+
+def fit_together(options: argparse.Namespace) -> None:
+    """See that no option would be passed over in silence because of another.
+
+    Raises:
+        InputError: naming the two options.
+    """
+    naming = [n for n in ("pack", "mission", "clause", "scenario") if getattr(options, n)]
+    if options.resume:
+        rest = ("engine", "program", "search", "day", "runs", "out", "seed", "profile", "baseline")
+        given = [*naming, *(n for n in rest if getattr(options, n) is not None)]
+        given += [
+            n for n, usual in (("lab", "sim"), ("tier", "legal")) if getattr(options, n) != usual
+        ]
+        if given:
+            raise InputError(
+                f"--{given[0]} and --resume: a run goes on as it was begun; leave --{given[0]} out"
+            )
+    if options.program and naming:
+        raise InputError(f"--program and --{naming[0]}: the file is all that is run; give one")
+    if options.search == "swarm" and (naming or options.program):
+        raise InputError(
+            f"--search swarm and --{[*naming, 'program'][0]}: a swarm makes its own programs; "
+            "give one of the two"
+        )
+    if options.out == "":
+        raise InputError("--out: expected a folder, got ''")
 
 
 def chosen_scenarios(options: argparse.Namespace) -> list[Scenario]:

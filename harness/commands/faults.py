@@ -13,14 +13,14 @@ from typing import Any
 from harness import report
 from harness.commands.books import Books, add_books
 from harness.commands.gate import gate_lines
-from harness.commands.measured import Measured, bug_lines, measured
+from harness.commands.measured import Measured, begun, bug_lines, measured
 from harness.commands.progress import Progress
 from harness.commands.settings import FAIL_ON
-from harness.commands.words import RUNS_FOLDER, positive, whole
+from harness.commands.words import positive, whole
 from harness.contract.clauses import CLAUSES
 from harness.engine.broken import CATALOGUE, LIVE_CATALOGUE
 from harness.findings.changes import changes_page
-from harness.kernel.errors import EnvironmentFault, InputError
+from harness.kernel.errors import EnvironmentFault
 from harness.lab.campaign import run_metadata
 from harness.lab.conclude import write_json
 from harness.lab.engines import EngineRef, parse_engines
@@ -59,12 +59,8 @@ def _faults(options: argparse.Namespace) -> int:
     named = options.fault or ["all"]
     wanted = [f for f in FAULTS if "all" in named or f in named]
     books = Books(options)
-    started = time.gmtime()
-    started_at = time.strftime("%Y-%m-%dT%H:%M:%SZ", started)
-    run_id = f"{time.strftime('%Y%m%d-%H%M%S', started)}-faults-{options.seed}"
-    run_id = books.begin(run_id, started_at)
+    run_id, started_at, folder = begun(options, books, "faults", time.gmtime())
     command = _command(options, refs, wanted)
-    folder = _folder(options.out, run_id)
     metadata = run_metadata(
         run_id=run_id,
         seed=options.seed,
@@ -148,16 +144,3 @@ def _command(options: argparse.Namespace, refs: Sequence[EngineRef], wanted: Seq
         "--fault all" if len(wanted) == len(FAULTS) else " ".join(f"--fault {f}" for f in wanted)
     )
     return f"dagstorm faults {engines} {faults} --times {options.times} --seed {options.seed}"
-
-
-def _folder(named: str | None, run_id: str) -> Path:
-    folder = Path(named) if named else RUNS_FOLDER / run_id
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if any(folder.iterdir()):
-            raise InputError(f"--out {folder}: exists and is not empty; name another folder")
-        (folder / ".write").touch()
-        (folder / ".write").unlink()
-    except OSError as exc:
-        raise InputError(f"--out {folder}: cannot be written: {exc.strerror}") from exc
-    return folder

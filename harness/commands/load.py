@@ -16,10 +16,9 @@ from typing import Any
 from harness import report
 from harness.commands.books import Books, add_books
 from harness.commands.gate import gate_lines
-from harness.commands.measured import Measured, bug_lines, measured
+from harness.commands.measured import Measured, begun, bug_lines, measured
 from harness.commands.settings import FAIL_ON
 from harness.commands.words import (
-    RUNS_FOLDER,
     count,
     port,
     positive,
@@ -172,11 +171,7 @@ def _load(options: argparse.Namespace) -> int:
     books = Books(options)
     engine = parse_engine(options.engine, CATALOGUE)
     plan = _plan(options)
-    started = time.gmtime()
-    started_at = time.strftime("%Y-%m-%dT%H:%M:%SZ", started)
-    run_id = f"{time.strftime('%Y%m%d-%H%M%S', started)}-load-{options.seed}"
-    run_id = books.begin(run_id, started_at)
-    folder = _folder(options.out, run_id)
+    run_id, started_at, folder = begun(options, books, "load", time.gmtime())
     say = (lambda _text: None) if options.quiet else to_stderr
     result = run_load(engine, plan, folder, say)
     about = {**result.pop("about"), "name": engine.name, "version": result["engine_version"]}
@@ -280,21 +275,6 @@ def _command(options: argparse.Namespace) -> str:
     words += ["--find-knee"] if options.find_knee else []
     words += [f"--master --expect-workers {options.expect_workers or 1}"] if options.master else []
     return f"dagstorm load {' '.join(words)} --seed {options.seed}"
-
-
-def _folder(named: str | None, run_id: str) -> Path:
-    folder = Path(named) if named else RUNS_FOLDER / run_id
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if any(folder.iterdir()):
-            raise InputError(f"--out {folder}: it is not empty; name another")
-        (folder / ".write").touch()
-        (folder / ".write").unlink()
-    except OSError as exc:
-        raise InputError(
-            f"--out {folder}: cannot be written: {exc.strerror}; name a folder that can"
-        ) from exc
-    return folder
 
 
 def _summary(

@@ -7,8 +7,10 @@ as any scenario's, and from there on all is the same: files, schema, registry, r
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,13 +18,14 @@ from typing import Any, NamedTuple
 from harness import findings, report
 from harness.commands.books import Books, summary_of
 from harness.commands.gate import decide
-from harness.commands.words import to_stderr
+from harness.commands.words import RUNS_FOLDER, to_stderr, writable
 from harness.contract.clause import Clause
 from harness.findings.changes import Changes, changes_page
 from harness.findings.known import counts
+from harness.kernel.errors import InputError
 from harness.lab.conclude import write_json
 
-__all__ = ["Measured", "bug_lines", "measured"]
+__all__ = ["Measured", "begun", "bug_lines", "measured"]
 
 Row = Mapping[str, Any]
 
@@ -34,6 +37,35 @@ class Measured(NamedTuple):
     changes: Changes
     gate: dict[str, Any]
     summary: dict[str, Any]
+
+
+def begun(
+    options: argparse.Namespace, books: Books, name: str, started: time.struct_time
+) -> tuple[str, str, Path]:
+    """Return the run's id, when it began, and its folder, which is empty.
+
+    Raises:
+        InputError: if the folder cannot be written, which leaves no trace in the registry, or if
+            the registry is none.
+    """
+    folder = _folder(Path(options.out)) if options.out else None
+    at = time.strftime("%Y-%m-%dT%H:%M:%SZ", started)
+    wanted = f"{time.strftime('%Y%m%d-%H%M%S', started)}-{name}-{options.seed}"
+    try:
+        run_id = books.begin(wanted, at)
+    except InputError:
+        if folder is not None:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+        raise
+    return run_id, at, folder or _folder(RUNS_FOLDER / run_id)
+
+
+def _folder(folder: Path) -> Path:
+    writable(folder)
+    if any(folder.iterdir()):
+        raise InputError(f"--out {folder}: exists and is not empty; name another folder")
+    return folder
 
 
 def measured(  # noqa: PLR0917 (all that a run comes to)

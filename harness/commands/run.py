@@ -16,7 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from harness.commands.books import Books, add_books, work_of
-from harness.commands.choice import SEARCHES, own_scenario, plan_line, sought, wants_growth
+from harness.commands.choice import (
+    SEARCHES,
+    fit_together,
+    own_scenario,
+    plan_line,
+    sought,
+    wants_growth,
+)
 from harness.commands.conclusion import Measured, conclude
 from harness.commands.progress import Progress
 from harness.commands.settings import FAIL_ON, FILE, settle
@@ -88,8 +95,8 @@ def add(commands: Any) -> None:
     run.set_defaults(do=_run)
 
 
-def _folder(options: argparse.Namespace, run_id: str) -> Path:
-    folder = Path(options.out) if options.out else RUNS_FOLDER / run_id
+def _folder(folder: Path) -> Path:
+    """Make a run's folder and see that it is empty and can be written."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if any(folder.iterdir()):
@@ -106,15 +113,23 @@ def _folder(options: argparse.Namespace, run_id: str) -> Path:
 
 
 def _run(options: argparse.Namespace) -> int:
+    fit_together(options)
+    day = options.day
     metadata = _unfinished(Path(options.resume)) if options.resume else None
     if metadata is not None:
         options.seed, options.profile = metadata["seed"], metadata["profile"]
     settle(options)
+    if day is not None and not PLANS[options.profile].packs:
+        raise InputError(f"--day {day}: only --profile weekly has days; leave it out")
     books = Books(options)
     if metadata is not None:
         return _resume(options, books, metadata)
     if options.tier == "order" and options.search:
-        raise InputError("--tier order runs scenarios out of order; it does not go with --search")
+        raise InputError(
+            "--tier order: it does not go with --search: whether a violation leans on the order or "
+            "is a race takes hundreds of legal runs of the same program, and a search makes four "
+            "of each; run the scenarios with --tier order, the search without"
+        )
     chosen, swarm_runs = sought(options)
     if options.lab == "live" and options.search:
         raise InputError(f"--search {options.search}: it needs the speed of --lab sim")
@@ -124,9 +139,19 @@ def _run(options: argparse.Namespace) -> int:
         raise InputError(f"--engine: named twice: {Counter(labels).most_common(1)[0][0]}")
     started = time.gmtime()
     started_at = time.strftime("%Y-%m-%dT%H:%M:%SZ", started)
-    run_id = books.begin(f"{time.strftime('%Y%m%d-%H%M%S', started)}-{options.seed}", started_at)
+    # A folder that cannot be written is to leave no trace in the registry.
+    folder = _folder(Path(options.out)) if options.out else None
+    try:
+        run_id = books.begin(
+            f"{time.strftime('%Y%m%d-%H%M%S', started)}-{options.seed}", started_at
+        )
+    except InputError:
+        if folder is not None:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+        raise
     again = books.failed_before(refs, PLANS[options.profile].replays)
-    folder = _folder(options, run_id)
+    folder = folder or _folder(RUNS_FOLDER / run_id)
     runs = PROFILES[options.profile]
     if options.runs and not swarm_runs:
         runs = max(1, -(-options.runs // len(chosen)))

@@ -1,4 +1,8 @@
-"""What a mission simulated: stages, mocks and faults, read off the programs that were run."""
+"""What a mission simulated: stages, mocks and faults, read off the programs that were run.
+
+A scenario that was not run on this engine (for lack of a capability, say) simulated nothing: it
+is named, and adds to none of the tables.
+"""
 
 from __future__ import annotations
 
@@ -32,20 +36,29 @@ _MOCKS = {
 
 
 def setting(units: Sequence[Row]) -> dict[str, Any]:
-    """Return the tables of stages, mocks and faults of the units of one engine."""
+    """Return the tables of stages, mocks and faults of the units of one engine that were run.
+
+    `not_run` names the scenarios that were not, in order.
+    """
     stages: list[dict[str, Any]] = []
     mocks: dict[tuple[str, str], dict[str, Any]] = {}
     faults: list[dict[str, Any]] = []
     seen: set[str] = set()
+    run = {u["scenario"] for u in units if u["runs"]}
     for unit in units:
-        if unit["scenario"] in seen or not unit["program"]:
+        if unit["scenario"] in seen or unit["scenario"] not in run or not unit["program"]:
             continue
         seen.add(unit["scenario"])
         plan = unit["plan"] or {}
         stages += _stages(unit["scenario"], unit["program"], plan)
         _collect_mocks(mocks, unit["program"])
         faults += [{"scenario": unit["scenario"], "fault": fault} for fault in _faults(unit, plan)]
-    return {"stages": stages, "mocks": list(mocks.values()), "faults": faults}
+    return {
+        "stages": stages,
+        "mocks": list(mocks.values()),
+        "faults": faults,
+        "not_run": [s for s in dict.fromkeys(u["scenario"] for u in units) if s not in run],
+    }
 
 
 def _stages(scenario: str, program: Row, plan: Row) -> list[dict[str, Any]]:
@@ -118,6 +131,13 @@ def _faults(unit: Row, plan: Row) -> list[str]:
     return found
 
 
+DEADLINES = {
+    "timeout": "the caller's asyncio.timeout expires",
+    "wait_for": "the caller's asyncio.wait_for gives up",
+    "group": "another task of the caller's task group fails",
+}
+
+
 def _fault(fault: Row) -> str:
     raises = f"raises {fault.get('error', 'RuntimeError')}"
     if fault.get("one_in") is not None:
@@ -145,6 +165,13 @@ def _clock_step(one: Row) -> str:
 def _cancel(cancel: Row) -> str:
     times = cancel.get("times", 1)
     often = "" if times == 1 else f", {times} times, {cancel.get('gap_s', 0)} s apart"
+    if cancel.get("by", "cancel") != "cancel":
+        return f"{DEADLINES[cancel['by']]} after {cancel['at_s']} s"
+    if cancel.get("target") == "stage":
+        stage = f"the task of stage {cancel['stage']} is cancelled from outside the engine"
+        if cancel.get("at_s") is not None:
+            return f"{stage} after {cancel['at_s']} s{often}"
+        return f"{stage} after {cancel.get('at_point')} callbacks of the loop{often}"
     if cancel.get("at_s") is not None:
         return f"the caller cancels after {cancel['at_s']} s{often}"
     if cancel.get("at_point") in (None, -1):

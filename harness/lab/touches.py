@@ -24,13 +24,14 @@ def touches(clause: Clause, program: Program, plan: Plan, shape: ProgramShape) -
         case "TIME-8":
             return "call" in ops
         case "CANCEL-3" | "CANCEL-5":
-            return bool(plan.cancels)
+            return any(cancel.target == "run" for cancel in plan.cancels)
         case "CANCEL-4":
             return "swallow" in ops
         case "CANCEL-6" | "TIME-10":
             return "subpipeline" in ops
         case "CANCEL-8":
-            return "raise" in ops or "call" in ops
+            called_off = any(cancel.target == "stage" for cancel in plan.cancels)
+            return called_off or "raise" in ops or "call" in ops
         case "CLEAN-6":
             return len(plan.runs) > 1
         case "GRAPH-4":

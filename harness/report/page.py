@@ -19,6 +19,7 @@ from harness.report.charts import (
     phase_bars,
     trend_rows,
 )
+from harness.report.notes import shown
 from harness.report.pictures import FILE_NAME, risk_svg, svg, timeline_svg
 from harness.report.resources import read_resources, resource_rows, resource_shapes
 
@@ -42,6 +43,7 @@ SECTIONS = (
     ("risk", "Risk"),
     ("charts", "Latency and drops"),
 )
+ORDER_SECTION = ("order", "Leans on asyncio's order")
 ORDERS = (
     ("change", "new first"),
     ("severity", "severity"),
@@ -60,6 +62,7 @@ def index_page(
     *,
     changes: Row | None,
     history: Row | None,
+    notes: Sequence[Row] | None = None,
 ) -> str:
     """Return the page of a run.
 
@@ -69,6 +72,7 @@ def index_page(
         results: the rows of results.jsonl.
         folder: the run directory, for metrics.csv.
         changes, history: what the registry recorded, None where it recorded nothing.
+        notes: what the order tier noted, None where it was not run.
     """
     page = ""
     for pictures_max, text_max in SIZES:
@@ -81,6 +85,7 @@ def index_page(
             folder,
             changes=changes,
             history=history,
+            notes=notes,
             cards=cards,
             text_max=text_max,
         )
@@ -98,6 +103,7 @@ def _page(
     *,
     changes: Row | None,
     history: Row | None,
+    notes: Sequence[Row] | None,
     cards: Sequence[Row],
     text_max: int,
 ) -> str:
@@ -105,9 +111,11 @@ def _page(
     executive = metadata["executive"]
     decisions = {c["label"]: c["decision"] for c in executive["chapters"]}
     matrix = metadata["conformance"]
+    semantics = {e["label"]: e["semantics"] for e in metadata["engines"]}
     return env.get_template("index.html.j2").render(
         run=run,
-        sections=SECTIONS,
+        sections=SECTIONS if notes is None else (*SECTIONS, ORDER_SECTION),
+        order=None if notes is None else shown(notes),
         totals=metadata["totals"],
         engines=[
             {
@@ -130,7 +138,7 @@ def _page(
         matrix={
             **matrix,
             "lines": [
-                {**one, "cells": [row["cells"][i] for row in matrix["rows"]]}
+                {**one, "cells": [_cell(row, i, semantics) for row in matrix["rows"]]}
                 for i, one in enumerate(metadata["clauses"])
             ],
         },
@@ -148,6 +156,13 @@ def _page(
         drops=_drops(env, results),
         resources=_resources(env, folder),
     )
+
+
+def _cell(row: Row, i: int, semantics: Mapping[str, Row]) -> dict[str, Any]:
+    """Return a cell of the matrix, which says where a violation is the engine's documented way."""
+    cell = row["cells"][i]
+    told = cell["clause"] in semantics.get(row["label"], {})
+    return {**cell, "documented": told and cell["verdict"] == "fail" and not cell["findings"]}
 
 
 def change_of(finding: str, changes: Row | None) -> str:

@@ -76,6 +76,8 @@ def test_all_of_it_is_read() -> None:
         ("engines = []", "stress.toml: engines: []: expected a list"),
         ("engines = ['refrence']", "stress.toml: engines: refrence: no such engine; did you mean"),
         ("profile = 'nightli'", "stress.toml: profile: 'nightli': no such profile; did you mean"),
+        ("profile = ['daily']", "stress.toml: profile: ['daily']: no such profile"),
+        ("thresholds.'metrics.' = {max = 1}", "thresholds.metrics.: no such figure"),
         ("seed = true", "stress.toml: seed: True: expected a whole number"),
         ("budget = 60", "stress.toml: budget: 60: expected a time such as"),
         ("fail_on = 'newest'", "stress.toml: fail_on: 'newest': expected one of new, any"),
