@@ -1,4 +1,8 @@
-"""CORR: the ids of a run, wherever its code goes and on all that comes of it."""
+"""CORR: the ids of a run, wherever its code goes and on all that comes of it.
+
+Longer than most: checks of one family share what they ask of a run, and each clause's texts stand
+beside the check that they are about.
+"""
 
 from __future__ import annotations
 

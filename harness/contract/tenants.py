@@ -4,6 +4,9 @@ Whether a tenant sees what is not its own is found by values planted in each run
 looked for in all that every other run produced (`produced`). Whether a tenant suffers from
 another is found by its own history: a stage of it that was not let run must be explained by
 what its own runs did, as if the others were not there.
+
+Longer than most: checks of one family share what they ask of a run, and each clause's texts stand
+beside the check that they are about.
 """
 
 from __future__ import annotations

@@ -1,4 +1,8 @@
-"""TIME: what an engine must do with timeouts."""
+"""TIME: what an engine must do with timeouts.
+
+Longer than most: checks of one family share what they ask of a run, and each clause's texts stand
+beside the check that they are about.
+"""
 
 from __future__ import annotations
 
