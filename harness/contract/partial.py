@@ -389,6 +389,7 @@ PART: tuple[Clause, ...] = (
             "failures-lost": "Only one of several failures is reported",
             "stage-not-named": "A failure is reported without its stage",
             "cause-lost": "A failure is reported without its cause",
+            "completed-under-load": "Under load a stage that ended badly is reported as completed",
         },
         "Operators fix the reported failure and meet the next one in the next run.",
         "Collect all failures of the run and attach them to the error.",

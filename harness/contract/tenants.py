@@ -533,6 +533,7 @@ TENANT: tuple[Clause, ...] = (
             "leak-in-spans": "Spans of one tenant hold values of another",
             "leak-in-store": "Stored rows of one tenant hold values of another",
             "wrong-tenant": "What comes of a run carries another tenant's name",
+            "leak-under-load": "Under load one tenant gets values of another",
         },
         "One customer's data is shown to another.",
         "Keep whatever belongs to a run in objects that are made for that run, and read it there.",
