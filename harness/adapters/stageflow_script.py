@@ -7,10 +7,12 @@ with, which arguments that context needs, whether a reason can be given for a ca
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from harness.adapters import stageflow_script_around as around
+from harness.adapters import stageflow_script_streams as streams
 from harness.kernel.plan import Plan, required_capabilities
 from harness.kernel.program import Program
 from harness.kernel.script import Dialect, Unrenderable, literal, render
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["dialect", "milliseconds", "render_script"]
 
 LINE_MAX = 90  # within a function
-CONTEXT_MAX = 62  # within the call of a run
+CONTEXT_MAX = 75  # within the call of a run
 STAGES_APART = 4  # a pipeline of so many is made stage by stage
 
 _IDS = ("pipeline_run_id", "request_id", "session_id", "user_id", "org_id", "interaction_id")
@@ -100,9 +102,11 @@ def dialect(engine: Probe, program: Program, plan: Plan, check: str) -> Dialect:
     legacy = engine.legacy
     many = len(plan.runs) > 1
     prepare, run = _prepare(engine, program, plan), "graph.run(ctx)"
-    made = prepare[0].removeprefix("ctx = ")
-    if len(prepare) == 1 and len(made) < CONTEXT_MAX:
-        prepare, run = (), f"graph.run({made})"
+    (context,) = (line for line in prepare if line.startswith("ctx = "))
+    rest = tuple(line for line in prepare if line != context)
+    again = any(re.search(r"\bctx\b", line) for line in rest)
+    if context[-1] == ")" and len(context) < CONTEXT_MAX and not again:
+        prepare, run = rest, f"graph.run({context.removeprefix('ctx = ')})"
     inputs = any(run.inputs for run in plan.runs)
     reads = any(one.op in ("read", "mutate") for _, one in program.walk())
     ok = "return StageOutput.ok(value={value})"
@@ -125,11 +129,15 @@ def dialect(engine: Probe, program: Program, plan: Plan, check: str) -> Dialect:
         cancel_run=cancel,
         read="ctx.data[{stage}].get({key})" if legacy else "ctx.inputs.get_from({stage}, {key})",
         emit=_emit(plan),
+        chunk=streams.chunk(engine),
+        refused=streams.refused(engine),
+        stage_end=streams.stage_end(engine),
+        partial=streams.partial(),
         input="read_input(ctx, {key})" if legacy else "ctx.snapshot.metadata[{key}]",
         identity="told(ctx)",
         account=None if plan.sink is None else "account()",
         log=None if engine.TenantContext is None else "log(ctx, {message})",
-        plan_words=frozenset({"layers", "sink", "inputs", "correlation", "retry"}),
+        plan_words=frozenset({"layers", "sink", "consumer", "inputs", "correlation", "retry"}),
         cleanup=None if legacy else "graph.register_cleanup({callback}, name={name})",
         context="offers(ctx)",
         call="await call_tool(ctx, {tool}, {work})",
@@ -139,7 +147,7 @@ def dialect(engine: Probe, program: Program, plan: Plan, check: str) -> Dialect:
         build=lambda p, classes: _build(engine, plan, p, classes),
         prepare=prepare,
         run=run,
-        after=() if plan.sink is None else ("await close_sink({run})",),
+        after=(*streams.after(plan), *(() if plan.sink is None else ("await close_sink({run})",))),
         reach=_REACH_LEGACY if legacy else _REACH,
         completed=_COMPLETED_LEGACY if legacy else None,
         reached="results or {}" if legacy else 'results or getattr(error, "results", {})',
@@ -147,15 +155,18 @@ def dialect(engine: Probe, program: Program, plan: Plan, check: str) -> Dialect:
             "run_names": "run_names = {}  # pipeline_run_id -> name of the run",
             "told(": around.told(engine),
             **around.layers(engine, plan, check),
+            **streams.helpers(engine, plan, check),
             "only(": around.HELPERS["only("],
             "read_input": _READ_INPUT,
             "log(": _LOG.replace("{ORG}", "ctx.org_id" if legacy else "ctx.snapshot.org_id"),
             "INPUTS": _inputs(plan),
             "open_sink": "" if plan.sink is None else around.queue(engine, plan),
-            "enter": _enter(engine, inputs),
+            "enter": _enter(engine, has_bus=streams.needed(program, plan)),
             "call_tool": _CALL_TOOL,
             "offers": _OFFERS,
-            "run_child": _child(engine, many, inputs, _identifies(program)),
+            "run_child": _child(
+                engine, many, inputs, _identifies(program), streams.needed(program, plan)
+            ),
         },
     )
 
@@ -239,6 +250,7 @@ def _imports(engine: Probe, program: Program, plan: Plan, check: str) -> tuple[s
         tracing = "get_correlation_id, set_correlation_id"
         lines.append(f"from stageflow.observability.tracing import {tracing}")
     lines += around.imports(engine, program, plan, check)
+    lines += streams.imports(program, plan)
     return (f"from stageflow import {', '.join(sorted(names))}", *sorted(lines))
 
 
@@ -305,7 +317,8 @@ def _prepare(engine: Probe, program: Program, plan: Plan) -> tuple[str, ...]:
     # A tenant is of interest where there is another, or where somebody asks for it.
     tenants = {run.tenant for run in plan.runs}
     tenant = len(tenants) > 1 or identifies or not _takes_no_ids(engine) or not whole
-    lines, pairs = [], ["pipeline_run_id=uuid.uuid4()"]
+    bus = streams.needed(program, plan)
+    lines, pairs = streams.bus(plan) if bus else [], ["pipeline_run_id=uuid.uuid4()"]
     if correlated:
         rows = ", ".join(f"{literal(r.id)}: {literal(r.correlation)}" for r in plan.runs)
         lines.append(f"correlation = {{{rows}}}[{{run}}]")
@@ -329,11 +342,13 @@ def _prepare(engine: Probe, program: Program, plan: Plan) -> tuple[str, ...]:
             pairs.append(f"data={{{data}}}")
         if plan.sink is not None:
             pairs.append("event_sink=sink")
+        pairs += [streams.PORTS] if bus else []
         lines += _call("ctx = PipelineContext", pairs)
     else:
         lines += _call("ids = RunIdentity", pairs)
         given = ", metadata=INPUTS[{run}]" if inputs else ""
         sink = ", event_sink=sink" if plan.sink is not None else ""
+        sink += f", {streams.PORTS}" if bus else ""
         lines.append(f"ctx = enter(ContextSnapshot(run_id=ids{given}){sink})")
     if many:
         lines.append("run_names[ctx.pipeline_run_id] = {run}")
@@ -344,7 +359,7 @@ def _prepare(engine: Probe, program: Program, plan: Plan) -> tuple[str, ...]:
             lines.append("id_names[request] = correlation")
     if plan.sink is not None:
         lines.append("await open_sink({run})")
-    return tuple(lines)
+    return (*lines, *streams.before(plan))
 
 
 def _call(function: str, pairs: Sequence[str]) -> list[str]:
@@ -362,22 +377,23 @@ def _timeout(plan: Plan) -> str | None:
     return repr(value) if value - value == 0 else f'float("{value}")'
 
 
-def _enter(engine: Probe, inputs: bool) -> str:
+def _enter(engine: Probe, *, has_bus: bool) -> str:
     """Return the context that versions take whose graph runs on a stage's context only."""
     if engine.legacy or engine.pipeline_entry:
         return ""
-    return """\
-def enter(snapshot, event_sink=None):
+    ports, given = (", ports=None", ", ports=ports") if has_bus else ("", "")
+    return f"""\
+def enter(snapshot, event_sink=None{ports}):
     return StageContext(
         snapshot=snapshot,
-        inputs=StageInputs(snapshot=snapshot),
+        inputs=StageInputs(snapshot=snapshot{given}),
         stage_name="entry",
         timer=PipelineTimer(),
         event_sink=event_sink,
     )"""
 
 
-def _child(engine: Probe, many: bool, inputs: bool, identifies: bool) -> str:
+def _child(engine: Probe, many: bool, inputs: bool, identifies: bool, has_bus: bool) -> str:
     known = ""
     if many:
         known += "\n        run_names[child.pipeline_run_id] = run_names[ctx.pipeline_run_id]"
@@ -400,9 +416,10 @@ def _child(engine: Probe, many: bool, inputs: bool, identifies: bool) -> str:
         names = ("pipeline_run_id", "request_id", "org_id")
         ids = ", ".join(f"{name}=child.{name}" for name in names)
         given = ", metadata=ctx.snapshot.metadata" if inputs else ""
+        ports = "\n            ports=ctx.inputs.ports," if has_bus else ""
         entry = f"""enter(
             ContextSnapshot(run_id=RunIdentity({ids}){given}),
-            event_sink=child.event_sink,
+            event_sink=child.event_sink,{ports}
         )"""
     more = ""
     results = "(await graph.run(child)).items()"

@@ -333,6 +333,7 @@ STREAM: tuple[Clause, ...] = (
         "Half an answer is taken for a whole one.",
         "Carry a completeness flag with streamed results.",
         needs=frozenset({"streaming"}),
+        script=scripts.stream_2,
     ),
 )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from harness.contract import scripts
 from harness.contract.clause import Clause, Judgement, Violation, untested, violated
 from harness.contract.reading import Ran, Reading
 from harness.kernel.journal import Entry
@@ -178,6 +179,7 @@ CONSUMED: tuple[Clause, ...] = (
         effort="medium",
         needs=frozenset({"streaming", "stream_consumer"}),
         availability_risk="high",
+        script=scripts.stream_3,
     ),
     Clause(
         "STREAM-4",
@@ -195,5 +197,6 @@ CONSUMED: tuple[Clause, ...] = (
         effort="medium",
         needs=frozenset({"streaming", "stream_consumer"}),
         availability_risk="medium",
+        script=scripts.stream_4,
     ),
 )

@@ -36,7 +36,7 @@ NOTES = (
     "release.over",  # the last three in one, in a script only
     *("call.begin", "call.end", "fault.fired", "item", "chunk", "emit", "log", "heartbeat"),
     *("offer.begin", "offer.end", "account", "deliver.begin", "deliver.end", "deliver.fail"),
-    *("consume.begin", "consume.item", "consume.end", "input", "identity", "context"),
+    *("consume", "consume.stop", "partial", "input", "identity", "context"),
     *("read", "mutated", "flaky", "self_cancel", "swallowed", "spawn", "spawn.end"),
     *("scope.enter", "scope.exit", "scope.expired", "scope.leak", "sub.begin", "sub.end"),
     *("thread.begin", "thread.end", "layer.enter", "layer.exit", "layer.raise", "layer.deny"),
@@ -58,7 +58,11 @@ class Dialect:
         ok, fail, skip, cancel_run, cancel_branch: statements that end a stage, with {stage} and
             {value} or {message}.
         read, context: expressions, with {stage} and {key}.
-        emit, chunk, heartbeat, cleanup: statements, with {type} {data}, {value}, {callback} {name}.
+        emit, chunk, heartbeat, cleanup: statements, with {type} {data}, {stage} {value},
+            {callback} {name}.
+        refused: expression in place of `chunk`, true where nobody takes chunks any more.
+        stage_end: statement for a `finally` around a stage whose chunks are consumed.
+        partial: lines that note what is told of chunks, from results and error.
         call: awaitable expression for a tool call, with {tool}, {work} (a function of no
             arguments returning an awaitable) and {timeout}.
         child: awaitable expression for a child run, with {name} and {graph}; gives "ok" or
@@ -104,6 +108,9 @@ class Dialect:
     read: str | None = None
     emit: str | None = None
     chunk: str | None = None
+    refused: str | None = None
+    stage_end: str | None = None
+    partial: tuple[str, ...] = ()
     heartbeat: str | None = None
     cleanup: str | None = None
     context: str | None = None
@@ -364,6 +371,8 @@ class _Parts:
         text = HELPERS[name]
         if name == "stages_left":
             mine = "coro.cr_code.co_filename == __file__"
+            if self.plan.consumer is not None:  # the user's, and no stage
+                mine += ' and coro.__name__ != "consume"'
             nested = self.recorded or any('"own ' in one for one in self.texts)
             # What a stage has started by itself is not the engine's to end.
             more = ' and "<locals>" not in coro.__qualname__' if nested else ""

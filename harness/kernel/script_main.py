@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["Ending", "completed_only", "helpers_of", "judge", "parameters", "reached_whole"]
 
 RUN_LIMIT_S = 10
+JUDGED_S = 2  # after the grace: how long a producer ran on takes a moment to tell
 WATCHDOG_S = 28
 
 GUARD = f"""\
@@ -96,6 +97,12 @@ class Ending:
     @property
     def wanted(self) -> list[str]:
         return parameters(self.check)
+
+    @property
+    def kept(self) -> set[str]:
+        """What is kept of what comes out: `error`, `outputs`, or both."""
+        told = {"error", "outputs"} if "partial" in self.notes else set()
+        return told | {"error", "outputs"} & set(self.wanted)
 
     @property
     def in_place(self) -> bool:
@@ -185,6 +192,8 @@ class Ending:
             body += self._started()
             body += [self._cancel(number, one) for number, one in enumerate(self.plan.cancels)]
             body += self._awaited_all() if self.many else self._awaited()
+        if "partial" in self.notes:
+            body += self._of_run(self.dialect.partial)
         if "took" in self.wanted:
             body.append("took = time.monotonic() - began")
         if fetches:
@@ -211,7 +220,7 @@ class Ending:
         """Return the lines by which `main` calls the engine, and keeps what comes out."""
         lines = [*self._graph(), *self._prepared()]
         awaits = f"await {self._run()}"
-        calls = [f"results = {awaits}" if "outputs" in self.wanted else awaits]
+        calls = [f"results = {awaits}" if "outputs" in self.kept else awaits]
         if "run.begin" in self.notes:
             # What a check that looks for it is after is that the graph is refused.
             lines, calls = [], [*lines, 'note("", "run.begin")', *calls]
@@ -224,10 +233,10 @@ class Ending:
             ends += ["timer.cancel()"] if fetches else []
         if "run.end" in self.notes:
             ends.append('note("", "run.end")')
-        if not {"error", "outputs"} & set(self.wanted):
+        if not self.kept:
             suppressed = "with contextlib.suppress(Exception, asyncio.CancelledError):"
             return [*lines, suppressed, *_indented(calls), *ends]
-        start = "results = error = None" if "outputs" in self.wanted else "error = None"
+        start = "results = error = None" if "outputs" in self.kept else "error = None"
         caught = "except (Exception, asyncio.CancelledError) as exc:"
         return [*lines, start, "try:", *_indented(calls), caught, "    error = exc", *ends]
 
@@ -261,11 +270,18 @@ class Ending:
         }
         return ", ".join(values[name] for name in self._given())
 
+    @property
+    def _limit_s(self) -> float:
+        """Seconds for which a run is waited for: longer where a producer has to outlast them."""
+        if self.plan.consumer is None or "took" not in self.wanted:
+            return RUN_LIMIT_S
+        return min(max(RUN_LIMIT_S, self.plan.cleanup_grace_s + JUDGED_S), WATCHDOG_S - JUDGED_S)
+
     def _awaited(self) -> list[str]:
         """Return the lines that wait for a run that may never end, and keep what comes out."""
-        ended = f"await asyncio.wait_for(asyncio.shield(run), {RUN_LIMIT_S})"
+        ended = f"await asyncio.wait_for(asyncio.shield(run), {self._limit_s:g})"
         if not {"error", "outputs"} & set(self.wanted):
-            return [f"await asyncio.wait([run], timeout={RUN_LIMIT_S})"]
+            return [f"await asyncio.wait([run], timeout={self._limit_s:g})"]
         return [
             "results = error = None" if "outputs" in self.wanted else "error = None",
             "try:",

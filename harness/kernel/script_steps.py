@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.kernel.plan import Plan
 from harness.kernel.program import Program
+from harness.kernel.script_streams import chunks_in_a_row
 from harness.kernel.steps import OPS, Step, walk
 
 if TYPE_CHECKING:
@@ -116,15 +117,26 @@ class StageWriter:
             self._line("released = set()")
         if not self.recorded:
             self._note("stage.start")
-        if told == "finally":
+        last = self._last()
+        if told == "finally" or last:
             self._line("try:")
             self._inner(lambda: self._whole(steps))
             self._line("finally:")
-            self._note("stage.end", deeper=1)
+            if told == "finally":
+                self._note("stage.end", deeper=1)
+            for line in last:
+                self._line(f"    {line}")
         else:
             self._whole(steps)
         if self.many_runs and any(re.search(r"\bme\b", line) for line in self.lines):
             self.lines.insert(named, f'me = f"{{{self.dialect.run_of}}}/{self.label}"')
+
+    def _last(self) -> list[str]:
+        """Return what a stage whose chunks are consumed does at its end."""
+        spec = self.plan.consumer
+        if spec is None or spec.stage != self.label or self.dialect.stage_end is None:
+            return []
+        return [self._words("stage_end", stage=literal(self.label))]
 
     def _whole(self, steps: Sequence[Step]) -> None:
         self._block(steps)
@@ -184,7 +196,11 @@ class StageWriter:
     # Blocks
 
     def _block(self, steps: Sequence[Step]) -> None:
+        past = 0
         for i, one in enumerate(steps):
+            past = max(past, i + self._chunks(steps[i:])) if i >= past else past
+            if i < past:
+                continue
             if one.op == "acquire":
                 self._acquire(one, steps[i + 1 :])
                 return
@@ -364,10 +380,48 @@ class StageWriter:
 
         self._inner(loop)
 
+    def _chunks(self, steps: Sequence[Step]) -> int:
+        """Write the chunks with which steps begin as a loop; return how many steps that were."""
+        row = chunks_in_a_row(steps)
+        if row is None or (self._marked and "$marker" in str(row.values)):
+            return 0
+        variable, value, over = "chunk", "chunk", literal(row.values)
+        if (numbered := row.numbered()) is not None:
+            text, start, end = numbered
+            variable, value = "n", "f" + literal(f"{text}{{n}}")
+            over = f"range({start}, {end})" if start else f"range({end})"
+        self._line(f"for {variable} in {over}:")
+
+        def each() -> None:
+            if row.before is not None:
+                self._sleep(self._seconds(row.before))
+            self._chunk(value)
+
+        self._inner(each)
+        return row.steps
+
     def _op_chunk(self, one: Step) -> None:
-        value = self._filled(one.args["value"])
+        self._chunk(self._filled(one.args["value"]))
+
+    def _chunk(self, value: str) -> None:
         self._note("chunk", value)
-        self._line(self._words("chunk", value=value))
+        words = {"stage": literal(self.label), "value": value}
+        told = "interrupt" in self.notes and "await " in (self.dialect.chunk or "")
+        if told:
+            self._line("try:")
+            self._depth += 1
+        stops = self.plan.consumer is not None and self.plan.consumer.stop_after is not None
+        if self.dialect.refused is None or not stops:
+            self._line(self._words("chunk", **words))
+        else:  # nobody takes any more: whoever writes a stage stops there
+            self._line(f"if {self._words('refused', **words)}:")
+            self._inner(lambda: self._end("ok", value="None"))
+        if told:
+            self._depth -= 1
+            self.helpers.add("note_interrupt")
+            self._line("except asyncio.CancelledError:")
+            self._line(f"    note_interrupt({self._me})")
+            self._line("    raise")
 
     def _op_emit(self, one: Step) -> None:
         self._note("emit", literal(one.args["type"]))
@@ -785,8 +839,8 @@ def _may_raise(one: Step) -> bool:
 def _can_end(steps: Sequence[Step]) -> bool:
     """Say whether a block can end its stage by a verdict (raising is no verdict)."""
     for one in steps:
-        if OPS[one.op].ends and one.op != "raise":
-            return True
+        if (OPS[one.op].ends and one.op != "raise") or one.op == "chunk":
+            return True  # a chunk that nobody takes ends its stage
         # What a spawned task or a subpipeline ends with is no verdict of this stage.
         if one.op in ("spawn", "subpipeline"):
             continue

@@ -73,6 +73,9 @@ def notes_of(plan: Plan, record: RunRecord) -> tuple[Any, ...]:
             said = outcome.sink
             parts = (said.offered, said.delivered, said.dropped, said.pending, said.queue_max)
             seen.append((at_s, "", "account", parts))
+        if kind == "run.end" and outcome is not None:
+            partial = {k: v for k, v in outcome.stages.items() if v.partial is not None}
+            seen += [(at_s, name, "partial", v.complete) for name, v in partial.items()]
         if kind == "run.end" and outcome is not None and outcome.raised is not None:
             detail = outcome.raised.type  # a script's caller gets what the adapter has caught
         seen.append((at_s, "" if alone else label, kind, detail))

@@ -17,6 +17,7 @@ from harness.contract.scripts.order import graph_1, graph_2, retry_1
 from harness.contract.scripts.outcomes import ctx_2, part_1, part_3, part_4
 from harness.contract.scripts.running import cancel_3, cancel_4, clean_5, left_running
 from harness.contract.scripts.several import tenant_1, tenant_2, tenant_4
+from harness.contract.scripts.streams import stream_2, stream_3, stream_4
 from harness.contract.scripts.traffic import event_1, event_2, event_4, event_5, event_6
 
 __all__ = [
@@ -43,6 +44,9 @@ __all__ = [
     "part_3",
     "part_4",
     "retry_1",
+    "stream_2",
+    "stream_3",
+    "stream_4",
     "tenant_1",
     "tenant_2",
     "tenant_4",
