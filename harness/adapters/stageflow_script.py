@@ -34,29 +34,6 @@ def ending(output):
     return kinds[output.status.value]
 """
 
-_REACH = """\
-def reachable(results, error):
-    \"\"\"What a user can get at: the results, or what the exception carries of them.\"\"\"
-    found = {}
-    for name, one in (results or getattr(error, "results", {})).items():
-        how = one.status.value
-        found[name] = one.data.get("value") if how == "ok" else f"{how}: {one.error}"
-    return found
-"""
-
-_REACH_LEGACY = """\
-def reachable(results, error):
-    \"\"\"What a user can get at; this graph returns failures among its results.\"\"\"
-    found = {}
-    for name, one in (results or {}).items():
-        data = one.data if isinstance(one.data, dict) else {}
-        done = one.status == "completed"
-        found[name] = data.get("value") if done else f"{one.status}: {one.error}"
-    return found
-"""
-
-_COMPLETED_LEGACY = '[name for name, one in (results or {}).items() if one.status == "completed"]'
-
 _CALL_TOOL = """\
 async def call_tool(ctx, tool, work):
     async def handler(_input):
@@ -132,7 +109,7 @@ def dialect(engine: Probe, program: Program, plan: Plan, check: str) -> Dialect:
         chunk=streams.chunk(engine),
         refused=streams.refused(engine),
         stage_end=streams.stage_end(engine),
-        partial=streams.partial(),
+        partial=streams.partial(engine),
         input="read_input(ctx, {key})" if legacy else "ctx.snapshot.metadata[{key}]",
         identity="told(ctx)",
         account=None if plan.sink is None else "account()",
@@ -148,14 +125,15 @@ def dialect(engine: Probe, program: Program, plan: Plan, check: str) -> Dialect:
         prepare=prepare,
         run=run,
         after=(*streams.after(plan), *(() if plan.sink is None else ("await close_sink({run})",))),
-        reach=_REACH_LEGACY if legacy else _REACH,
-        completed=_COMPLETED_LEGACY if legacy else None,
-        reached="results or {}" if legacy else 'results or getattr(error, "results", {})',
+        value='(one.data or {}).get("value")' if legacy else 'one.data.get("value")',
+        done='one.status == "completed"' if legacy else 'one.status.value == "ok"',
+        kept="{}" if legacy else 'getattr(error, "results", {})',
+        tells_failed=legacy,
         helpers={
             "run_names": "run_names = {}  # pipeline_run_id -> name of the run",
             "told(": around.told(engine),
             **around.layers(engine, plan, check),
-            **streams.helpers(engine, plan, check),
+            **streams.helpers(plan, check),
             "only(": around.HELPERS["only("],
             "read_input": _READ_INPUT,
             "log(": _LOG.replace("{ORG}", "ctx.org_id" if legacy else "ctx.snapshot.org_id"),

@@ -34,15 +34,6 @@ __all__ = [
 
 PORTS = "ports=ports"
 
-_NOTE_PARTIAL = '''\
-async def note_partial(bus, results, error):
-    """Note of each stage whose chunks can be read whether what a user is told has them for all."""
-    for stage in await bus.stats():
-        output = (results or getattr(error, "results", {})).get(stage)
-        whole = {WHOLE} if output else getattr(error, "stage", None) != stage
-        if [one async for one in bus.subscribe(stage)]:
-            note(stage, "partial", whole)'''
-
 
 def _chunk_steps(program: Program) -> list[Step]:
     found = []
@@ -103,27 +94,36 @@ def after(plan: Plan) -> tuple[str, ...]:
     return ("await bus.close_all()", "await asyncio.wait([consumer])")
 
 
-def partial() -> tuple[str, ...]:
-    """Return the lines that note what is told of the chunks that can still be read."""
-    return ("await bus.close_all()", "await note_partial(bus, results, error)")
-
-
-def helpers(engine: Probe, plan: Plan, check: str) -> dict[str, str]:
-    """Return the functions that the lines above call."""
+def partial(engine: Probe) -> tuple[str, ...]:
+    """Return the lines that note whether a user is told to have all of the chunks he can read."""
     whole = 'output.status == "completed"' if engine.legacy else 'output.status.value == "ok"'
-    found = {"note_partial(": _NOTE_PARTIAL.replace("{WHOLE}", whole)}
+    return (
+        "await bus.close_all()",
+        "for stage in await bus.stats():",
+        "    output = outputs.get(stage)",
+        f'    whole = {whole} if output else getattr(error, "stage", None) != stage',
+        "    if [one async for one in bus.subscribe(stage)]:",
+        '        note(stage, "partial", whole)',
+    )
+
+
+def helpers(plan: Plan, check: str) -> dict[str, str]:
+    """Return the function that consumes, if there is one."""
     spec = plan.consumer
     if spec is None:
-        return found
+        return {}
     notes = [kind for kind in NOTES if f'"{kind}"' in check]
     many = len(plan.runs) > 1
     lines = [
         f"async def consume(bus{', run' if many else ''}, stage={literal(spec.stage)}):",
         "    async with contextlib.aclosing(bus.subscribe(stage)) as chunks:",
-        *(f"        {line}" for line in consuming(spec, notes, 'f"{run}/{stage}"' if many else "stage")),
+        *(
+            f"        {line}"
+            for line in consuming(spec, notes, 'f"{run}/{stage}"' if many else "stage")
+        ),
         "    await bus.close_channel(stage)  # this is how a producer is told",
     ]
-    return {**found, "consume(": "\n".join(lines)}
+    return {"consume(": "\n".join(lines)}
 
 
 def imports(program: Program, plan: Plan) -> list[str]:

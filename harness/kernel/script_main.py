@@ -1,7 +1,7 @@
 """Writes the end of a script: its caller, the function that runs and judges, the exit codes.
 
-A check is source of `violation(seen, error, outputs, left, took)`. What of this it does not
-look at is not collected, and is no parameter of it in the script; `seen` is a global there.
+A check is source of `violation(seen, error, outputs, left, took)`; its body ends the script's
+`main`, which returns what it returns. What of this it does not look at is not collected.
 """
 
 from __future__ import annotations
@@ -17,16 +17,30 @@ from harness.kernel.script_steps import literal
 if TYPE_CHECKING:
     from harness.kernel.script import Dialect
 
-__all__ = ["Ending", "completed_only", "helpers_of", "judge", "parameters", "reached_whole"]
+__all__ = ["RUN_LIMIT_S", "Ending", "body_of", "completed_only", "parameters", "text_only"]
 
 RUN_LIMIT_S = 10
-JUDGED_S = 2  # after the grace: how long a producer ran on takes a moment to tell
-WATCHDOG_S = 28
+# After the grace, and at most: how long a producer ran on takes a moment to tell.
+JUDGED_S, WAIT_MAX_S = 2, 25
+# Runs that begin at different times stand in a table, if there are so many.
+TABLE_MIN = 3
 
-GUARD = f"""\
-if __name__ == "__main__":
-    threading.Timer({WATCHDOG_S}, os._exit, (2,)).start()
-    asyncio.run(main())"""
+END = """\
+with asyncio.Runner() as runner:
+    found = runner.run(main())
+    print(f"VIOLATION {CLAUSE}: {found}" if found else "HOLDS {CLAUSE}", flush=True)
+    os._exit(1 if found else 0)  # at once: what is left running must not hold it up"""
+
+CAUGHT = "except (Exception, asyncio.CancelledError)"
+
+
+def body_of(check: str) -> str:
+    """Return the statements of a check; that nothing was found needs no words at their end."""
+    body = check.partition(":\n")[2]
+    lines = [line for line in body.rstrip("\n").split("\n") if line.startswith(" ")]
+    if len(lines) > 1 and lines[-1] == "    return None":
+        lines.pop()
+    return "\n".join(lines)
 
 
 def parameters(check: str) -> list[str]:
@@ -36,36 +50,17 @@ def parameters(check: str) -> list[str]:
     return [name for name in names if re.search(rf"\b{name}\b", body)]
 
 
-def reached_whole(check: str) -> bool:
-    """Say whether a check looks at outputs one by one: else what the engine gave will do."""
-    uses = re.findall(r"(in |\{|str\()?\boutputs\b([\w.]*)", check.partition(":\n")[2])
-    return any(not before or after for before, after in uses)
+def text_only(check: str) -> bool:
+    """Say whether a check only searches what a user can get at: then outputs are as the engine
+    gives them, with whatever they say of stages that did not complete."""
+    uses = re.findall(r"(\{|\bstr\()?\boutputs\b([\w.\[]*)", check.partition(":\n")[2])
+    return all(before and not after for before, after in uses)
 
 
 def completed_only(check: str) -> bool:
     """Say whether all that a check asks of outputs is which stages have one."""
-    uses = re.findall(r"(in )?\boutputs\b([\w.]*)", check.partition(":\n")[2])
+    uses = re.findall(r"(in )?\boutputs\b([\w.\[]*)", check.partition(":\n")[2])
     return all(before and not after for before, after in uses)
-
-
-def judge(check: str) -> str:
-    """Return the check with these parameters only."""
-    head, _, body = check.partition(":\n")
-    # That nothing was found needs no words where something else could have been returned.
-    if body.count("return") > 1 and body.rstrip("\n").endswith("\n    return None"):
-        body = body.rstrip("\n").removesuffix("    return None")
-    return f"{head.partition('(')[0]}({', '.join(parameters(check))}):\n{body}"
-
-
-def helpers_of(plan: Plan, check: str) -> set[str]:
-    """Return the names of the helpers that `Ending.main` calls."""
-    wanted = parameters(check)
-    found = {"note"} if re.search(r"\bseen\b", check.partition(":\n")[2]) else set()
-    if "left" in wanted and "unretrieved" not in check:
-        found.add("stages_left")
-    if len(plan.runs) > 1 and {"error", "outputs"} & set(wanted):
-        found.add("settled")
-    return found
 
 
 def _indented(lines: Iterable[str]) -> list[str]:
@@ -80,6 +75,7 @@ class Ending:
         notes: the kinds that are noted.
         built: the lines that make the graph and return it.
         shared: whether stages use the graph, as a global.
+        nested: whether stages start functions of their own as tasks.
     """
 
     plan: Plan
@@ -89,6 +85,7 @@ class Ending:
     notes: Collection[str]
     built: Sequence[str]
     shared: bool
+    nested: bool
 
     @property
     def many(self) -> bool:
@@ -99,7 +96,7 @@ class Ending:
         return parameters(self.check)
 
     @property
-    def kept(self) -> set[str]:
+    def keeps(self) -> set[str]:
         """What is kept of what comes out: `error`, `outputs`, or both."""
         told = {"error", "outputs"} if "partial" in self.notes else set()
         return told | {"error", "outputs"} & set(self.wanted)
@@ -112,9 +109,17 @@ class Ending:
         few = len(self.plan.runs) == 1 and len(self.plan.cancels) < 2
         return few and plain and "took" not in self.wanted
 
+    @property
+    def shown(self) -> list[str]:
+        """The plain variables of several runs, as lines."""
+        if not self.many:
+            return []
+        lines = ["outputs = {}  # of stages that completed"] if "outputs" in self.wanted else []
+        return lines + (["errors = {}  # run -> its exception"] if "error" in self.wanted else [])
+
     def caller(self) -> str:
         """Return the source of `start`: what a user does who wants a run; "" if it is in place."""
-        if self.in_place:
+        if self.in_place or self._bare:
             return ""
         prefix = 'f"{run}/"' if self.many else '""'
         body = [] if self.many else self._graph()
@@ -123,27 +128,59 @@ class Ending:
             body.append(f'note({prefix}, "run.begin")')
         after = self._of_run(self.dialect.after)
         inner = [f"return await {self._run()}"]
-        if self.many and "run.end" in self.notes and self._told_how:
-            inner = [f"results = await {self._run()}", f'note({prefix}, "run.end", "returned")']
-            inner = ["try:", *_indented([*inner, "return results"])]
-            inner += ["except BaseException as exc:"]
-            inner += _indented([f'note({prefix}, "run.end", type(exc).__name__)', "raise"])
-        elif "run.end" in self.notes:
-            after.append(f'note({prefix}, "run.end")')
-        if after:
-            inner = ["try:", *_indented(inner), "finally:", *_indented(after)]
+        if self.many:
+            body += self._collected(prefix, after)
+        else:
+            if "run.end" in self.notes:
+                after.append(f'note({prefix}, "run.end")')
+            if after:
+                inner = ["try:", *_indented(inner), "finally:", *_indented(after)]
+            body += inner
         head = f"async def start({', '.join(self._given()) if self.many else ''}):"
-        return "\n".join([head, *_indented([*body, *inner])])
+        return "\n".join([head, *_indented(body)])
+
+    def _collected(self, prefix: str, after: list[str]) -> list[str]:
+        """Return the lines by which one of several runs is made and keeps what comes out."""
+        outputs = "outputs" in self.wanted
+        call = f"results = await {self._run()}" if outputs else f"await {self._run()}"
+        told = "run.end" in self.notes and self._told_how
+        if "run.end" in self.notes and not told:
+            after = [*after, f'note({prefix}, "run.end")']
+        caught = [f"results = {self.dialect.kept}"] if outputs else []
+        caught += ["errors[run] = error"] if "error" in self.wanted else []
+        well = []
+        if told:
+            well = [f'note({prefix}, "run.end", "returned")']
+            caught.append(f'note({prefix}, "run.end", type(error).__name__)')
+        lines = [call, *well]
+        if caught:
+            lines = ["try:", *_indented(lines), f"{CAUGHT} as error:", *_indented(caught), *after]
+        elif after:
+            lines = ["try:", *_indented(lines), "finally:", *_indented(after)]
+        if outputs:
+            key = 'f"{run}/{name}"'
+            lines.append(f"outputs.update({self._values(key)})")
+        return lines
+
+    def _values(self, key: str = "name") -> str:
+        """Return the expression for the outputs of a run's completed stages, from `results`."""
+        value, done = self.dialect.value, self.dialect.done
+        when = f" if {done}" if done else ""
+        if (key, value, when) == ("name", "one", ""):
+            return "outputs"  # as they are
+        return f"{{{key}: {value} for name, one in results.items(){when}}}"
+
+    @property
+    def _bare(self) -> bool:
+        """Whether one run is a task that needs no function of its own."""
+        noted = {"run.begin", "run.end"} & set(self.notes)
+        waits = self.plan.runs[0].start_s
+        return not (self.in_place or self.many or noted or self.dialect.after or waits)
 
     @property
     def _told_how(self) -> bool:
         """Whether the check asks what a run's caller got."""
         return any(word in self.check for word in ('"returned"', '"CancelledError"'))
-
-    @property
-    def _named(self) -> bool:
-        """Whether the tasks of several runs have to be told apart."""
-        return bool(self.plan.cancels) or bool({"error", "outputs"} & set(self.wanted))
 
     def _given(self) -> list[str]:
         """Return what `start` is given for one of several runs."""
@@ -180,10 +217,10 @@ class Ending:
         fetches = "unretrieved" in self.check
         body: list[str] = []
         if fetches:
+            said = "f\"{said['message']}: {said.get('exception')!r}\""
             body += [
                 "asyncio.get_running_loop().set_exception_handler(",
-                "    lambda _, said: unretrieved.append("
-                "f\"{said['message']}: {said.get('exception')!r}\")",
+                f"    lambda _, said: unretrieved.append({said})",
                 ")",
             ]
         if self.in_place:
@@ -199,28 +236,37 @@ class Ending:
         if fetches:
             body += [
                 "await asyncio.sleep(0.01)  # for whatever only needs a turn or two",
-                "tasks = asyncio.all_tasks() - {asyncio.current_task()}",
-                "left = [task.get_coro().__qualname__ for task in tasks]",
-                "del tasks",
                 "gc.collect()",
             ]
-        given = {
-            "outputs": "outputs" if self.many else self._reached(),
-            "left": "left" if fetches else "stages_left()",
-        }
-        told, clause = [given.get(name, name) for name in self.wanted], self.clause
-        body += [
-            f"found = violation({', '.join(told)})",
-            f'print(f"VIOLATION {clause}: {{found}}" if found else "HOLDS {clause}", flush=True)',
-            "os._exit(1 if found else 0)  # at once: what is left running must not hold it up",
+        if "left" in self.wanted:
+            body += self._left()
+        if "outputs" in self.wanted and not self.many and self._reached() != "outputs":
+            body.append(f"outputs = {self._reached()}")
+        said = END.replace("{CLAUSE}", self.clause)
+        return "\n".join(["async def main():", *_indented(body), body_of(self.check), "", "", said])
+
+    def _left(self) -> list[str]:
+        """Return the lines that find the functions of this file in which tasks still are, or
+        whatever tasks there are, where none is to be left."""
+        others = "asyncio.all_tasks() - {asyncio.current_task()}"
+        if "unretrieved" in self.check:
+            return [f"left = [task.get_coro().__qualname__ for task in {others}]"]
+        mine = "coro.cr_code.co_filename == __file__"
+        if self.nested:  # what a stage has started by itself is not the engine's to end
+            mine += ' and "<locals>" not in coro.__qualname__'
+        if self.plan.consumer is not None:  # that is the user's, and no stage
+            mine += ' and coro.__name__ != "consume"'
+        return [
+            f"coros = [task.get_coro() for task in {others}]",
+            "for coro in coros:  # each is followed by the one that it awaits",
+            '    coros += [coro.cr_await] if hasattr(coro.cr_await, "cr_code") else []',
+            f"left = [coro.__qualname__ for coro in coros if {mine}]",
         ]
-        return "\n".join(["async def main():", *_indented(body), "", "", GUARD])
 
     def _in_place(self) -> list[str]:
         """Return the lines by which `main` calls the engine, and keeps what comes out."""
         lines = [*self._graph(), *self._prepared()]
-        awaits = f"await {self._run()}"
-        calls = [f"results = {awaits}" if "outputs" in self.kept else awaits]
+        calls = [self._call(f"await {self._run()}")]
         if "run.begin" in self.notes:
             # What a check that looks for it is after is that the graph is refused.
             lines, calls = [], [*lines, 'note("", "run.begin")', *calls]
@@ -233,34 +279,71 @@ class Ending:
             ends += ["timer.cancel()"] if fetches else []
         if "run.end" in self.notes:
             ends.append('note("", "run.end")')
-        if not self.kept:
-            suppressed = "with contextlib.suppress(Exception, asyncio.CancelledError):"
-            return [*lines, suppressed, *_indented(calls), *ends]
-        start = "results = error = None" if "outputs" in self.kept else "error = None"
-        caught = "except (Exception, asyncio.CancelledError) as exc:"
-        return [*lines, start, "try:", *_indented(calls), caught, "    error = exc", *ends]
+        return [*lines, *self._kept(calls), *ends]
+
+    def _call(self, awaits: str) -> str:
+        return f"{self._results} = {awaits}" if "outputs" in self.keeps else awaits
+
+    @property
+    def _results(self) -> str:
+        return "outputs" if self._reached() == "outputs" else "results"
+
+    def _kept(self, calls: list[str]) -> list[str]:
+        """Return calls with what keeps their results, their error, or neither."""
+        outputs, error = "outputs" in self.keeps, "error" in self.keeps
+        results, kept = self._results, self.dialect.kept
+        if not outputs and not error:
+            return [
+                "with contextlib.suppress(Exception, asyncio.CancelledError):",
+                *_indented(calls),
+            ]
+        if not error:
+            calls = ["try:", *_indented(calls), f"{CAUGHT} as error:"]
+            return [*calls, f"    {results} = {kept}"]
+        caught = (
+            f"{results}, error = {kept.replace('error', 'exc')}, exc" if outputs else "error = exc"
+        )
+        start = f"{results}, error = {{}}, None" if outputs else "error = None"
+        return [start, "try:", *_indented(calls), f"{CAUGHT} as exc:", f"    {caught}"]
 
     def _reached(self) -> str:
-        if completed_only(self.check) and self.dialect.completed is not None:
-            return self.dialect.completed
-        if not reached_whole(self.check) and self.dialect.reached is not None:
-            return self.dialect.reached
-        return "reachable(results, error)"
+        """Return the expression for a run's outputs, from `results`; "outputs" if it is itself."""
+        if text_only(self.check):
+            return "outputs"
+        if completed_only(self.check):
+            done = f"[name for name, one in results.items() if {self.dialect.done}]"
+            return done if self.dialect.tells_failed else "outputs"
+        return self._values()
 
     def _started(self) -> list[str]:
         """Return the lines that start each run as a task."""
         if not self.many:
-            return ["run = asyncio.create_task(start())"]
-        starts = [
-            f"    {literal(one.id)}: asyncio.create_task(start({self._words(one)})),"
-            for one in self.plan.runs
-        ]
-        if not self._named:
-            starts = [line.partition(": ")[2] for line in starts]
-            return [*self._graph(), "tasks = [", *(f"    {one}" for one in starts), "]"]
-        return [*self._graph(), "tasks = {", *starts, "}"]
+            if not self._bare:
+                return ["run = asyncio.create_task(start())"]
+            lines = [*self._graph(), *self._prepared()]
+            return [*lines, f"run = asyncio.create_task({self._run()})"]
+        runs = self.plan.runs
+        words = self._given()
+        named = bool(self.plan.cancels)
+        if len(runs) < TABLE_MIN:
+            rows = [self._words(one) for one in runs]
+            if named:
+                pairs = zip(runs, rows, strict=True)
+                made = [f"{literal(r.id)}: asyncio.create_task(start({w}))" for r, w in pairs]
+                return [*self._graph(), f"tasks = {{{', '.join(made)}}}"]
+            made = [f"asyncio.create_task(start({w}))" for w in rows]
+            return [*self._graph(), f"tasks = [{', '.join(made)}]"]
+        each = [w for w in words if w != "graph"]
+        rows = [self._words(one, each) for one in runs]
+        key, call, told = "run", "start(graph, run)", ""
+        if len(each) > 1:
+            rows, told = [f"({row})" for row in rows], f"  # {', '.join(each)}"
+            key, call = "run[0]", "start(graph, *run)"
+        task = f"asyncio.create_task({call}) for run in runs"
+        tasks = f"{{{key}: {task}}}" if named else f"[{task}]"
+        return [*self._graph(), f"runs = [{', '.join(rows)}]{told}", f"tasks = {tasks}"]
 
-    def _words(self, run: RunSpec) -> str:
+    def _words(self, run: RunSpec, names: Sequence[str] = ()) -> str:
         """Return the arguments with which one of several runs is started."""
         values = {
             "graph": "graph",
@@ -268,44 +351,29 @@ class Ending:
             "tenant": literal(run.tenant),
             "seconds": repr(run.start_s),
         }
-        return ", ".join(values[name] for name in self._given())
+        return ", ".join(values[name] for name in names or self._given())
 
     @property
     def _limit_s(self) -> float:
         """Seconds for which a run is waited for: longer where a producer has to outlast them."""
         if self.plan.consumer is None or "took" not in self.wanted:
             return RUN_LIMIT_S
-        return min(max(RUN_LIMIT_S, self.plan.cleanup_grace_s + JUDGED_S), WATCHDOG_S - JUDGED_S)
+        return min(max(RUN_LIMIT_S, self.plan.cleanup_grace_s + JUDGED_S), WAIT_MAX_S)
 
     def _awaited(self) -> list[str]:
         """Return the lines that wait for a run that may never end, and keep what comes out."""
-        ended = f"await asyncio.wait_for(asyncio.shield(run), {self._limit_s:g})"
         if not {"error", "outputs"} & set(self.wanted):
             return [f"await asyncio.wait([run], timeout={self._limit_s:g})"]
-        return [
-            "results = error = None" if "outputs" in self.wanted else "error = None",
-            "try:",
-            f"    results = {ended}" if "outputs" in self.wanted else f"    {ended}",
-            "except (Exception, asyncio.CancelledError) as exc:",
-            "    error = exc",
-        ]
+        ended = f"await asyncio.wait_for(asyncio.shield(run), {self._limit_s:g})"
+        return self._kept([self._call(ended)])
 
     def _awaited_all(self) -> list[str]:
         """As `_awaited`, for several runs."""
-        tasks = "tasks.values()" if self._named else "tasks"
+        tasks = "tasks.values()" if self.plan.cancels else "tasks"
         lines = [f"await asyncio.wait({tasks}, timeout={RUN_LIMIT_S})"]
-        if {"error", "outputs"} & set(self.wanted):
-            lines.append("outcomes = {run: settled(task) for run, task in tasks.items()}")
         if "error" in self.wanted:
-            lines.append("error = next((one for _, one in outcomes.values() if one), None)")
-        if "outputs" in self.wanted:
-            lines += [
-                "outputs = {",
-                '    f"{run}/{stage}": value',
-                "    for run, outcome in outcomes.items()",
-                "    for stage, value in reachable(*outcome).items()",
-                "}",
-            ]
+            ids = literal([one.id for one in self.plan.runs])
+            lines.append(f"error = next((errors[run] for run in {ids} if run in errors), None)")
         return lines
 
     def _cancel(self, number: int, cancel: Cancel) -> str:

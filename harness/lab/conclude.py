@@ -164,7 +164,7 @@ def _render(
             worker.hello()
             for bug, witness in mine:
                 asked = {k: witness[k] for k in ("program", "plan", "clause")}
-                told = {k: bug[k] for k in ("expected", "actual")}
+                told = {k: bug[k] for k in ("expected", "actual", "shape")}
                 reply = worker.ask({"op": "render", **asked, **told})
                 one = notes[bug["fingerprint"]]
                 one.text, one.why = reply["script"], reply["why"]

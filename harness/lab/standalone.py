@@ -12,10 +12,14 @@ __all__ = ["script_of"]
 
 
 def script_of(
-    adapter: Adapter, clause: Clause, program: Program, plan: Plan
+    adapter: Adapter, clause: Clause, program: Program, plan: Plan, shape: str
 ) -> tuple[str | None, str]:
-    """Return (script, "") or (None, why there is none)."""
-    check = clause.script(program, plan)
+    """Return (script, "") or (None, why there is none).
+
+    Args:
+        shape: of the violation that the script is to show.
+    """
+    check = clause.check_of(program, plan, shape)
     if check is None:
         return None, f"a script on a real clock cannot tell {clause.id} for this program"
     render = getattr(adapter, "render", None)

@@ -31,7 +31,7 @@ def _one_by_one(program: Program, plan: Plan) -> bool:
     spec = plan.consumer
     if spec is None or not one_run(plan) or spec.stage not in program.names:
         return False
-    own = [one for stage, one in program.walk() if stage == spec.stage]
+    own = [one for stage, one in program.walk() if stage.name == spec.stage]
     values = [repr(one.args["value"]) for one in own if one.op == "chunk"]
     again = {one.op for one in own} & {"swallow", "parallel", "spawn", "subpipeline"}
     return not program.stage(spec.stage).retry and not again and len(set(values)) == len(values)
@@ -69,7 +69,7 @@ def stream_4(program: Program, plan: Plan) -> str | None:
         'if not stop or "stage.end" in before:',
         "    return None",
         'if after.count("chunk") > 1:',
-        '    return f"{after.count(\'chunk\')} more chunks came after the consumer had stopped"',
+        "    return f\"{after.count('chunk')} more chunks came after the consumer had stopped\"",
         'if "run.end" in after and "stage.end" not in after.partition("run.end")[0]:',
         '    return "its consumer had stopped; it was still running when the run was over"',
         "at = {kind: at for at, kind in mine}",
