@@ -97,7 +97,7 @@ class Streams:
         out: dict[str, tuple[Any, ...]] = {}
         for stage in sorted(self._used):
             got = self._got.setdefault(stage, [])
-            if self._consuming is None and stage in await self.bus.stats():
+            if stage in await self.bus.stats():
                 async for value in self.bus.subscribe(stage):
                     got.append(value)
             out[stage] = tuple(got)

@@ -296,6 +296,9 @@ def check_clean_4(r: Reading) -> Judgement:
             and not (h.begun and h.begun[0] < held.begun[0])
         ]
         undone = [h for h in mates if not any(b < _over(r, h.run) for b in h.begun)]
+        holder = _execution(r, held)
+        if not held.registered and (holder is None or not 0 <= holder.end < _over(r, held.run)):
+            undone = []  # it is still at its cleanups: that nobody waits for it is CLEAN-1's
         if undone:
             bad.append(
                 Violation(
@@ -310,6 +313,12 @@ def check_clean_4(r: Reading) -> Judgement:
             )
         outcome = r.outcome(held.run)
         one = _execution(r, held)
+        if any(
+            h.failed > held.failed and h.run == held.run and h.stage == held.stage
+            for h in failed
+            if not (h.registered or held.registered)
+        ):
+            continue  # of nested ones that fail, Python lets the outermost out of the stage
         if not held.registered and one is not None and one.again:
             continue  # it is an attempt that failed by it, and is tried again
         late = one is not None and _late(r, one)
@@ -453,6 +462,14 @@ def check_clean_6(r: Reading) -> Judgement:
         last = max((o.end for o in ones if not _late(r, o)), default=-1)
         alone = not facts.cancels and not any(
             o.attempt_failed or o.self_cancelled or o.how == "cancel_run" or r.by_timeout(o)
+            for o in ones
+        )
+        # A timeout of the engine's own, which nobody set.
+        default_s = r.info.facts.get("default_stage_timeout_s")
+        alone = alone and not any(
+            default_s
+            and o.interrupts
+            and r.time_of(o.interrupts[0]) >= o.start_s + default_s - CLOSE_S
             for o in ones
         )
         alone = alone and not r.layers_disturb(run)

@@ -95,6 +95,8 @@ def _lost_records(r: Reading, specs: Mapping[str, RunSpec]) -> list[Violation]:
         outcome, facts = r.outcome(run), r.runs[run]
         if outcome is None or not specs[run].correlation or facts.cancels or not facts.over:
             continue
+        if not r.told(run):
+            continue
         # A stage that was given up may write on when nobody keeps its run's records any more.
         written = Counter(entry.detail for at, entry in entries if at < facts.end)
         lost = written - Counter(record.message for record in outcome.logs)

@@ -85,6 +85,8 @@ def check_stream_4(r: Reading) -> Judgement:
         ones = r.ran.get((run, spec.stage), [])
         if stop < 0 or not ones or facts.cancels or ones[-1].start > stop:
             continue
+        if spec.stop_after is None or r.entries[stop].detail < spec.stop_after:
+            continue  # it has not stopped: its stream has ended, with the run at the latest
         one = ones[-1]
         if 0 <= one.end < stop:
             continue  # it had ended before the consumer did

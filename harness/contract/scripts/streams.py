@@ -21,7 +21,7 @@ def stream_2(program: Program, plan: Plan) -> str | None:
         '        and how in ("ok", "skip")]',
         "for _, stage, kind, whole in seen:",
         '    if kind == "partial" and whole and stage in made and stage not in done:',
-        '        return f"stage {stage} did not complete; nothing says that its chunks are not all"',
+        '        return f"stage {stage} ended early; nothing says that its chunks are not all"',
         "return None",
     )
 
