@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from harness.adapters import stageflow_script_around as around
@@ -77,13 +77,12 @@ def dialect(engine: Probe, program: Program, plan: Plan, check: str) -> Dialect:
     """Return Stageflow's words for this program, as the installed version spells them."""
     version = engine.version
     legacy = engine.legacy
-    many = len(plan.runs) > 1
     prepare, run = _prepare(engine, program, plan), "graph.run(ctx)"
     (context,) = (line for line in prepare if line.startswith("ctx = "))
     rest = tuple(line for line in prepare if line != context)
-    again = any(re.search(r"\bctx\b", line) for line in rest)
-    if context[-1] == ")" and len(context) < CONTEXT_MAX and not again:
-        prepare, run = rest, f"graph.run({context.removeprefix('ctx = ')})"
+    made, again = context.removeprefix("ctx = "), any(re.search(r"\bctx\b", x) for x in rest)
+    if len(made) < CONTEXT_MAX and made.startswith("PipelineContext") and not again:
+        prepare, run = rest, f"graph.run({made})"
     inputs = any(run.inputs for run in plan.runs)
     reads = any(one.op in ("read", "mutate") for _, one in program.walk())
     ok = "return StageOutput.ok(value={value})"
@@ -119,7 +118,7 @@ def dialect(engine: Probe, program: Program, plan: Plan, check: str) -> Dialect:
         context="offers(ctx)",
         call="await call_tool(ctx, {tool}, {work})",
         child="await run_child(ctx, {stage}, {name}, {graph})",
-        run_of="run_names[ctx.pipeline_run_id]",
+        run_of=_run_of(engine, program, plan),
         ends=_ENDS,
         build=lambda p, classes: _build(engine, plan, p, classes),
         prepare=prepare,
@@ -132,7 +131,7 @@ def dialect(engine: Probe, program: Program, plan: Plan, check: str) -> Dialect:
         helpers={
             "run_names": "run_names = {}  # pipeline_run_id -> name of the run",
             "told(": around.told(engine),
-            **around.layers(engine, plan, check),
+            **around.layers(engine, plan, check, _run_of_layers(engine, program, plan)),
             **streams.helpers(plan, check),
             "only(": around.HELPERS["only("],
             "read_input": _READ_INPUT,
@@ -142,9 +141,7 @@ def dialect(engine: Probe, program: Program, plan: Plan, check: str) -> Dialect:
             "enter": _enter(engine, has_bus=streams.needed(program, plan)),
             "call_tool": _CALL_TOOL,
             "offers": _OFFERS,
-            "run_child": _child(
-                engine, many, inputs, _identifies(program), streams.needed(program, plan)
-            ),
+            "run_child": _child(engine, program, plan, inputs, _identifies(program)),
         },
     )
 
@@ -254,15 +251,7 @@ def _build(engine: Probe, plan: Plan, program: Program, classes: Mapping[str, st
         line = f"return StageGraph([{', '.join(specs)}]{layers})"
         if len(line) < LINE_MAX:
             return [*chain, line]
-        return [
-            *chain,
-            "return StageGraph(",
-            "    [",
-            *(f"        {spec}," for spec in specs),
-            "    ]" + ("," if layers else ""),
-            *([f"    {layers[2:]},"] if layers else ()),
-            ")",
-        ]
+        return [*chain, f"specs = [{', '.join(specs)}]", f"return StageGraph(specs{layers})"]
     stages = [
         f".with_stage({literal(s.name)}, {classes[s.name]}, StageKind.TRANSFORM"
         + (f", dependencies={literal(s.needs)})" if s.needs else ")")
@@ -296,13 +285,17 @@ def _prepare(engine: Probe, program: Program, plan: Plan) -> tuple[str, ...]:
     tenants = {run.tenant for run in plan.runs}
     tenant = len(tenants) > 1 or identifies or not _takes_no_ids(engine) or not whole
     bus = streams.needed(program, plan)
-    lines, pairs = streams.bus(plan) if bus else [], ["pipeline_run_id=uuid.uuid4()"]
+    short = whole and _creates(engine)
+    lines, pairs = (
+        streams.bus(plan) if bus else [],
+        [] if short else ["pipeline_run_id=uuid.uuid4()"],
+    )
     if correlated:
         rows = ", ".join(f"{literal(r.id)}: {literal(r.correlation)}" for r in plan.runs)
         lines.append(f"correlation = {{{rows}}}[{{run}}]")
         lines.append("request = uuid.uuid5(uuid.NAMESPACE_DNS, correlation)")
         lines.append("set_correlation_id(request)")
-    if whole and not _takes_no_ids(engine):
+    if whole and not short and not _takes_no_ids(engine):
         request = "request" if correlated else "uuid.uuid4()"
         pairs += [f"request_id={request}", "session_id=None", "user_id=None"]
         pairs.append("interaction_id=None")
@@ -312,23 +305,31 @@ def _prepare(engine: Probe, program: Program, plan: Plan) -> tuple[str, ...]:
         pairs.append("org_id=uuid.uuid5(uuid.NAMESPACE_DNS, {tenant})")
     if whole:
         data = around.data_of(plan, _timeout(plan))
+        more = ['"run": {run}'] if _carries(engine, program, plan) else []
         if inputs and engine.legacy:
-            data = f'{data}, "run_inputs": INPUTS[{{run}}]'.removeprefix(", ")
+            more.append('"run_inputs": INPUTS[{run}]')
+        if engine.legacy:
+            data = ", ".join([data, *more] if data else more)
         elif inputs:
-            pairs.append("metadata=INPUTS[{run}]")
+            pairs.append(
+                f"metadata={{{more[0]}, **INPUTS[{{run}}]}}" if more else "metadata=INPUTS[{run}]"
+            )
+        elif more:
+            pairs.append(f"metadata={{{more[0]}}}")
         if data:
             pairs.append(f"data={{{data}}}")
         if plan.sink is not None:
             pairs.append("event_sink=sink")
         pairs += [streams.PORTS] if bus else []
-        lines += _call("ctx = PipelineContext", pairs)
+        name = "PipelineContext.create" if short else "PipelineContext"
+        lines.append(f"ctx = {name}({', '.join(pairs)})")
     else:
-        lines += _call("ids = RunIdentity", pairs)
+        lines.append(f"ids = RunIdentity({', '.join(pairs)})")
         given = ", metadata=INPUTS[{run}]" if inputs else ""
         sink = ", event_sink=sink" if plan.sink is not None else ""
         sink += f", {streams.PORTS}" if bus else ""
         lines.append(f"ctx = enter(ContextSnapshot(run_id=ids{given}){sink})")
-    if many:
+    if many and not _carries(engine, program, plan):
         lines.append("run_names[ctx.pipeline_run_id] = {run}")
     if identifies:
         org = "ctx.org_id" if whole else "ctx.snapshot.org_id"
@@ -340,12 +341,27 @@ def _prepare(engine: Probe, program: Program, plan: Plan) -> tuple[str, ...]:
     return (*lines, *streams.before(plan))
 
 
-def _call(function: str, pairs: Sequence[str]) -> list[str]:
-    """Return a call, in one line where it fits."""
-    line = f"{function}({', '.join(pairs)})"
-    if len(line) < LINE_MAX:
-        return [line]
-    return [f"{function}(", *(f"    {pair}," for pair in pairs), ")"]
+def _creates(engine: Probe) -> bool:
+    """Say whether a context may be had without naming its ids."""
+    return hasattr(engine.PipelineContext, "create")
+
+
+def _carries(engine: Probe, program: Program, plan: Plan) -> bool:
+    """Say whether the context of each of several runs carries its name, for its stages to read."""
+    several, whole = len(plan.runs) > 1, engine.legacy or engine.pipeline_entry
+    return several and whole and not _uses(program, "subpipeline") and not _identifies(program)
+
+
+def _run_of_layers(engine: Probe, program: Program, plan: Plan) -> str:
+    if not _carries(engine, program, plan):
+        return "run_names[ctx.pipeline_run_id]"
+    return "ctx.data['run']" if engine.legacy else "ctx.metadata['run']"
+
+
+def _run_of(engine: Probe, program: Program, plan: Plan) -> str:
+    if not _carries(engine, program, plan):
+        return "run_names[ctx.pipeline_run_id]"
+    return "ctx.data['run']" if engine.legacy else "ctx.snapshot.metadata['run']"
 
 
 def _timeout(plan: Plan) -> str | None:
@@ -371,20 +387,23 @@ def enter(snapshot, event_sink=None{ports}):
     )"""
 
 
-def _child(engine: Probe, many: bool, inputs: bool, identifies: bool, has_bus: bool) -> str:
+def _child(engine: Probe, program: Program, plan: Plan, inputs: bool, identifies: bool) -> str:
+    """Return the source of what starts a child run, as short as what its program asks allows."""
+    many, has_bus = len(plan.runs) > 1, streams.needed(program, plan)
     known = ""
     if many:
         known += "\n        run_names[child.pipeline_run_id] = run_names[ctx.pipeline_run_id]"
     if identifies:
         known += "\n        id_names[child.pipeline_run_id] = f\"{told(ctx)['run']}/{name}\""
+    check = ""
     if engine.legacy:
         parent = "ctx"
-        check = """
+        if _child_may_fail(program):
+            check = """
         for one in results.values():
             if one.status == "failed":
                 raise RuntimeError(f"stage {one.name} of the child failed: {one.error}")"""
     else:
-        check = ""
         parent = "ctx.as_pipeline_context()"
         if not hasattr(engine.StageContext, "as_pipeline_context"):
             ids = ", ".join(f"{name}=ctx.snapshot.{name}" for name in _IDS)
@@ -399,17 +418,33 @@ def _child(engine: Probe, many: bool, inputs: bool, identifies: bool, has_bus: b
             ContextSnapshot(run_id=RunIdentity({ids}){given}),
             event_sink=child.event_sink,{ports}
         )"""
-    more = ""
-    results = "(await graph.run(child)).items()"
+    runner, runs = "graph.run", ""
     if known or check or entry != "child":
-        more = f"{known}\n        results = await graph.run({entry}){check}"
-        results = "results.items()"
+        runner = "runner"
+        runs = f"""
+    async def runner(child):{known}
+        results = await graph.run({entry}){check}
+        return results
+"""
+        if not check:
+            runs = runs.replace("results = await", "return await").replace(
+                "\n        return results", ""
+            )
     return f'''\
-async def run_child(ctx, stage, name, graph):
-    async def runner(child):{more}
-        return {{stage: output.data for stage, output in {results}}}
-
+async def run_child(ctx, stage, name, graph):{runs}
     ids = {{"correlation_id": uuid.uuid4(), "parent_stage_id": stage}}
     spawn = get_subpipeline_spawner().spawn
-    result = await spawn(pipeline_name=name, ctx={parent}, runner=runner, **ids)
+    result = await spawn(pipeline_name=name, ctx={parent}, runner={runner}, **ids)
     return "ok" if result.success else "failed"'''
+
+
+def _child_may_fail(program: Program) -> bool:
+    """Say whether a stage of a subpipeline may fail by itself, which this graph only returns."""
+    fails = ("fail", "raise", "flaky", "call", "allocate", "cancel_run", "read", "mutate")
+    for _, one in program.walk():
+        if one.op != "subpipeline":
+            continue
+        child: Program = one.args["program"]
+        if _uses(child, *fails) or any(s.args.get("fails") for _, s in child.walk()):
+            return True
+    return False

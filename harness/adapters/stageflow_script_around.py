@@ -13,8 +13,7 @@ from harness.adapters.stageflow_layers import idempotency_key, priorities, retry
 from harness.kernel.errors import NotOffered
 from harness.kernel.plan import Layer, Plan
 from harness.kernel.program import Program
-from harness.kernel.script import Unrenderable, literal
-from harness.kernel.script_steps import identifier
+from harness.kernel.script_literals import Unrenderable, identifier, literal
 
 if TYPE_CHECKING:
     from harness.adapters.stageflow_probe import Probe
@@ -103,12 +102,16 @@ async def close_sink(run):
     note("", "account", account())'''
 
 
-def layers(engine: Probe, plan: Plan, check: str) -> dict[str, str]:
-    """Return how each layer of the user's own is made -> the source of its class."""
+def layers(engine: Probe, plan: Plan, check: str, run_of: str) -> dict[str, str]:
+    """Return how each layer of the user's own is made -> the source of its class.
+
+    Args:
+        run_of: expression for the name of the run that a layer's `ctx` is of.
+    """
     many = len(plan.runs) > 1
     numbered = zip(plan.layers, priorities(engine, plan.layers), strict=True)
     return {
-        f"{_class_name(one)}()": _class(one, priority, plan, check, many=many)
+        f"{_class_name(one)}()": _class(one, priority, plan, check, run_of if many else "")
         for one, priority in numbered
         if one.kind in _OWN
     }
@@ -118,12 +121,13 @@ def _class_name(layer: Layer) -> str:
     return identifier(layer.name).title().replace("_", "") + "Layer"
 
 
-def _class(layer: Layer, priority: int, plan: Plan, check: str, *, many: bool) -> str:
+def _class(layer: Layer, priority: int, plan: Plan, check: str, run: str) -> str:
     """Return a layer's class: what it notes, and how it fails or denies, where it does."""
-    run = "run_names[ctx.pipeline_run_id]"
+    many = bool(run)
     me = f'f"{{{run}}}/{{stage_name}}"' if many else "stage_name"
     mine = [f"stage_name in {literal(layer.stages)}"] if layer.stages else []
-    acts = [*mine, *([f"{run} in {literal(layer.runs)}"] if many and layer.runs else ())]
+    asked = run.replace("'", '"')
+    acts = [*mine, *([f"{asked} in {literal(layer.runs)}"] if many and layer.runs else ())]
     told = literal(layer.name)
     before = _if(mine, [f'note({me}, "layer.enter", {told})'] if '"layer.enter"' in check else [])
     after: list[str] = []
@@ -232,8 +236,7 @@ def chain(engine: Probe, program: Program, plan: Plan) -> list[str]:
     if restricted:
         kinds = f"({', '.join(restricted)},)"
         default = f"*(one for one in get_default_interceptors() if not isinstance(one, {kinds}))"
-    lines = (f"    {line}," for line in (default, *made))
-    return ["interceptors = [", *lines, "]"]
+    return [f"interceptors = [{', '.join((default, *made))}]"]
 
 
 def _restricted(engine: Probe, plan: Plan) -> list[str]:

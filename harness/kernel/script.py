@@ -15,8 +15,11 @@ from collections.abc import Iterable
 from harness.kernel.plan import Plan
 from harness.kernel.program import Program, Stage
 from harness.kernel.script_dialect import NOTES, Dialect
+from harness.kernel.script_ends import HOWS
+from harness.kernel.script_literals import Unrenderable, literal
 from harness.kernel.script_parts import Parts
-from harness.kernel.script_steps import HOWS, StageWriter, Unrenderable, literal
+from harness.kernel.script_stage import StageWriter
+from harness.kernel.script_steps import WRITERS
 
 __all__ = ["NOTES", "Dialect", "Unrenderable", "literal", "render", "render_stage"]
 
@@ -45,6 +48,7 @@ def render_stage(
         Unrenderable: if the dialect has no words for a step.
     """
     writer = StageWriter(
+        WRITERS,
         dialect,
         plan,
         label or stage.name,

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harness.kernel.plan import Cancel, Plan, RunSpec
-from harness.kernel.script_steps import literal
+from harness.kernel.script_literals import literal
 
 if TYPE_CHECKING:
     from harness.kernel.script import Dialect

@@ -8,10 +8,13 @@ from collections.abc import Iterable, Sequence
 from harness.kernel.plan import Plan
 from harness.kernel.program import Program
 from harness.kernel.script_dialect import NOTES, Dialect
+from harness.kernel.script_ends import HOWS
 from harness.kernel.script_layout import laid_out
-from harness.kernel.script_main import Ending, parameters
+from harness.kernel.script_literals import Unrenderable, identifier, literal
+from harness.kernel.script_main import Ending
 from harness.kernel.script_notes import noted, without_notes
-from harness.kernel.script_steps import HOWS, StageWriter, Unrenderable, identifier, literal
+from harness.kernel.script_stage import StageWriter
+from harness.kernel.script_steps import WRITERS
 from harness.kernel.script_texts import HEAD, HELPERS, RECORDED
 
 __all__ = ["Parts"]
@@ -85,6 +88,7 @@ class Parts:
         for stage in program.stages:
             label = f"{prefix}{stage.name}"
             writer = StageWriter(
+                WRITERS,
                 self.dialect,
                 self.plan,
                 label,
@@ -92,6 +96,7 @@ class Parts:
                 notes=self.notes,
                 ends=self.ends,
                 once=self.once,
+                alone=not self.many and not stage.retry and not prefix,
             )
             writer.write(stage.steps)
             self.helpers |= writer.helpers

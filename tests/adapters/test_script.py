@@ -23,7 +23,8 @@ from harness.kernel.loop import SimLoop
 from harness.kernel.plan import Cancel, Fault, Plan, RunSpec
 from harness.kernel.program import Program, Stage
 from harness.kernel.script import NOTES, Unrenderable, render, render_stage
-from harness.kernel.script_steps import HOWS, literal
+from harness.kernel.script_ends import HOWS
+from harness.kernel.script_literals import literal
 from harness.kernel.services import COMPILERS as SERVICES
 from harness.kernel.steps import OPS, Step, step
 from harness.kernel.tape import Tape

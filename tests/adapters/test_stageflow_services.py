@@ -23,7 +23,7 @@ from harness.kernel.plan import Cancel, Consumer, Layer, Plan, RunSpec, Sink, re
 from harness.kernel.program import Program, Retry, Stage
 from harness.kernel.record import RunRecord
 from harness.kernel.script import NOTES, Unrenderable
-from harness.kernel.script_steps import HOWS
+from harness.kernel.script_ends import HOWS
 from harness.kernel.steps import Step, step
 from mocks.tools import simulated_tool
 

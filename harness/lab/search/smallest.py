@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from harness.contract.clause import Clause, Violation
+from harness.contract.clause import Violation
 from harness.contract.clauses import CLAUSES
 from harness.contract.reading import Reading
 from harness.kernel.errors import InputError
