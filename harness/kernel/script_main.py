@@ -235,7 +235,11 @@ class Ending:
             body.append("took = time.monotonic() - began")
         if fetches:
             body += [
-                "await asyncio.sleep(0.01)  # for whatever only needs a turn or two",
+                # A stage that is let go may have something to say yet.
+                "await asyncio.sleep(1)  # for whatever is let go"
+                if "stubborn" in self.check
+                else "await asyncio.sleep(0.01)  # for whatever only needs a turn or two",
+                *self._let_go(),
                 "gc.collect()",
             ]
         if "left" in self.wanted:
@@ -244,6 +248,12 @@ class Ending:
             body.append(f"outputs = {self._reached()}")
         said = END.replace("{CLAUSE}", self.clause)
         return "\n".join(["async def main():", *_indented(body), body_of(self.check), "", "", said])
+
+    def _let_go(self) -> list[str]:
+        """Return the lines that forget a run's task, whose exception holds what led to it."""
+        if self.in_place or self.many:
+            return []
+        return ["if run.done() and not run.cancelled():", "    run.exception()", "del run"]
 
     def _left(self) -> list[str]:
         """Return the lines that find the functions of this file in which tasks still are, or

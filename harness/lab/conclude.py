@@ -5,23 +5,26 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from harness.kernel.errors import DagstormError
+from harness.kernel.script_tries import with_tries
 from harness.lab.campaign import Engine
-from harness.lab.confirm import Said, Script, rate_of, run_again, run_scripts
+from harness.lab.confirm import Said, Script, rate_of, run_again, run_scripts, run_until
 from harness.lab.worker import Worker, WorkerDied
 
-__all__ = ["AGAIN_LIMIT_S", "confirmations", "write_json"]
+__all__ = ["AGAIN_LIMIT_S", "TRIES_LIMIT_S", "confirmations", "write_json"]
 
 Say = Callable[[str], None]
 
 # Seconds after which no script is run once more; each finding's first script, and those of other
 # witnesses where it does not show it, are run in any case.
 AGAIN_LIMIT_S = 8.0
+# Seconds after which no script begins to try many times.
+TRIES_LIMIT_S = 30.0
 
 
 def write_json(path: Path, data: Any) -> None:
@@ -39,12 +42,14 @@ class _Tried:
         text: the script, or None.
         why: why there is none.
         said: by each run of it.
+        tries: it is a script that tries many times, made of one that did not show it.
     """
 
     token: str
     text: str | None = None
     why: str = ""
     said: list[Said] = field(default_factory=list)
+    tries: bool = False
 
     @property
     def shows(self) -> bool:
@@ -59,15 +64,18 @@ def confirmations(
     say: Say,
     *,
     again_limit_s: float = AGAIN_LIMIT_S,
+    tries_limit_s: float = TRIES_LIMIT_S,
 ) -> dict[str, dict[str, Any]]:
     """Write a stand-alone script for each bug and run it; say what each showed.
 
-    Where a script does not show it, the next clearest witness is tried.
+    Where a script does not show it, the next clearest witness is tried; where no script does, each
+    tries many times, with other schedules, and says how often it showed it.
 
     Args:
         bugs: findings as plain data.
         witnesses: fingerprint -> what scripts can be made from (`findings.witnesses_to_confirm`).
         again_limit_s: seconds from now after which no script is run once more.
+        tries_limit_s: seconds after that after which no script begins to try many times.
 
     Returns:
         fingerprint -> confirmation, confirmation_note, script, and the witness's token.
@@ -100,7 +108,46 @@ def confirmations(
         number += 1
     for mark, more_said in run_again(showing, deadline=deadline).items():
         tried[mark][-1].said += more_said
+    limit = time.monotonic() + tries_limit_s
+    for scripts, made in _tries(folder, engines, wanted, witnesses, tried):
+        if time.monotonic() > limit:
+            break
+        say(f"trying {len(scripts)} scripts many times")
+        for script, one, told in zip(scripts, made, run_until(scripts, limit), strict=True):
+            if told is not None:
+                one.said.append(told)
+                tried[script.fingerprint].append(one)
     return {mark: _answer(folder, bug, tried[mark]) for mark, bug in wanted.items()}
+
+
+def _tries(
+    folder: Path,
+    engines: Sequence[Engine],
+    wanted: Mapping[str, Mapping[str, Any]],
+    witnesses: Mapping[str, Sequence[Mapping[str, Any]]],
+    tried: Mapping[str, Sequence[_Tried]],
+) -> Iterator[tuple[list[Script], list[_Tried]]]:
+    """Make of scripts that did not show it such as try many times, those of the clearest
+    witnesses first; those of others once it is known that these do not show it, either."""
+    held = {
+        mark: [n for n, one in enumerate(ones) if [s.verdict for s in one.said] == ["holds"]]
+        for mark, ones in tried.items()
+        if not any(one.shows for one in ones)
+    }
+    for number in range(max(map(len, held.values()), default=0)):
+        scripts, made = [], []
+        for mark, ones in held.items():
+            if len(ones) <= number or any(one.shows for one in tried[mark]):
+                continue
+            bug, before = wanted[mark], tried[mark][ones[number]]
+            text = with_tries(before.text or "", bug["clause"])
+            if text is not None:
+                label = witnesses[mark][ones[number]]["engine"]
+                python = next(e.python for e in engines if e.ref.label == label)
+                scripts.append(Script(mark, bug["clause"], _put(folder, bug, text), python))
+                made.append(_Tried(before.token, text, tries=True))
+        if scripts:
+            yield scripts, made
 
 
 def _put(folder: Path, bug: Mapping[str, Any], text: str) -> Path:
@@ -117,22 +164,25 @@ def _answer(folder: Path, bug: Mapping[str, Any], tried: Sequence[_Tried]) -> di
         note = f"no script: {tried[0].why}"
         return {"confirmation": _seen_in(bug), "confirmation_note": note, "script": ""}
     told = next((t for t in written if t.shows), written[0])
-    if told.text is not None and told is not written[-1]:
+    often = [t for t in tried if t.tries]
+    if told.text is not None and (told is not written[-1] or often):
         _put(folder, bug, told.text)
     script = f"repro/{bug['id']}.py"
     if told.shows:
         shown = next(s.note for s in told.said if s.verdict == "shows")
         return {
             "confirmation": "confirmed",
-            "confirmation_note": f"{shown} ({rate_of(told.said)})",
+            "confirmation_note": shown if told.tries else f"{shown} ({rate_of(told.said)})",
             "script": script,
             "token": told.token,
         }
     note = told.said[0].note
-    if others := len(written) - 1:
+    if others := len(written) - len(often) - 1:
         note += f"; nor did the script{'s' * (others > 1)} of {others} other" + (
             " witnesses" if others > 1 else " witness"
         )
+    for one in often:
+        note += f"; many times with other schedules: {one.said[0].note}"
     return {
         "confirmation": _seen_in(bug),
         "confirmation_note": note,
