@@ -108,7 +108,7 @@ def dialect(engine: Probe, program: Program, plan: Plan, check: str) -> Dialect:
         chunk=streams.chunk(engine),
         refused=streams.refused(engine),
         stage_end=streams.stage_end(engine),
-        partial=streams.partial(engine),
+        partial=streams.partial(engine, program, plan),
         input="read_input(ctx, {key})" if legacy else "ctx.snapshot.metadata[{key}]",
         identity="told(ctx)",
         account=None if plan.sink is None else "account()",

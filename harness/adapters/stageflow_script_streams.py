@@ -94,8 +94,11 @@ def after(plan: Plan) -> tuple[str, ...]:
     return ("await bus.close_all()", "await asyncio.wait([consumer])")
 
 
-def partial(engine: Probe) -> tuple[str, ...]:
-    """Return the lines that note whether a user is told to have all of the chunks he can read."""
+def partial(engine: Probe, program: Program, plan: Plan) -> tuple[str, ...]:
+    """Return the lines that note whether a user is told to have all of the chunks he can read:
+    of one run, where nobody else consumes them."""
+    if plan.consumer is not None or len(plan.runs) > 1 or not needed(program, plan):
+        return ()
     whole = 'output.status == "completed"' if engine.legacy else 'output.status.value == "ok"'
     return (
         "await bus.close_all()",

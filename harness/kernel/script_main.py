@@ -98,7 +98,7 @@ class Ending:
     @property
     def keeps(self) -> set[str]:
         """What is kept of what comes out: `error`, `outputs`, or both."""
-        told = {"error", "outputs"} if "partial" in self.notes else set()
+        told = {"error", "outputs"} if "partial" in self.notes and self.in_place else set()
         return told | {"error", "outputs"} & set(self.wanted)
 
     @property
@@ -229,7 +229,7 @@ class Ending:
             body += self._started()
             body += [self._cancel(number, one) for number, one in enumerate(self.plan.cancels)]
             body += self._awaited_all() if self.many else self._awaited()
-        if "partial" in self.notes:
+        if "partial" in self.notes and self.in_place:
             body += self._of_run(self.dialect.partial)
         if "took" in self.wanted:
             body.append("took = time.monotonic() - began")

@@ -64,7 +64,7 @@ def confirmations(
     say: Say,
     *,
     again_limit_s: float = AGAIN_LIMIT_S,
-    tries_limit_s: float = TRIES_LIMIT_S,
+    tries_limit_s: float | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Write a stand-alone script for each bug and run it; say what each showed.
 
@@ -75,7 +75,8 @@ def confirmations(
         bugs: findings as plain data.
         witnesses: fingerprint -> what scripts can be made from (`findings.witnesses_to_confirm`).
         again_limit_s: seconds from now after which no script is run once more.
-        tries_limit_s: seconds after that after which no script begins to try many times.
+        tries_limit_s: seconds after that after which no script begins to try many times; default:
+            `TRIES_LIMIT_S`.
 
     Returns:
         fingerprint -> confirmation, confirmation_note, script, and the witness's token.
@@ -108,7 +109,7 @@ def confirmations(
         number += 1
     for mark, more_said in run_again(showing, deadline=deadline).items():
         tried[mark][-1].said += more_said
-    limit = time.monotonic() + tries_limit_s
+    limit = time.monotonic() + (TRIES_LIMIT_S if tries_limit_s is None else tries_limit_s)
     for scripts, made in _tries(folder, engines, wanted, witnesses, tried):
         if time.monotonic() > limit:
             break

@@ -67,6 +67,8 @@ def notes_of(plan: Plan, record: RunRecord) -> tuple[Any, ...]:
         top, _, rest = run.partition("/")
         name = "/".join(part.split("#")[0] for part in (*rest.split("/"), stage) if part)
         label = f"{top}/{name}" if many else name
+        if kind == "offer.end" and detail[2] == "refused":
+            detail = (*detail[:2], "taken")  # what does not raise, a script takes for taken
         alone = kind.startswith("deliver.") or kind == "cancel.sent"
         outcome = record.outcomes.get(run)
         if kind == "run.end" and outcome is not None and outcome.sink is not None:

@@ -9,14 +9,6 @@ from harness.kernel.program import Program
 __all__ = ["event_1", "event_2", "event_4", "event_5", "event_6"]
 
 
-# Of a refused event its producer has been told; it is among the dropped if it is in the account.
-REFUSED = (
-    'refused = of.get("refused", [])',
-    "if offered >= len(taken) + len(refused):",
-    "    dropped = max(0, dropped - len(refused))",
-)
-
-
 def _events(plan: Plan, *lines: str) -> str | None:
     """Return a check of the account with which the run was over: of one run, since several may
     share an account, and of one that its caller did not cancel, who is told nothing."""
@@ -64,7 +56,6 @@ def event_2(_program: Program, plan: Plan) -> str | None:
     return _events(
         plan,
         "lost = [n for n in taken if n not in got and (n in failed or n not in begun)]",
-        *REFUSED,
         "raised = [n for n in lost if n in failed]",
         'said = f"by the account {dropped} dropped, {pending} pending"',
         "if len(lost) > dropped + pending:",
@@ -97,7 +88,6 @@ def event_5(_program: Program, plan: Plan) -> str | None:
     return _events(
         plan,
         "open_ = [n for n in taken if n not in got and n not in failed]",
-        *REFUSED,
         'said = f"by the account {dropped} dropped, {pending} pending"',
         "if len(open_) > dropped:",
         '    return f"{len(open_)} of {len(taken)} accepted events had not been delivered; {said}"',
