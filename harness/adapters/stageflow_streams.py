@@ -85,9 +85,12 @@ class Streams:
             await asyncio.wait([task])
         except asyncio.CancelledError:
             if task is not None:
-                # The consumer is the user's: that it closes its subscription is not the engine's.
+                # The consumer is the user's: that it closes its subscription is not the engine's,
+                # however often the caller cancels meanwhile.
                 task.cancel()
-                await asyncio.wait([task])
+                while not task.done():
+                    with contextlib.suppress(asyncio.CancelledError):
+                        await asyncio.wait([task])
             raise
         if not task.cancelled():
             task.result()
