@@ -91,7 +91,6 @@ def _dialect(plan: Plan) -> Dialect:
         value="one.result()[0]",
         done="one.done() and not one.cancelled() and one.exception() is None",
         kept='getattr(error, "tasks", {})',
-        tells_failed=True,
         helpers={
             "run_name": 'run_name = contextvars.ContextVar("run_name")',
             "GO_ON": f"GO_ON = {go_on}  # whether the others go on when a stage fails",

@@ -24,6 +24,7 @@ __all__ = ["dialect", "milliseconds", "render_script"]
 
 LINE_MAX = 90  # within a function
 CONTEXT_MAX = 75  # within the call of a run
+CHAIN_MAX = 48  # within the call that builds a graph
 STAGES_APART = 4  # a pipeline of so many is made stage by stage
 
 _IDS = ("pipeline_run_id", "request_id", "session_id", "user_id", "org_id", "interaction_id")
@@ -77,7 +78,7 @@ def dialect(engine: Probe, program: Program, plan: Plan, check: str) -> Dialect:
     """Return Stageflow's words for this program, as the installed version spells them."""
     version = engine.version
     legacy = engine.legacy
-    prepare, run = _prepare(engine, program, plan), "graph.run(ctx)"
+    prepare, run = _prepare(engine, program, plan, check), "graph.run(ctx)"
     (context,) = (line for line in prepare if line.startswith("ctx = "))
     rest = tuple(line for line in prepare if line != context)
     made, again = context.removeprefix("ctx = "), any(re.search(r"\bctx\b", x) for x in rest)
@@ -110,38 +111,42 @@ def dialect(engine: Probe, program: Program, plan: Plan, check: str) -> Dialect:
         stage_end=streams.stage_end(engine),
         partial=streams.partial(engine, program, plan),
         input="read_input(ctx, {key})" if legacy else "ctx.snapshot.metadata[{key}]",
-        identity="told(ctx)",
+        identity=around.identity(_told_ids(check)),
         account=None if plan.sink is None else "account()",
+        dropped="sink.metrics.dropped",
+        pending=f"sink.queue_size{' + user_sink.in_hand' if around.waits(plan) else ''}",
         log=None if engine.TenantContext is None else "log(ctx, {message})",
         plan_words=frozenset({"layers", "sink", "consumer", "inputs", "correlation", "retry"}),
         cleanup=None if legacy else "graph.register_cleanup({callback}, name={name})",
         context="offers(ctx)",
         call="await call_tool(ctx, {tool}, {work})",
         child="await run_child(ctx, {stage}, {name}, {graph})",
-        run_of=_run_of(engine, program, plan),
+        child_well=_child_well(engine, program, plan, check),
+        run_of=_run_of(engine, program, plan, check),
         ends=_ENDS,
         build=lambda p, classes: _build(engine, plan, p, classes),
         prepare=prepare,
         run=run,
-        after=(*streams.after(plan), *(() if plan.sink is None else ("await close_sink({run})",))),
-        value='(one.data or {}).get("value")' if legacy else 'one.data.get("value")',
+        after=(*streams.after(plan), *around.closed(plan, check)),
+        value="one.data",
         done='one.status == "completed"' if legacy else 'one.status.value == "ok"',
         kept="{}" if legacy else 'getattr(error, "results", {})',
-        tells_failed=legacy,
         helpers={
             "run_names": "run_names = {}  # pipeline_run_id -> name of the run",
-            "told(": around.told(engine),
-            **around.layers(engine, plan, check, _run_of_layers(engine, program, plan)),
+            "id_names": "id_names = {}  # id -> what it stands for",
+            "told(": around.told(engine, _told_ids(check)),
+            **around.layers(engine, plan, check, _run_of_layers(engine, program, plan, check)),
             **streams.helpers(plan, check),
             "only(": around.HELPERS["only("],
             "read_input": _READ_INPUT,
             "log(": _LOG.replace("{ORG}", "ctx.org_id" if legacy else "ctx.snapshot.org_id"),
             "INPUTS": _inputs(plan),
-            "open_sink": "" if plan.sink is None else around.queue(engine, plan),
+            "sink": "" if plan.sink is None else around.queue(engine, plan, check),
+            "account(": "" if plan.sink is None else around.account(engine, plan),
             "enter": _enter(engine, has_bus=streams.needed(program, plan)),
             "call_tool": _CALL_TOOL,
             "offers": _OFFERS,
-            "run_child": _child(engine, program, plan, inputs, _identifies(program)),
+            "run_child(": _child(engine, program, plan, inputs, "run" in _told_ids(check)),
         },
     )
 
@@ -221,9 +226,10 @@ def _imports(engine: Probe, program: Program, plan: Plan, check: str) -> tuple[s
     if _uses(program, "call"):
         lines.append("from stageflow.tools import AdvancedToolExecutor, ToolDefinition")
         lines.append("from stageflow.tools.definitions import ToolOutput")
-    if _identifies(program) or any(run.correlation for run in plan.runs):
-        tracing = "get_correlation_id, set_correlation_id"
-        lines.append(f"from stageflow.observability.tracing import {tracing}")
+    tracing = ["get_correlation_id"] if _identifies(program) and "corr" in check else []
+    tracing += ["set_correlation_id"] if any(run.correlation for run in plan.runs) else []
+    if tracing:
+        lines.append(f"from stageflow.observability.tracing import {', '.join(tracing)}")
     lines += around.imports(engine, program, plan, check)
     lines += streams.imports(program, plan)
     return (f"from stageflow import {', '.join(sorted(names))}", *sorted(lines))
@@ -258,6 +264,9 @@ def _build(engine: Probe, plan: Plan, program: Program, classes: Mapping[str, st
         for s in program.stages
     ]
     layers = "interceptors=interceptors" if chain else ""
+    made = chain[0].partition(" = ")[2] if len(chain) == 1 else ""
+    if chain and len(made) < CHAIN_MAX and not _own_grace(plan):
+        chain, layers = [], f"interceptors={made}"
     build = ".build()" if _own_grace(plan) else f".build({layers})"
     line = f"return Pipeline(){''.join(stages)}{build}"
     lines = ["return (", "    Pipeline()", *(f"    {one}" for one in (*stages, build)), ")"]
@@ -275,15 +284,16 @@ def _build(engine: Probe, plan: Plan, program: Program, classes: Mapping[str, st
     return [*lines, f"return UnifiedStageGraph(built.stage_specs, {grace}{more})"]
 
 
-def _prepare(engine: Probe, program: Program, plan: Plan) -> tuple[str, ...]:
+def _prepare(engine: Probe, program: Program, plan: Plan, check: str) -> tuple[str, ...]:
     """Return the lines that make the context of a run, and note whose it is."""
     many, identifies = len(plan.runs) > 1, _identifies(program)
+    told = _told_ids(check) if identifies else ()
     inputs = any(run.inputs for run in plan.runs)
     correlated = any(run.correlation for run in plan.runs)
     whole = engine.legacy or engine.pipeline_entry
     # A tenant is of interest where there is another, or where somebody asks for it.
     tenants = {run.tenant for run in plan.runs}
-    tenant = len(tenants) > 1 or identifies or not _takes_no_ids(engine) or not whole
+    tenant = len(tenants) > 1 or "tenant" in told or not _takes_no_ids(engine) or not whole
     bus = streams.needed(program, plan)
     short = whole and _creates(engine)
     lines, pairs = (
@@ -305,7 +315,7 @@ def _prepare(engine: Probe, program: Program, plan: Plan) -> tuple[str, ...]:
         pairs.append("org_id=uuid.uuid5(uuid.NAMESPACE_DNS, {tenant})")
     if whole:
         data = around.data_of(plan, _timeout(plan))
-        more = ['"run": {run}'] if _carries(engine, program, plan) else []
+        more = ['"run": {run}'] if _carries(engine, program, plan, check) else []
         if inputs and engine.legacy:
             more.append('"run_inputs": INPUTS[{run}]')
         if engine.legacy:
@@ -329,16 +339,13 @@ def _prepare(engine: Probe, program: Program, plan: Plan) -> tuple[str, ...]:
         sink = ", event_sink=sink" if plan.sink is not None else ""
         sink += f", {streams.PORTS}" if bus else ""
         lines.append(f"ctx = enter(ContextSnapshot(run_id=ids{given}){sink})")
-    if many and not _carries(engine, program, plan):
+    if many and not _carries(engine, program, plan, check):
         lines.append("run_names[ctx.pipeline_run_id] = {run}")
-    if identifies:
-        org = "ctx.org_id" if whole else "ctx.snapshot.org_id"
-        lines.append(f"id_names[ctx.pipeline_run_id], id_names[{org}] = {{run}}, {{tenant}}")
-        if correlated:
-            lines.append("id_names[request] = correlation")
-    if plan.sink is not None:
-        lines.append("await open_sink({run})")
-    return (*lines, *streams.before(plan))
+    org = "ctx.org_id" if whole else "ctx.snapshot.org_id"
+    lines += ["id_names[ctx.pipeline_run_id] = {run}"] if "run" in told else []
+    lines += [f"id_names[{org}] = {{tenant}}"] if "tenant" in told else []
+    lines += ["id_names[request] = correlation"] if "correlation" in told and correlated else []
+    return (*lines, *around.opened(plan), *streams.before(plan))
 
 
 def _creates(engine: Probe) -> bool:
@@ -346,20 +353,26 @@ def _creates(engine: Probe) -> bool:
     return hasattr(engine.PipelineContext, "create")
 
 
-def _carries(engine: Probe, program: Program, plan: Plan) -> bool:
+def _carries(engine: Probe, program: Program, plan: Plan, check: str) -> bool:
     """Say whether the context of each of several runs carries its name, for its stages to read."""
     several, whole = len(plan.runs) > 1, engine.legacy or engine.pipeline_entry
-    return several and whole and not _uses(program, "subpipeline") and not _identifies(program)
+    named = _identifies(program) and "run" in _told_ids(check)
+    return several and whole and not _uses(program, "subpipeline") and not named
 
 
-def _run_of_layers(engine: Probe, program: Program, plan: Plan) -> str:
-    if not _carries(engine, program, plan):
+def _told_ids(check: str) -> tuple[str, ...]:
+    """Return which ids a check looks at, of those that code is told."""
+    return tuple(name for name in ("run", "tenant", "correlation") if f'"{name}"' in check)
+
+
+def _run_of_layers(engine: Probe, program: Program, plan: Plan, check: str) -> str:
+    if not _carries(engine, program, plan, check):
         return "run_names[ctx.pipeline_run_id]"
     return "ctx.data['run']" if engine.legacy else "ctx.metadata['run']"
 
 
-def _run_of(engine: Probe, program: Program, plan: Plan) -> str:
-    if not _carries(engine, program, plan):
+def _run_of(engine: Probe, program: Program, plan: Plan, check: str) -> str:
+    if not _carries(engine, program, plan, check):
         return "run_names[ctx.pipeline_run_id]"
     return "ctx.data['run']" if engine.legacy else "ctx.snapshot.metadata['run']"
 
@@ -394,7 +407,8 @@ def _child(engine: Probe, program: Program, plan: Plan, inputs: bool, identifies
     if many:
         known += "\n        run_names[child.pipeline_run_id] = run_names[ctx.pipeline_run_id]"
     if identifies:
-        known += "\n        id_names[child.pipeline_run_id] = f\"{told(ctx)['run']}/{name}\""
+        run = "id_names.get(ctx.pipeline_run_id)"
+        known += f'\n        id_names[child.pipeline_run_id] = f"{{{run}}}/{{name}}"'
     check = ""
     if engine.legacy:
         parent = "ctx"
@@ -436,6 +450,24 @@ async def run_child(ctx, stage, name, graph):{runs}
     spawn = get_subpipeline_spawner().spawn
     result = await spawn(pipeline_name=name, ctx={parent}, runner={runner}, **ids)
     return "ok" if result.success else "failed"'''
+
+
+def _child_well(engine: Probe, program: Program, plan: Plan, check: str) -> tuple[str, ...]:
+    """Return how a child run is started whose results nobody looks at, as its user would."""
+    named = len(plan.runs) > 1 or "run" in _told_ids(check)
+    if named or (engine.legacy and _child_may_fail(program)):
+        return ()
+    if not engine.legacy and not (
+        engine.pipeline_entry and hasattr(engine.StageContext, "as_pipeline_context")
+    ):
+        return ()
+    parent = "ctx" if engine.legacy else "ctx.as_pipeline_context()"
+    return (
+        'ids = {{"correlation_id": uuid.uuid4(), "parent_stage_id": {stage}}}',
+        "spawn = get_subpipeline_spawner().spawn",
+        f"result = await spawn(pipeline_name={{name}}, ctx={parent}, runner={{graph}}.run, **ids)",
+        "result.success",
+    )
 
 
 def _child_may_fail(program: Program) -> bool:

@@ -103,7 +103,7 @@ def partial(engine: Probe, program: Program, plan: Plan) -> tuple[str, ...]:
     return (
         "await bus.close_all()",
         "for stage in await bus.stats():",
-        "    output = outputs.get(stage)",
+        "    output = results.get(stage)",
         f'    whole = {whole} if output else getattr(error, "stage", None) != stage',
         "    if [one async for one in bus.subscribe(stage)]:",
         '        note(stage, "partial", whole)',

@@ -578,7 +578,7 @@ CANCEL: tuple[Clause, ...] = (
         "Cancel the stage tasks and await them in a finally around the scheduling loop.",
         data_risk="high",
         availability_risk="high",
-        script=scripts.cancel_3,
+        script_of_shape=scripts.cancel_3,
     ),
     Clause(
         "CANCEL-4",
@@ -596,7 +596,7 @@ CANCEL: tuple[Clause, ...] = (
         "Await cancelled stages with a bound and name those that did not stop.",
         effort="medium",
         availability_risk="high",
-        script=scripts.cancel_4,
+        script_of_shape=scripts.cancel_4,
     ),
     Clause(
         "CANCEL-5",
@@ -615,7 +615,7 @@ CANCEL: tuple[Clause, ...] = (
         effort="medium",
         data_risk="medium",
         availability_risk="medium",
-        script=scripts.cancel_3,
+        script_of_shape=scripts.cancel_3,
     ),
     Clause(
         "CANCEL-6",

@@ -540,7 +540,7 @@ CLEAN: tuple[Clause, ...] = (
         "Await every stage, cancelled ones included, before the run is reported as over.",
         data_risk="medium",
         availability_risk="high",
-        script=scripts.clean_1,
+        script_of_shape=scripts.clean_1,
     ),
     Clause(
         "CLEAN-2",
@@ -559,7 +559,7 @@ CLEAN: tuple[Clause, ...] = (
         effort="medium",
         data_risk="medium",
         availability_risk="medium",
-        script=scripts.clean_2,
+        script_of_shape=scripts.clean_2,
     ),
     Clause(
         "CLEAN-3",
@@ -586,7 +586,7 @@ CLEAN: tuple[Clause, ...] = (
         },
         "A resource leaks and nobody is told.",
         "Collect the exceptions of cleanups and attach them to the run's result or error.",
-        script=scripts.clean_4,
+        script_of_shape=scripts.clean_4,
     ),
     Clause(
         "CLEAN-5",
@@ -608,7 +608,7 @@ CLEAN: tuple[Clause, ...] = (
         "Await or cancel every task that the run created before it ends.",
         data_risk="medium",
         availability_risk="medium",
-        script=scripts.clean_5,
+        script_of_shape=scripts.clean_5,
     ),
     Clause(
         "CLEAN-6",
@@ -626,6 +626,6 @@ CLEAN: tuple[Clause, ...] = (
         "Keep the cleanup registry in an object of the run, not of the pipeline.",
         data_risk="high",
         availability_risk="high",
-        script=scripts.clean_6,
+        script_of_shape=scripts.clean_6,
     ),
 )

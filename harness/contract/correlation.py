@@ -495,7 +495,7 @@ CORR: tuple[Clause, ...] = (
         "cleanups in a copy of the context in which they were registered.",
         effort="medium",
         needs=frozenset({"identity"}),
-        script=scripts.corr_1,
+        script_of_shape=scripts.corr_1,
     ),
     Clause(
         "CORR-2",
@@ -538,6 +538,6 @@ CORR: tuple[Clause, ...] = (
         effort="medium",
         needs=frozenset({"identity", "concurrent_runs"}),
         security_risk="medium",
-        script=scripts.corr_3,
+        script_of_shape=scripts.corr_3,
     ),
 )

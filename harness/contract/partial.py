@@ -396,6 +396,6 @@ PART: tuple[Clause, ...] = (
         },
         "Operators fix the reported failure and meet the next one in the next run.",
         "Collect all failures of the run and attach them to the error.",
-        script=scripts.part_4,
+        script_of_shape=scripts.part_4,
     ),
 )

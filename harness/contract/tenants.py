@@ -537,7 +537,7 @@ TENANT: tuple[Clause, ...] = (
         needs=frozenset({"run_inputs", "concurrent_runs"}),
         data_risk="high",
         security_risk="high",
-        script=scripts.tenant_1,
+        script_of_shape=scripts.tenant_1,
     ),
     Clause(
         "TENANT-2",
@@ -559,7 +559,7 @@ TENANT: tuple[Clause, ...] = (
         needs=frozenset({"concurrent_runs", "tenancy"}),
         security_risk="medium",
         availability_risk="high",
-        script=scripts.tenant_2,
+        script_of_shape=scripts.tenant_2,
     ),
     Clause(
         "TENANT-3",
@@ -604,6 +604,6 @@ TENANT: tuple[Clause, ...] = (
         data_risk="high",
         security_risk="medium",
         workaround="Build a pipeline object of its own for each run.",
-        script=scripts.tenant_4,
+        script_of_shape=scripts.tenant_4,
     ),
 )

@@ -817,7 +817,7 @@ TIME: tuple[Clause, ...] = (
         needs=frozenset({"stage_timeout"}),
         availability_risk="high",
         workaround="Put asyncio.timeout() around the work inside the stage.",
-        script=scripts.time_1,
+        script_of_shape=scripts.time_1,
     ),
     Clause(
         "TIME-2",

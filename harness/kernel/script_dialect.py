@@ -13,7 +13,8 @@ __all__ = ["NOTES", "Dialect"]
 NOTES = (
     *("run.begin", "run.end", "cancel.sent", "stage.start", "stage.end", "interrupt"),
     *("acquire", "register", "release.begin", "release.end", "release.fail", "release.cut"),
-    "release.over",  # the last three in one, in a script only
+    # In scripts only: the last three in one, an offer that went well.
+    *("release.over", "taken"),
     *("call.begin", "call.end", "fault.fired", "item", "chunk", "emit", "log", "heartbeat"),
     *("offer.begin", "offer.end", "account", "deliver.begin", "deliver.end", "deliver.fail"),
     *("consume", "consume.stop", "partial", "input", "identity", "context"),
@@ -42,12 +43,14 @@ class Dialect:
             {callback} {name}.
         refused: expression in place of `chunk`, true where nobody takes chunks any more.
         stage_end: statement for a `finally` around a stage whose chunks are consumed.
-        partial: lines that note what is told of chunks, from `outputs`, as the engine gives them,
+        partial: lines that note what is told of chunks, from `results`, as the engine gives them,
             and `error`.
         call: awaitable expression for a tool call, with {tool}, {work} (a function of no
             arguments returning an awaitable) and {timeout}.
         child: awaitable expression for a child run, with {name} and {graph}; gives "ok" or
             another word for how it ended.
+        child_well: the same where only counts whether it ended well: its lines before, and the
+            expression of a truth value.
         run_of: expression for the name of the run that a context belongs to.
         ends: source of `ending(output) -> str`: ok, fail, skip, cancel_run or cancel_branch.
         build: (program, stage name -> class name) -> body of a function that returns the graph.
@@ -58,9 +61,10 @@ class Dialect:
         kept: expression for what of `results` an exception, `error`, still gives the caller.
         value, done: expressions of `one`, what `results` has of a stage: its output, and whether
             it completed ("" if all in it have).
-        tells_failed: whether `results` has stages that did not complete.
         input, identity: expressions, with {key}; what an `identify` step notes.
         log: statement, with {message}.
+        dropped, pending: expressions for how many events the engine says that it has dropped, and
+            still has.
         account: expression for the engine's account of events, as the journal notes it.
         plan_words: what of a plan and of stages `build` and `start` render beyond the ids, tenants
             and start times of runs: of layers, sink, inputs, correlation, retry. A plan or
@@ -81,7 +85,6 @@ class Dialect:
     value: str
     done: str = ""
     kept: str = "{}"
-    tells_failed: bool = False
     start: str = ""
     prepare: tuple[str, ...] = ()
     after: tuple[str, ...] = ()
@@ -99,9 +102,12 @@ class Dialect:
     context: str | None = None
     call: str = "await ({work})()"
     child: str | None = None
+    child_well: tuple[str, ...] = ()
     input: str | None = None
     identity: str | None = None
     log: str | None = None
     account: str | None = None
+    dropped: str = "0"
+    pending: str = "0"
     plan_words: frozenset[str] = frozenset()
     helpers: Mapping[str, str] = field(default_factory=dict)

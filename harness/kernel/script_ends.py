@@ -15,18 +15,19 @@ HOWS = ("ok", "fail", "skip", "cancelled", "cancel_run", "cancel_branch", "raise
 def ending_of(steps: Sequence[Step], ends: frozenset[str]) -> str:
     """Say where the end of a stage is to be noted: in "finally" if only that it ends matters,
     "in place" where each end that matters is a statement of its own with nothing after it, or
-    by what is put "around" it."""
+    by what is put "around" it; "guarded" is in place as well, with what it may raise caught."""
     if not ends:
-        return "finally"
-    if ends - {"ok", "fail", "skip", "cancel_run", "cancel_branch", "raise"}:
+        return "finally" if any(_may_wait(one) for one in steps) else "in place"
+    if _blocks_the_end(steps):
         return "around"
+    if "cancelled" in ends and any(_may_wait(one) for one in steps):
+        return "guarded"
     if "raise" in ends and any(_may_raise(one) for one in steps):
-        return "around"
-    block = _blocksending_of(steps)
-    return "around" if block else "in place"
+        return "guarded"
+    return "in place"
 
 
-def _blocksending_of(steps: Sequence[Step]) -> bool:
+def _blocks_the_end(steps: Sequence[Step]) -> bool:
     """Say whether a stage can end where something still happens after its last statement."""
     for i, one in enumerate(steps):
         if one.op == "acquire":  # its cleanup comes after whatever ends the stage
@@ -40,6 +41,22 @@ def _blocksending_of(steps: Sequence[Step]) -> bool:
         ):
             return True
     return False
+
+
+def _may_wait(one: Step) -> bool:
+    """Say whether a cancellation can come out of a step."""
+    if one.op in ("raise", "flaky"):
+        return bool(one.args["error"] == "CancelledError")
+    return one.op not in (
+        "ok",
+        "fail",
+        "skip",
+        "cancel_run",
+        "cancel_branch",
+        "emit",
+        "read",
+        "log",
+    )
 
 
 def _may_raise(one: Step) -> bool:

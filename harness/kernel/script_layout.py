@@ -45,12 +45,19 @@ def _broken(line: str) -> list[str]:
         head, body, tail = line[: start + 1], line[start + 1 : end].strip(), line[end:]
         if not body or len(head) > COLUMNS or len(pad + tail) > COLUMNS:
             continue
-        if len(f"{pad}    {body}") <= COLUMNS and not body.endswith(","):
+        several = not _called(line, start) and len(_split(body, (",",))) > 1
+        several = several and len(_split(body, ("for",))) == 1
+        if len(f"{pad}    {body}") <= COLUMNS and not body.endswith(",") and not several:
             # A comma at the end would ask for a line for each.
             comma = "," if re.match(r"\s*from ", line) else ""
             return [head, f"{pad}    {body}{comma}", pad + tail]
         return [head, *_each(body, pad + "    ", tail), pad + tail]
     return [line]
+
+
+def _called(line: str, start: int) -> bool:
+    """Say whether a bracket belongs to a call or a subscript: else it makes a collection."""
+    return start > 0 and (line[start - 1].isalnum() or line[start - 1] in "_)]}\"'")
 
 
 def _each(body: str, pad: str, tail: str) -> list[str]:

@@ -2,6 +2,9 @@
 
 A check is source of `violation(seen, error, outputs, left, took)`; its body ends the script's
 `main`, which returns what it returns. What of this it does not look at is not collected.
+It may also look at `results`, of one run what the engine gives, as the engine gives it, and at
+`strays`: the functions of whatever tasks there are a moment after a run, and at `dropped` and
+`pending`: by the engine's account of events.
 """
 
 from __future__ import annotations
@@ -9,6 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 from harness.kernel.plan import Cancel, Plan, RunSpec
@@ -17,13 +21,10 @@ from harness.kernel.script_literals import literal
 if TYPE_CHECKING:
     from harness.kernel.script import Dialect
 
-__all__ = ["RUN_LIMIT_S", "Ending", "body_of", "completed_only", "parameters", "text_only"]
+__all__ = ["Ending", "body_of", "completed_only", "parameters"]
 
 RUN_LIMIT_S = 10
-# After the grace, and at most: how long a producer ran on takes a moment to tell.
-JUDGED_S, WAIT_MAX_S = 2, 25
-# Runs that begin at different times stand in a table, if there are so many.
-TABLE_MIN = 3
+RUN_LIMIT_MAX_S = 24
 
 END = """\
 with asyncio.Runner() as runner:
@@ -44,17 +45,10 @@ def body_of(check: str) -> str:
 
 
 def parameters(check: str) -> list[str]:
-    """Return what a check looks at of error, outputs, left and took, in this order."""
+    """Return what a check looks at of what `main` can tell it, in this order."""
     body = check.partition(":\n")[2]
-    names = ("error", "outputs", "left", "took")
+    names = ("error", "outputs", "results", "left", "strays", "took", "dropped", "pending")
     return [name for name in names if re.search(rf"\b{name}\b", body)]
-
-
-def text_only(check: str) -> bool:
-    """Say whether a check only searches what a user can get at: then outputs are as the engine
-    gives them, with whatever they say of stages that did not complete."""
-    uses = re.findall(r"(\{|\bstr\()?\boutputs\b([\w.\[]*)", check.partition(":\n")[2])
-    return all(before and not after for before, after in uses)
 
 
 def completed_only(check: str) -> bool:
@@ -76,6 +70,7 @@ class Ending:
         built: the lines that make the graph and return it.
         shared: whether stages use the graph, as a global.
         nested: whether stages start functions of their own as tasks.
+        safe: whether nothing is meant to go wrong in a run.
     """
 
     plan: Plan
@@ -86,6 +81,7 @@ class Ending:
     built: Sequence[str]
     shared: bool
     nested: bool
+    safe: bool
 
     @property
     def many(self) -> bool:
@@ -94,12 +90,6 @@ class Ending:
     @property
     def wanted(self) -> list[str]:
         return parameters(self.check)
-
-    @property
-    def keeps(self) -> set[str]:
-        """What is kept of what comes out: `error`, `outputs`, or both."""
-        told = {"error", "outputs"} if "partial" in self.notes and self.in_place else set()
-        return told | {"error", "outputs"} & set(self.wanted)
 
     @property
     def in_place(self) -> bool:
@@ -114,7 +104,8 @@ class Ending:
         """The plain variables of several runs, as lines."""
         if not self.many:
             return []
-        lines = ["outputs = {}  # of stages that completed"] if "outputs" in self.wanted else []
+        kept = "[]  # stages" if completed_only(self.check) else "{}  # of stages"
+        lines = [f"outputs = {kept} that completed"] if "outputs" in self.wanted else []
         return lines + (["errors = {}  # run -> its exception"] if "error" in self.wanted else [])
 
     def caller(self) -> str:
@@ -146,7 +137,7 @@ class Ending:
         told = "run.end" in self.notes and self._told_how
         if "run.end" in self.notes and not told:
             after = [*after, f'note({prefix}, "run.end")']
-        caught = [f"results = {self.dialect.kept}"] if outputs else []
+        caught = [f"results = {self.dialect.kept}"] if outputs and not self.safe else []
         caught += ["errors[run] = error"] if "error" in self.wanted else []
         well = []
         if told:
@@ -154,12 +145,18 @@ class Ending:
             caught.append(f'note({prefix}, "run.end", type(error).__name__)')
         lines = [call, *well]
         if caught:
-            lines = ["try:", *_indented(lines), f"{CAUGHT} as error:", *_indented(caught), *after]
+            named = " as error" if any("error" in line for line in caught) else ""
+            lines = ["try:", *_indented(lines), f"{CAUGHT}{named}:", *_indented(caught), *after]
         elif after:
             lines = ["try:", *_indented(lines), "finally:", *_indented(after)]
         if outputs:
-            key = 'f"{run}/{name}"'
-            lines.append(f"outputs.update({self._values(key)})")
+            value, done = self.dialect.value, self.dialect.done
+            key, when = 'f"{run}/{name}"', f" if {done}" if done else ""
+            if completed_only(self.check):
+                return [*lines, f"outputs.extend({key} for name, one in results.items(){when})"]
+            lines.append("for name, one in results.items():")
+            keeps = f"outputs[{key}] = {value}"
+            lines += [f"    if {done}:", f"        {keeps}"] if done else [f"    {keeps}"]
         return lines
 
     def _values(self, key: str = "name") -> str:
@@ -229,21 +226,25 @@ class Ending:
             body += self._started()
             body += [self._cancel(number, one) for number, one in enumerate(self.plan.cancels)]
             body += self._awaited_all() if self.many else self._awaited()
-        if "partial" in self.notes and self.in_place:
+        if self._tells_partial:
             body += self._of_run(self.dialect.partial)
         if "took" in self.wanted:
             body.append("took = time.monotonic() - began")
-        if fetches:
-            body += [
-                # A stage that is let go may have something to say yet.
-                "await asyncio.sleep(1)  # for whatever is let go"
-                if "stubborn" in self.check
-                else "await asyncio.sleep(0.01)  # for whatever only needs a turn or two",
-                *self._let_go(),
-                "gc.collect()",
-            ]
+        if fetches or "strays" in self.wanted:
+            # A stage that is let go may have something to say yet.
+            waits = "1)  # for whatever is let go"
+            if "stubborn" not in self.check:
+                waits = "0.01)  # for whatever only needs a turn or two"
+            body.append(f"await asyncio.sleep({waits}")
+            body += [*self._let_go(), "gc.collect()"] if fetches else []
+        if "strays" in self.wanted:
+            tasks = "asyncio.all_tasks() - {asyncio.current_task()}"
+            body.append(f"strays = [task.get_coro().__qualname__ for task in {tasks}]")
         if "left" in self.wanted:
             body += self._left()
+        for name in ("dropped", "pending"):
+            if name in self.wanted:
+                body.append(f"{name} = {getattr(self.dialect, name)}")
         if "outputs" in self.wanted and not self.many and self._reached() != "outputs":
             body.append(f"outputs = {self._reached()}")
         said = END.replace("{CLAUSE}", self.clause)
@@ -256,11 +257,8 @@ class Ending:
         return ["if run.done() and not run.cancelled():", "    run.exception()", "del run"]
 
     def _left(self) -> list[str]:
-        """Return the lines that find the functions of this file in which tasks still are, or
-        whatever tasks there are, where none is to be left."""
+        """Return the lines that find the functions of this file in which tasks still are."""
         others = "asyncio.all_tasks() - {asyncio.current_task()}"
-        if "unretrieved" in self.check:
-            return [f"left = [task.get_coro().__qualname__ for task in {others}]"]
         mine = "coro.cr_code.co_filename == __file__"
         if self.nested:  # what a stage has started by itself is not the engine's to end
             mine += ' and "<locals>" not in coro.__qualname__'
@@ -281,7 +279,7 @@ class Ending:
             # What a check that looks for it is after is that the graph is refused.
             lines, calls = [], [*lines, 'note("", "run.begin")', *calls]
         ends = self._of_run(self.dialect.after)
-        fetches = "unretrieved" in self.check
+        fetches = "unretrieved" in self.check or "strays" in self.wanted
         for cancel in self.plan.cancels:
             if "cancel.sent" in self.notes:
                 lines.append("loop, caller = asyncio.get_running_loop(), asyncio.current_task()")
@@ -292,15 +290,26 @@ class Ending:
         return [*lines, *self._kept(calls), *ends]
 
     def _call(self, awaits: str) -> str:
-        return f"{self._results} = {awaits}" if "outputs" in self.keeps else awaits
+        return f"{self._results} = {awaits}" if self._keeps else awaits
+
+    @property
+    def _keeps(self) -> bool:
+        return self._tells_partial or bool({"outputs", "results"} & set(self.wanted))
+
+    @property
+    def _tells_partial(self) -> bool:
+        """Whether it is noted what is told of the chunks that can be read."""
+        return "partial" in self.notes and self.in_place and bool(self.dialect.partial)
 
     @property
     def _results(self) -> str:
-        return "outputs" if self._reached() == "outputs" else "results"
+        only = "outputs" in self.wanted and "results" not in self.wanted
+        return "outputs" if only and self._reached() == "outputs" else "results"
 
     def _kept(self, calls: list[str]) -> list[str]:
         """Return calls with what keeps their results, their error, or neither."""
-        outputs, error = "outputs" in self.keeps, "error" in self.keeps
+        outputs = self._keeps
+        error = self._tells_partial or "error" in self.wanted
         results, kept = self._results, self.dialect.kept
         if not outputs and not error:
             return [
@@ -308,22 +317,21 @@ class Ending:
                 *_indented(calls),
             ]
         if not error:
-            calls = ["try:", *_indented(calls), f"{CAUGHT} as error:"]
-            return [*calls, f"    {results} = {kept}"]
-        caught = (
-            f"{results}, error = {kept.replace('error', 'exc')}, exc" if outputs else "error = exc"
-        )
-        start = f"{results}, error = {{}}, None" if outputs else "error = None"
+            named = " as error" if "error" in kept else ""
+            return ["try:", *_indented(calls), f"{CAUGHT}{named}:", f"    {results} = {kept}"]
+        start, caught = "error = None", "error = exc"
+        if outputs:
+            start = f"{results}, error = {{}}, None"
+            if kept != "{}":
+                caught = f"{results}, error = {kept.replace('error', 'exc')}, exc"
         return [start, "try:", *_indented(calls), f"{CAUGHT} as exc:", f"    {caught}"]
 
     def _reached(self) -> str:
         """Return the expression for a run's outputs, from `results`; "outputs" if it is itself."""
-        if text_only(self.check):
-            return "outputs"
-        if completed_only(self.check):
-            done = f"[name for name, one in results.items() if {self.dialect.done}]"
-            return done if self.dialect.tells_failed else "outputs"
-        return self._values()
+        done = self.dialect.done
+        if done and completed_only(self.check):
+            return f"[name for name, one in results.items() if {done}]"
+        return self._values() if "results" not in self.wanted or done else "results"
 
     def _started(self) -> list[str]:
         """Return the lines that start each run as a task."""
@@ -332,26 +340,30 @@ class Ending:
                 return ["run = asyncio.create_task(start())"]
             lines = [*self._graph(), *self._prepared()]
             return [*lines, f"run = asyncio.create_task({self._run()})"]
-        runs = self.plan.runs
-        words = self._given()
+        return [*self._graph(), *self._grouped()]
+
+    def _grouped(self) -> list[str]:
+        """Return the lines that start several runs, those together that differ by name only."""
         named = bool(self.plan.cancels)
-        if len(runs) < TABLE_MIN:
-            rows = [self._words(one) for one in runs]
-            if named:
-                pairs = zip(runs, rows, strict=True)
-                made = [f"{literal(r.id)}: asyncio.create_task(start({w}))" for r, w in pairs]
-                return [*self._graph(), f"tasks = {{{', '.join(made)}}}"]
-            made = [f"asyncio.create_task(start({w}))" for w in rows]
-            return [*self._graph(), f"tasks = [{', '.join(made)}]"]
-        each = [w for w in words if w != "graph"]
-        rows = [self._words(one, each) for one in runs]
-        key, call, told = "run", "start(graph, run)", ""
-        if len(each) > 1:
-            rows, told = [f"({row})" for row in rows], f"  # {', '.join(each)}"
-            key, call = "run[0]", "start(graph, *run)"
-        task = f"asyncio.create_task({call}) for run in runs"
-        tasks = f"{{{key}: {task}}}" if named else f"[{task}]"
-        return [*self._graph(), f"runs = [{', '.join(rows)}]{told}", f"tasks = {tasks}"]
+        words = [w for w in self._given() if w not in ("graph", "run")]
+        lines = []
+        for i, (rest, group) in enumerate(
+            groupby(self.plan.runs, lambda run: self._words(run, words) if words else "")
+        ):
+            runs = list(group)
+            ids = literal([run.id for run in runs])
+            more = f", {rest}" if rest else ""
+            task = f"asyncio.create_task(start(graph, run{more}))"
+            one = f"asyncio.create_task(start(graph, {literal(runs[0].id)}{more}))"
+            if named and len(runs) == 1 and i:
+                lines.append(f"tasks[{literal(runs[0].id)}] = {one}")
+            elif named:
+                lines.append(f"tasks {'|=' if i else '='} {{run: {task} for run in {ids}}}")
+            elif len(runs) == 1:
+                lines.append(f"tasks.append({one})" if i else f"tasks = [{one}]")
+            else:
+                lines.append(f"tasks {'+=' if i else '='} [{task} for run in {ids}]")
+        return lines
 
     def _words(self, run: RunSpec, names: Sequence[str] = ()) -> str:
         """Return the arguments with which one of several runs is started."""
@@ -363,19 +375,19 @@ class Ending:
         }
         return ", ".join(values[name] for name in names or self._given())
 
-    @property
-    def _limit_s(self) -> float:
-        """Seconds for which a run is waited for: longer where a producer has to outlast them."""
-        if self.plan.consumer is None or "took" not in self.wanted:
-            return RUN_LIMIT_S
-        return min(max(RUN_LIMIT_S, self.plan.cleanup_grace_s + JUDGED_S), WAIT_MAX_S)
-
     def _awaited(self) -> list[str]:
         """Return the lines that wait for a run that may never end, and keep what comes out."""
-        if not {"error", "outputs"} & set(self.wanted):
-            return [f"await asyncio.wait([run], timeout={self._limit_s:g})"]
-        ended = f"await asyncio.wait_for(asyncio.shield(run), {self._limit_s:g})"
+        if not self._keeps and "error" not in self.wanted:
+            return [f"await asyncio.wait([run], timeout={self._limit_s})"]
+        ended = f"await asyncio.wait_for(asyncio.shield(run), {self._limit_s})"
         return self._kept([self._call(ended)])
+
+    @property
+    def _limit_s(self) -> int:
+        """Seconds after which nobody waits for a run any more: not before its grace is up."""
+        if "took" not in self.wanted:
+            return RUN_LIMIT_S
+        return min(RUN_LIMIT_MAX_S, max(RUN_LIMIT_S, round(self.plan.cleanup_grace_s) + 4))
 
     def _awaited_all(self) -> list[str]:
         """As `_awaited`, for several runs."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from harness.kernel.plan import Plan
 from harness.kernel.program import Program
@@ -97,6 +98,7 @@ class Parts:
                 ends=self.ends,
                 once=self.once,
                 alone=not self.many and not stage.retry and not prefix,
+                values=_values(program),
             )
             writer.write(stage.steps)
             self.helpers |= writer.helpers
@@ -169,8 +171,10 @@ class Parts:
         built = self.built(self.program)
         shared = any(re.search(r"\bgraph\.", text) for text in bodies)
         nested = self.recorded or any('"own ' in text for text in bodies)
-        args = (self.plan, dialect, clause, self.check, self.notes, built, shared, nested)
-        ending = Ending(*args)
+        safe = _nothing_goes_wrong(self.program, self.plan)
+        ending = Ending(
+            self.plan, dialect, clause, self.check, self.notes, built, shared, nested, safe
+        )
         run, main = ending.caller(), ending.main()
         texts = [*bodies, dialect.start, run, main]
         engine: list[str] = []
@@ -191,7 +195,7 @@ class Parts:
             run,
             main,
         ]
-        pieces = [p.strip("\n") for p in pieces if p.strip()]
+        pieces = [one.strip("\n") for p in pieces for one in p.split("\n\n\n") if one.strip()]
         plain = [one for one in pieces if re.fullmatch(_PLAIN, one)]
         body = "\n\n\n".join(one for one in pieces if one not in plain)
         body, variables = noted(body, self.check, [])
@@ -262,6 +266,26 @@ def _imports(body: str) -> list[str]:
         for m in sorted((*modules, *extra))
         if m in ("asyncio", "os", "sys", "threading") or re.search(rf"(?<![\w.]){m}\.", body)
     ]
+
+
+def _nothing_goes_wrong(program: Program, plan: Plan) -> bool:
+    """Say whether no stage, layer or caller of a program means to end a run early."""
+    fails = any(one.kind in ("raise", "deny") for one in plan.layers)
+    limits = plan.stage_timeout_s is not None or any(s.timeout_s for s in program.stages)
+    if plan.cancels or plan.faults or plan.sink or fails or limits:
+        return False
+    calm = ("sleep", "yield", "acquire", "cleanup", "input", "identify", "emit", "log", "ok")
+    return all(one.op in calm and not one.args.get("fails") for _, one in program.walk())
+
+
+def _values(program: Program) -> dict[str, Any]:
+    """Return what each stage gives that gives one value."""
+    given: dict[str, Any] = {}
+    for stage in program.stages:
+        values = [one.args["value"] for one in stage.steps if one.op == "ok"]
+        if len(values) == 1:
+            given[stage.name] = values[0]
+    return given
 
 
 def _called_once(program: Program) -> frozenset[str]:

@@ -16,12 +16,15 @@ from harness.kernel.program import Program
 from harness.kernel.script_ends import HOWS, always_ends, can_end, ending_of
 from harness.kernel.script_literals import Unrenderable, identifier, literal, seconds_of
 from harness.kernel.script_streams import chunks_in_a_row
-from harness.kernel.steps import OPS, Step, walk
+from harness.kernel.steps import OPS, Step, step, walk
 
 if TYPE_CHECKING:
     from harness.kernel.script_dialect import Dialect
 
 __all__ = ["StageWriter", "Writers"]
+
+# What is told of an identity within a note.
+IDENTITY_MAX = 12
 
 Writers = Mapping[str, Callable[["StageWriter", Step], None]]
 
@@ -50,6 +53,7 @@ class StageWriter:
         ends: frozenset[str] = frozenset(HOWS),
         once: frozenset[str] = frozenset(),
         alone: bool = False,
+        values: Mapping[str, Any] | None = None,
     ) -> None:
         self.writers = writers
         self.dialect = dialect
@@ -60,6 +64,7 @@ class StageWriter:
         self.ends = ends
         self.once = once
         self.alone = alone
+        self.values = values or {}
         self.recorded = False
         self.lines: list[str] = []
         self.helpers: set[str] = set()
@@ -70,15 +75,18 @@ class StageWriter:
         self.me = "me" if many_runs else literal(label)
         self.keeps_items = False
         self.marked = self.marker = False
-        self.told_in_place = False
+        self.told_in_place = self.guarded = False
         self.released: frozenset[str] = frozenset()
 
     def write(self, steps: Sequence[Step]) -> None:
         """Write the whole body of the stage."""
+        if self.alone:
+            steps = [_settled(one) for one in steps]
         every = list(walk(steps))
         told = ending_of(steps, self.ends) if "stage.end" in self.notes else "nowhere"
         self.recorded = told == "around"
-        self.told_in_place = told == "in place"
+        self.told_in_place = told in ("in place", "guarded")
+        self.guarded = told == "guarded"
         self.keeps_items = any(one.op == "ok" and one.args["value"] == "$items" for one in every)
         self.released = frozenset(one.args["name"] for one in every if one.op == "release")
         named = len(self.lines)
@@ -88,7 +96,7 @@ class StageWriter:
         self.marker = _marker_first(steps)
         if self.marked and not self.marker:
             self.line("given = {}")
-        if not self.alone and any(one.op == "flaky" for one in every):
+        if any(one.op == "flaky" for one in every):
             self.helpers.add("executions")
             self.line(f"execution = execution_number({self.me})")
         if self.released:
@@ -98,14 +106,14 @@ class StageWriter:
         last = self._last()
         if told == "finally" or last:
             self.line("try:")
-            self.inner(lambda: self.whole(steps))
+            self.inner(lambda: self._guarded(steps))
             self.line("finally:")
             if told == "finally":
                 self.note("stage.end", deeper=1)
             for line in last:
                 self.line(f"    {line}")
         else:
-            self.whole(steps)
+            self._guarded(steps)
         if self.many_runs:
             self._name_itself(named)
 
@@ -118,12 +126,43 @@ class StageWriter:
         elif uses:
             self.lines.insert(at, f"me = {mine}")
 
+    def _guarded(self, steps: Sequence[Step]) -> None:
+        if not self.guarded:
+            self.whole(steps)
+            return
+        self.line("try:")
+        self.inner(lambda: self.whole(steps))
+        self._caught()
+
     def _last(self) -> list[str]:
         """Return what a stage whose chunks are consumed does at its end."""
         spec = self.plan.consumer
         if spec is None or spec.stage != self.label or self.dialect.stage_end is None:
             return []
         return [self.words("stage_end", stage=literal(self.label))]
+
+    def _caught(self) -> None:
+        """Write what notes how an exception ends the stage."""
+        if "cancelled" in self.ends:
+            self.line("except asyncio.CancelledError:")
+            self.note("stage.end", literal("cancelled"), deeper=1)
+            self.line("    raise")
+        if "raise" in self.ends:
+            self.line("except Exception as exc:")
+            self.note("stage.end", 'f"raise:{type(exc).__name__}"', deeper=1)
+            self.line("    raise")
+
+    def told_raised(self, error: str, *, deeper: int = 0) -> None:
+        """Note that the stage ends by an exception that it raises next, unless that is caught."""
+        if not self.told_in_place or self.guarded:
+            return
+        if not self.ends:
+            self.note("stage.end", deeper=deeper)
+        elif error == "asyncio.CancelledError":
+            if "cancelled" in self.ends:
+                self.note("stage.end", literal("cancelled"), deeper=deeper)
+        elif "raise" in self.ends:
+            self.note("stage.end", literal(f"raise:{error}"), deeper=deeper)
 
     def whole(self, steps: Sequence[Step]) -> None:
         self.block(steps)
@@ -163,7 +202,9 @@ class StageWriter:
         return str(template.format(**values))
 
     def end(self, kind: str, /, **values: str) -> None:
-        if self.told_in_place and kind in self.ends:
+        if self.told_in_place and not self.ends:
+            self.note("stage.end")
+        elif self.told_in_place and kind in self.ends:
             self.note("stage.end", literal(kind))
         for line in self.words(kind, stage=literal(self.label), **values).splitlines():
             self.line(line)
@@ -350,7 +391,19 @@ class StageWriter:
             self.line(f"await asyncio.sleep({seconds})")
 
     def identity(self, place: str) -> None:
-        self.note("identity", f"({literal(place)}, {self.words('identity')})")
+        told = self.words("identity")
+        if "identity" in self.notes and len(told) > IDENTITY_MAX:
+            self.line(f"told = {told}")
+            told = "told"
+        self.note("identity", f"({literal(place)}, {told})")
+
+
+def _settled(one: Step) -> Step:
+    """Return the failure in the place of a step that fails the first time, of a stage that is
+    executed once."""
+    if one.op != "flaky" or not one.args["times"]:
+        return one
+    return step("raise", error=one.args["error"], message=one.args["message"])
 
 
 def is_marker(one: Step) -> bool:

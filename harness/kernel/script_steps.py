@@ -92,21 +92,26 @@ def _flood(w: StageWriter, one: Step) -> None:
     producer, count = one.args["producer"], one.args["count"]
     # The producer of another run, or of another stage, is another one.
     whole = f'f"{{me}}/{producer}"' if w.many_runs else literal(f"{w.label}/{producer}")
-    w.line(f"for n in range({count}):")
+    n = "n" if count > 1 else "0"
 
     def offer() -> None:
         w.sleep(seconds_of(one.args["every_s"]))
-        data = f'{{"producer": {whole}, "n": n}}'
+        data = f'{{"producer": {whole}, "n": {n}}}'
         emission = w.words("emit", type='"flood"', data=data)
         if w.notes & {"offer.begin", "offer.end"}:
             w.helpers.add("noted_offer")
-            w.line(f"with noted_offer({w.me}, {whole}, n):")
+            w.line(f"with noted_offer({w.me}, {whole}, {n}):")
             w.line(f"    {emission}")
         else:
             w.line(emission)
+        w.note("taken", f"({whole}, {n})")
         if w.dialect.account is not None:
             w.note("account", w.dialect.account)
 
+    if count == 1:
+        offer()
+        return
+    w.line(f"for n in range({count}):")
     w.inner(offer)
 
 
@@ -132,19 +137,12 @@ def _log(w: StageWriter, one: Step) -> None:
 
 def _flaky(w: StageWriter, one: Step) -> None:
     times, error = one.args["times"], error_name(one.args["error"])
-    if w.alone and not times:
-        w.note("flaky", "(1, False)")
-        return
-    execution = "1" if w.alone else "execution"
-    w.note("flaky", f"({execution}, {'True' if w.alone else f'execution <= {times}'})")
-    if not w.alone:
-        w.line(f"if execution <= {times}:")
-    deeper = 0 if w.alone else 1
+    w.note("flaky", f"(execution, execution <= {times})")
+    w.line(f"if execution <= {times}:")
     if error == "asyncio.CancelledError":
-        w.note("self_cancel", deeper=deeper)
-    if w.told_in_place and "raise" in w.ends:
-        w.note("stage.end", literal(f"raise:{error}"), deeper=deeper)
-    w.line(f"{'    ' * deeper}raise {error}({w.filled(one.args['message'])})")
+        w.note("self_cancel", deeper=1)
+    w.told_raised(error, deeper=1)
+    w.line(f"    raise {error}({w.filled(one.args['message'])})")
 
 
 def _read(w: StageWriter, one: Step) -> None:
@@ -159,15 +157,27 @@ def _mutate(w: StageWriter, one: Step) -> None:
     stage, key = one.args["stage"], one.args["key"]
     told = "mutated" in w.notes
     w.line(f"value = {_value_read(w, one)}")
+    changes = [
+        "if isinstance(value, list):",
+        '    value.append("changed")',
+        "else:",
+        '    value["changed"] = True',
+    ]
+    if not told:
+        given = w.values.get(stage)
+        if isinstance(given, list):
+            changes = ['value.append("changed")']
+        elif isinstance(given, dict):
+            changes = ['value["changed"] = True']
+        w.line("with contextlib.suppress(TypeError, AttributeError):  # it may be read-only")
+        for line in changes:
+            w.line(f"    {line}")
+        return
     w.line("try:")
-    w.line("    if isinstance(value, list):")
-    w.line('        value.append("changed")')
-    w.line("    else:")
-    w.line('        value["changed"] = True')
-    if told:
-        w.line("    changed = True")
+    for line in [*changes, "changed = True"]:
+        w.line(f"    {line}")
     w.line("except (TypeError, AttributeError):")
-    w.line("    changed = False" if told else "    pass  # it is read-only")
+    w.line("    changed = False")
     w.note("mutated", f"({literal(stage)}, {literal(key)}, changed)")
 
 
@@ -291,9 +301,17 @@ def _subpipeline(w: StageWriter, one: Step) -> None:
     graph = w.name("child")
     w.note("sub.begin", literal(name))
     w.line(f"{graph} = build_{identifier(name)}()")
-    expression = w.words("child", name=literal(name), graph=graph, stage=literal(w.label))
-    how = w.name("how")
     told = "sub.end" in w.notes
+    names = {"name": literal(name), "graph": graph, "stage": literal(w.label)}
+    if w.dialect.child_well and not told and not keep:
+        *before, well = (line.format(**names) for line in w.dialect.child_well)
+        for line in before:
+            w.line(line)
+        w.line(f"if not {well}:")
+        w.line(f"    raise RuntimeError({literal(f'subpipeline {name} failed')})")
+        return
+    expression = w.words("child", **names)
+    how = w.name("how")
     if told or keep:
         w.helpers.add("noted_child")
         w.line(f"{how} = None")
@@ -325,8 +343,7 @@ def _raise(w: StageWriter, one: Step) -> None:
     if error == "CancelledError":
         w.note("self_cancel")
         error = "asyncio.CancelledError"
-    elif w.told_in_place and "raise" in w.ends:
-        w.note("stage.end", literal(f"raise:{error}"))
+    w.told_raised(error)
     w.line(f"raise {error}({literal(one.args['message'])})")
 
 

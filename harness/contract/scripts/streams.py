@@ -44,7 +44,7 @@ def stream_3(program: Program, plan: Plan) -> str | None:
         return None
     return source(
         'consumed = [chunk for _, _, kind, chunk in seen if kind == "consume"]',
-        "waiting = 0  # of those that are consumed later: others may have been dropped",
+        "waiting = 0  # of those that are consumed later: others may be gone",
         "for _, _, kind, chunk in seen:",
         '    if kind == "consume":',
         "        waiting -= 1",

@@ -27,6 +27,7 @@ from harness.lab.search.simpler import (
     edited,
     lower_numbers,
     numbers_in,
+    plainer,
     programs_in,
     size_of,
     unsound,
@@ -216,6 +217,7 @@ class _Shrinking:
         self._stages()
         self._edges()
         self._steps()
+        self._plainer()
         self._settings()
         self._numbers()
         return self.taken > before
@@ -445,6 +447,18 @@ class _Shrinking:
     def _replaced(self, path: Path, value: Any) -> bool:
         return self.take(self._with_program(path, _put(value)), moves_points=True)
 
+    def _plainer(self) -> None:
+        """Put a sleep or a failure in the place of a step that does the same by other means."""
+        number = 0
+        while number < len(paths := list(blocks_in(self.case.program))):
+            path = paths[number]
+            for i in range(len(at(self.case.program, path))):
+                for one in plainer(at(self.case.program, (*path, i))):
+                    case = self._with_program((*path, i), _put(one))
+                    if self.take(_without_idle_faults(case), moves_points=True):
+                        break
+            number += 1
+
     def _settings(self) -> None:
         """Drop what stages and steps need not say, so that their defaults hold."""
         for path in list(programs_in(self.case.program)):
@@ -493,6 +507,16 @@ class _Shrinking:
                 usable = number or path[-1] not in LIMITS
                 if usable and self.take(self._with_plan(path, _put(number))):
                     break
+
+
+def _without_idle_faults(case: _Case) -> _Case:
+    """Return a case without the faults of tools that nothing in it calls any more."""
+    said = repr(case.program)
+    faults = [one for one in case.plan.get("faults", ()) if repr(one["tool"]) in said]
+    if len(faults) == len(case.plan.get("faults", ())):
+        return case
+    plan = {k: v for k, v in case.plan.items() if k != "faults"}
+    return dataclasses.replace(case, plan={**plan, "faults": faults} if faults else plan)
 
 
 def _put(value: Any) -> Change:
