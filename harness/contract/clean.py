@@ -572,6 +572,7 @@ CLEAN: tuple[Clause, ...] = (
         "What depends on a resource is cleaned up after the resource itself.",
         "Keep cleanups on a stack.",
         effort="trivial",
+        script=scripts.clean_3,
     ),
     Clause(
         "CLEAN-4",

@@ -8,8 +8,10 @@ import pytest
 from harness.contract.clauses import CLAUSES
 from harness.kernel.plan import Cancel, Consumer, Plan, RunSpec
 from harness.kernel.program import Program, Retry, Stage
-from scenarios.notation import acquire, chunk, ok, program, sleep, stage, swallow
+from harness.kernel.steps import step
+from scenarios.notation import acquire, chunk, cleanup, ok, program, sleep, stage, swallow
 from tests.contract.script_bench import Note, said
+from tests.contract.script_bench import check as check_of
 
 STREAM: Program = program("p", stage("a", *(chunk(i) for i in range(9)), ok(1)))
 SLOW = Plan(consumer=Consumer("a", every_s=1.0, buffer_max=2))
@@ -92,3 +94,40 @@ def test_a_stage_that_did_not_complete_is_not_to_look_whole() -> None:
 )
 def test_where_a_script_cannot_tell_there_is_none(clause: str, other: Program, plan: Plan) -> None:
     assert CLAUSES[clause].script(other, plan) is None
+
+
+PAIR = program("p", stage("a", cleanup("x"), cleanup("y")))
+
+
+def test_what_was_registered_later_is_cleaned_up_before() -> None:
+    def rows(*names: str, run: str = "") -> list[Note]:
+        both: list[Note] = [(0.0, f"{run}a", "register", one) for one in ("x", "y")]
+        return [*both, *((1.0, f"{run}a", "release.begin", one) for one in names)]
+
+    assert said("CLEAN-3", PAIR, Plan(), rows("y", "x")) is None
+    assert (
+        said("CLEAN-3", PAIR, Plan(), rows("x", "y")) == "y was registered after x and ran after it"
+    )
+    # What was not there yet when the other was run has no order.
+    early: list[Note] = [(0.0, "a", "register", "x"), (0.0, "a", "release.begin", "x")]
+    late: list[Note] = [(0.1, "a", "register", "y"), (0.1, "a", "release.begin", "y")]
+    assert said("CLEAN-3", PAIR, Plan(), [*early, *late]) is None
+    two = Plan(runs=(RunSpec("r0"), RunSpec("r1")))
+    mixed = [*rows("y", "x", run="r0/"), *rows("x", "y", run="r1/")]
+    text = "y of r1 was registered after x and ran after it"
+    assert said("CLEAN-3", PAIR, two, mixed) == text
+
+
+def test_no_attempt_of_several_runs_comes_after_its_own_run() -> None:
+    tried = Program((Stage("a", (step("flaky"),), retry=Retry()),))
+    plan = Plan(runs=(RunSpec("r0"), RunSpec("r1")))
+    check = CLAUSES["RETRY-1"].check_of(tried, plan, "retried-after-run")
+    assert check is not None
+    before: list[Note] = [(0.0, "r0/a", "stage.start", None), (0.1, "r0/", "run.end", None)]
+
+    def found(stage: str) -> str | None:
+        again: Note = (0.2, stage, "stage.start", None)
+        return check_of(check or "", [*before, again], None, {}, [], 1.0)
+
+    assert found("r1/a") is None
+    assert found("r0/a") == "stage r0/a was tried again after its run was over"
