@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from harness.kernel.steps import OPS, Step
+from harness.kernel.steps import OPS, Step, walk
 
 __all__ = ["HOWS", "always_ends", "can_end", "ending_of"]
 
@@ -29,6 +29,8 @@ def ending_of(steps: Sequence[Step], ends: frozenset[str]) -> str:
 
 def _blocks_the_end(steps: Sequence[Step]) -> bool:
     """Say whether a stage can end where something still happens after its last statement."""
+    if any(one.op == "spawn" for one in walk(steps)):
+        return True  # what a task of its own ends with is no end of the stage
     for i, one in enumerate(steps):
         if one.op == "acquire":  # its cleanup comes after whatever ends the stage
             return True

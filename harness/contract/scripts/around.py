@@ -99,8 +99,7 @@ def _dependents(program: Program, plan: Plan) -> str:
     above = {one: needs for one, needs in above.items() if needs}
     kinds = [f"layer.{kind}" for kind in ("raise", "deny") if _any(plan, kind)]
     condition = f"kind == {literal(kinds[0])}" if len(kinds) == 1 else f"kind in {literal(kinds)}"
-    many = len(plan.runs) > 1
-    if not many:
+    if len(plan.runs) == 1:
         return source(
             f"above = {literal(above)}  # what each stage needs, directly or not",
             f"did = [stage for _, stage, kind, _ in seen if {condition}]",
@@ -110,15 +109,14 @@ def _dependents(program: Program, plan: Plan) -> str:
             '    return f"ran, though a layer refused or failed what they need: {wrong}"',
             "return None",
         )
-    need, mine = ('f"{run}/{one}"', "name") if many else ("one", "stage")
     return source(
         f"above = {literal(above)}  # what each stage needs, directly or not",
         "did = []",
         "for _, stage, kind, _ in seen:",
-        *(('    run, _, name = stage.partition("/")',) if many else ()),
+        '    run, _, name = stage.partition("/")',
         f"    if {condition}:",
         "        did.append(stage)",
-        f"    needs = [one for one in above.get({mine}, ()) if {need} in did]",
+        '    needs = [one for one in above.get(name, ()) if f"{run}/{one}" in did]',
         '    if kind == "stage.start" and needs:',
         '        return f"stage {stage} ran, which needs {needs[0]}, which a layer ended"',
         "return None",

@@ -262,7 +262,7 @@ def clean_6(program: Program, plan: Plan, shape: str) -> str | None:
             f"for run in {literal([run.id for run in plan.runs])}:",
             '    order = [kind for _, stage, kind, _ in seen if stage.split("/")[0] == run]',
             '    if "run.end" in order and order[:2] != ["stage.end", "release.begin"]:',
-            '        return f"the cleanup of {run} is not between the end of its stage and its own"',
+            '        return f"not between the end of the stage of {run} and its own: {order}"',
             "return None",
         )
     return _apart(plan)

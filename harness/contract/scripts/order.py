@@ -121,9 +121,14 @@ def _after_the_end(program: Program, plan: Plan) -> str:
     ends += ['kind == "cancel.sent" and how[1]'] if plan.cancels else []
     asks = "cancel_run" in ops(program)
     ends += ['kind == "stage.end" and how == "cancel_run"'] if asks else []
+    once = [s.name for s in program.stages if s.retry is None]
+    if plan.on_failure == "cancel" and any(_may_fail(program, plan, name) for name in once):
+        failed = 'kind == "stage.end" and how.split(":")[0] in ("fail", "raise")'
+        ends.append(f"{failed} and stage in {literal(once)}")
     final = " or ".join(f"({one})" if " and " in one and len(ends) > 1 else one for one in ends)
+    name = "stage" if "stage in" in final else "_"
     return source(
-        f"final = [at for at, _, kind, how in seen if {final}]",
+        f"final = [at for at, {name}, kind, how in seen if {final}]",
         "tried = set()",
         "for at, stage, kind, _ in seen:",
         '    if kind == "stage.start" and stage in tried and final and at > final[0] + 0.02:',
@@ -146,6 +151,11 @@ def _after_their_runs() -> str:
         '        return f"stage {stage} was tried again after its run was over"',
         "return None",
     )
+
+
+def _may_fail(program: Program, plan: Plan, name: str) -> bool:
+    calm = ("sleep", "yield", "input", "emit", "log")
+    return bool(plan.faults) or any(one.op not in calm for one in program.stage(name).steps)
 
 
 def _rerun(program: Program, plan: Plan) -> str:

@@ -190,7 +190,7 @@ def _spoilt(program: Program, plan: Plan) -> str:
     cancelled = literal(sorted({cancel.run for cancel in plan.cancels}))
     kinds = [f"layer.{one}" for one in ("raise", "deny") if any(p.kind == one for p in plan.layers)]
     kinds += ["self_cancel"] if "CancelledError" in repr(program) else []
-    own = 'how and how.split(":")[0] in ("fail", "raise", "cancel_run")'
+    own = 'kind == "stage.end" and how.split(":")[0] in ("fail", "raise", "cancel_run")'
     own = f"kind in {literal(kinds)} or {own}" if kinds else own
     return source(
         'rows = [(stage.split("/")[0], kind, how) for _, stage, kind, how in seen]',

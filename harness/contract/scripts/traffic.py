@@ -115,8 +115,9 @@ def event_5(_program: Program, plan: Plan, shape: str) -> str | None:
         return source(
             *(line.replace("left", "late") for line in left),
             "since = max([at for at, stage, _, _ in seen if stage], default=0.0)",
-            f"if late and took - since > {limit + SLACK_S!r}:",
-            f'    return f"the run was over {{took - since:.2f}} s late, not {limit:g} s"',
+            'over = max([at for at, _, kind, _ in seen if kind == "run.end"], default=since)',
+            f"if late and over - since > {limit + SLACK_S!r}:",
+            f'    return f"the run was over {{over - since:.2f}} s late, not {limit:g} s"',
             "return None",
         )
     return source(
