@@ -108,7 +108,6 @@ def dialect(engine: Probe, program: Program, plan: Plan, check: str) -> Dialect:
         emit=_emit(plan),
         chunk=streams.chunk(engine),
         refused=streams.refused(engine),
-        stage_end=streams.stage_end(engine),
         partial=streams.partial(engine, program, plan),
         input="read_input(ctx, {key})" if legacy else "ctx.snapshot.metadata[{key}]",
         identity=around.identity(_told_ids(check)),

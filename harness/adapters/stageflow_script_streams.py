@@ -1,7 +1,8 @@
 """Partial results in a stand-alone script: the bus in a run's ports, and who subscribes to it.
 
 The source below is printed, not run here; a test runs what is printed. It follows
-`stageflow_streams`, in a form that a maintainer can read without it.
+`stageflow_streams`, in a form that a maintainer can read without it; that a stage closes its
+channel is left to the end of the run.
 """
 
 from __future__ import annotations
@@ -29,7 +30,6 @@ __all__ = [
     "needed",
     "partial",
     "refused",
-    "stage_end",
 ]
 
 PORTS = "ports=ports"
@@ -62,11 +62,6 @@ def chunk(engine: Probe) -> str:
 def refused(engine: Probe) -> str:
     """Return the same as an expression that is true where the channel is closed."""
     return f"not {chunk(engine)}"
-
-
-def stage_end(engine: Probe) -> str:
-    """Return the statement by which a stage says that no more chunks will come."""
-    return f"await {_bus_of_stage(engine)}.close_channel({{stage}})"
 
 
 def bus(plan: Plan) -> list[str]:

@@ -42,7 +42,6 @@ class Dialect:
         emit, chunk, heartbeat, cleanup: statements, with {type} {data}, {stage} {value},
             {callback} {name}.
         refused: expression in place of `chunk`, true where nobody takes chunks any more.
-        stage_end: statement for a `finally` around a stage whose chunks are consumed.
         partial: lines that note what is told of chunks, from `results`, as the engine gives them,
             and `error`.
         call: awaitable expression for a tool call, with {tool}, {work} (a function of no
@@ -95,7 +94,6 @@ class Dialect:
     emit: str | None = None
     chunk: str | None = None
     refused: str | None = None
-    stage_end: str | None = None
     partial: tuple[str, ...] = ()
     heartbeat: str | None = None
     cleanup: str | None = None

@@ -103,17 +103,17 @@ class StageWriter:
             self.line("released = set()")
         if not self.recorded:
             self.note("stage.start")
-        last = self._last()
-        if told == "finally" or last:
+        if told == "finally":
             self.line("try:")
-            self.inner(lambda: self._guarded(steps))
+            self.inner(lambda: self.whole(steps))
             self.line("finally:")
-            if told == "finally":
-                self.note("stage.end", deeper=1)
-            for line in last:
-                self.line(f"    {line}")
+            self.note("stage.end", deeper=1)
+        elif self.guarded:
+            self.line("try:")
+            self.inner(lambda: self.whole(steps))
+            self._caught()
         else:
-            self._guarded(steps)
+            self.whole(steps)
         if self.many_runs:
             self._name_itself(named)
 
@@ -125,21 +125,6 @@ class StageWriter:
             self.lines[uses[0]] = self.lines[uses[0]].replace("note(me", f"note({mine}", 1)
         elif uses:
             self.lines.insert(at, f"me = {mine}")
-
-    def _guarded(self, steps: Sequence[Step]) -> None:
-        if not self.guarded:
-            self.whole(steps)
-            return
-        self.line("try:")
-        self.inner(lambda: self.whole(steps))
-        self._caught()
-
-    def _last(self) -> list[str]:
-        """Return what a stage whose chunks are consumed does at its end."""
-        spec = self.plan.consumer
-        if spec is None or spec.stage != self.label or self.dialect.stage_end is None:
-            return []
-        return [self.words("stage_end", stage=literal(self.label))]
 
     def _caught(self) -> None:
         """Write what notes how an exception ends the stage."""

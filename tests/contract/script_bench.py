@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from harness.contract.clauses import CLAUSES
+from harness.contract.scripts.source import in_place
 from harness.kernel.outcome import Outcome
 from harness.kernel.plan import Plan
 from harness.kernel.program import Program
 from harness.kernel.record import RunRecord
-from harness.contract.scripts.source import in_place
 
 __all__ = ["Note", "check", "notes_of", "said", "sources"]
 
@@ -49,8 +49,8 @@ def check(source: str, *told: Any) -> str | None:
     accounts = [detail for _, _, kind, detail in seen if kind == "account"]
     *_, dropped, pending, _ = accounts[-1] if accounts else (0, 0, 0)
     names: dict[str, Any] = {
-        **{"asyncio": asyncio, "uuid": uuid, "unretrieved": [], "strays": left},
-        **{"results": outputs, "dropped": dropped, "pending": pending},
+        "asyncio": asyncio, "uuid": uuid, "unretrieved": [], "strays": left,
+        "results": outputs, "dropped": dropped, "pending": pending,
     }
     exec(compile(source, "<check>", "exec"), names)
     completed = {k: v for k, v in outputs.items() if not str(v).startswith(NOT_COMPLETED)}
