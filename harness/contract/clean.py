@@ -467,10 +467,9 @@ def check_clean_6(r: Reading) -> Judgement:
         # A timeout of the engine's own, which nobody set.
         default_s = r.info.facts.get("default_stage_timeout_s")
         alone = alone and not any(
-            default_s
-            and o.interrupts
-            and r.time_of(o.interrupts[0]) >= o.start_s + default_s - CLOSE_S
+            default_s and r.time_of(i) >= o.start_s + default_s - CLOSE_S
             for o in ones
+            for i in o.interrupts
         )
         alone = alone and not r.layers_disturb(run)
         alone = alone and not r.all_of("consume.stop", run)  # a consumer that stops ends a stage

@@ -49,8 +49,13 @@ def check(source: str, *told: Any) -> str | None:
     accounts = [detail for _, _, kind, detail in seen if kind == "account"]
     *_, dropped, pending, _ = accounts[-1] if accounts else (0, 0, 0)
     names: dict[str, Any] = {
-        "asyncio": asyncio, "uuid": uuid, "unretrieved": [], "strays": left,
-        "results": outputs, "dropped": dropped, "pending": pending,
+        "asyncio": asyncio,
+        "uuid": uuid,
+        "unretrieved": [],
+        "strays": left,
+        "results": outputs,
+        "dropped": dropped,
+        "pending": pending,
     }
     exec(compile(source, "<check>", "exec"), names)
     completed = {k: v for k, v in outputs.items() if not str(v).startswith(NOT_COMPLETED)}

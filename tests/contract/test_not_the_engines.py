@@ -206,7 +206,7 @@ def test_of_nested_scopes_that_are_due_together_asyncio_lets_the_outermost_tell(
     assert said(0.3) == ["some-not-fired"]
 
 
-def test_one_more_may_be_delivered_beside_a_delivery_that_hangs() -> None:
+def test_one_more_may_be_delivered_at_the_end_beside_the_one_under_way() -> None:
     flood = program("p", stage("a", sleep(0.1)))
 
     def said(numbers: int) -> list[str]:
@@ -217,8 +217,9 @@ def test_one_more_may_be_delivered_beside_a_delivery_that_hangs() -> None:
                 (0.0, "a", "offer.end", ("p", n, "taken")),
             ]
         rows += [(0.0, "a", "account", (numbers, 0, 0, 0, 1))]
-        rows += [(0.1, "", "deliver.begin", ("p", n)) for n in range(numbers)]
-        rows += [(0.1, "a", "stage.end", "ok"), over(1.0)]
+        rows += [(0.1, "", "deliver.begin", ("p", 0)), (0.1, "a", "stage.end", "ok")]
+        rows += [(0.2, "", "deliver.begin", ("p", n)) for n in range(1, numbers)]
+        rows += [over(1.0)]
         plan = Plan(sink=Sink(hangs_at=1, queue_max=1))
         return shapes(by_hand(flood, plan, rows, outcome=Outcome("r0", "ok"))).get("EVENT-3", [])
 
