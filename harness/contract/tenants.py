@@ -402,6 +402,12 @@ def _calm(r: Reading, run: str) -> bool:
     return (
         _undisturbed(r, run)
         and not any(one.again for one in r.executions(run))
+        and not any(
+            one.self_cancelled  # in a child of its own
+            for (of, _), ones in r.ran.items()
+            if of.startswith(f"{run}/")
+            for one in ones
+        )
         and "swallow" not in r.shape.ops
         and r.plan.stage_timeout_s is None
         and not any(s.timeout_s is not None or s.idle_timeout_s for s in r.program.stages)
