@@ -15,7 +15,15 @@ from pathlib import Path
 from typing import Any
 
 from harness.commands.progress import Progress
-from harness.commands.words import finding_of, known, positive, run_folder, to_stderr, whole
+from harness.commands.words import (
+    data_of,
+    finding_of,
+    known,
+    positive,
+    run_folder,
+    to_stderr,
+    whole,
+)
 from harness.contract.clauses import CLAUSES
 from harness.contract.scenario import Scenario
 from harness.engine.broken import CATALOGUE
@@ -59,9 +67,16 @@ def _bisect(options: argparse.Namespace) -> int:
             raise InputError(f"bisect {clause}: name the engine by --engine")
         chosen = [s for s in scenarios().values() if s.clauses[0] == clause]
     elif "-" in options.what and options.what.split("-")[0].upper() in ("BUG", "DX"):
-        finding = finding_of(run_folder(options.run), options.what.upper())
-        clause, name = finding["clause"], options.engine or finding["engine"]
-        chosen = _scenarios_of(finding)
+        folder = run_folder(options.run)
+        finding = finding_of(folder, options.what.upper())
+        with data_of(folder / "findings.json"):
+            clause, name = str(finding["clause"]), str(options.engine or finding["engine"])
+            if clause not in CLAUSES:
+                raise InputError(
+                    f"{finding['id']}: found by a probe of the installed engine; "
+                    "there is no run of it to repeat on other versions"
+                )
+            chosen = _scenarios_of(finding)
     else:
         raise InputError(
             f"bisect {options.what!r}: expected a finding's id such as BUG-001, or a clause; "
@@ -71,9 +86,9 @@ def _bisect(options: argparse.Namespace) -> int:
         raise InputError(f"--engine {name}: leave the version out; --versions FIRST..LAST narrows")
     engines = [Engine(ref) for ref in parse_engines(f"{name}@{options.versions}", CATALOGUE)]
     progress = Progress(options.quiet)
-    with tempfile.TemporaryDirectory(prefix="dagstorm-") as folder:
+    with tempfile.TemporaryDirectory(prefix="dagstorm-") as scratch:
         campaign = Campaign(
-            Path(folder),
+            Path(scratch),
             engines,
             chosen,
             seed=options.seed,

@@ -12,6 +12,7 @@ from harness.commands.words import (
 )
 from harness.contract.clauses import CLAUSES
 from harness.contract.scenario import Mission, Scenario
+from harness.findings.thresholds import MEMORY_GROWTH
 from harness.kernel.errors import InputError
 from harness.kernel.plan import Plan
 from harness.kernel.program import Program
@@ -23,15 +24,45 @@ __all__ = [
     "QUICK",
     "SEARCHES",
     "chosen_scenarios",
+    "fit_together",
     "is_named",
     "own_scenario",
     "plan_line",
     "sought",
+    "wants_growth",
 ]
 
 QUICK = ("smoke", "default")
 QUICK_MISSIONS = ("DAG-009", "WORK-007", "CONTRACT-003")
 SEARCHES = ("points", "swarm")
+
+
+def fit_together(options: argparse.Namespace) -> None:
+    """See that no option would be passed over in silence because of another.
+
+    Raises:
+        InputError: naming the two options.
+    """
+    naming = [n for n in ("pack", "mission", "clause", "scenario") if getattr(options, n)]
+    if options.resume:
+        rest = ("engine", "program", "search", "day", "runs", "out", "seed", "profile", "baseline")
+        given = [*naming, *(n for n in rest if getattr(options, n) is not None)]
+        given += [
+            n for n, usual in (("lab", "sim"), ("tier", "legal")) if getattr(options, n) != usual
+        ]
+        if given:
+            raise InputError(
+                f"--{given[0]} and --resume: a run goes on as it was begun; leave --{given[0]} out"
+            )
+    if options.program and naming:
+        raise InputError(f"--program and --{naming[0]}: the file is all that is run; give one")
+    if options.search == "swarm" and (naming or options.program):
+        raise InputError(
+            f"--search swarm and --{[*naming, 'program'][0]}: a swarm makes its own programs; "
+            "give one of the two"
+        )
+    if options.out == "":
+        raise InputError("--out: expected a folder, got ''")
 
 
 def chosen_scenarios(options: argparse.Namespace) -> list[Scenario]:
@@ -77,6 +108,14 @@ def _planned(options: argparse.Namespace, wanted: list[str]) -> list[str]:
         return [s for s in wanted if s in named]
     packs = plan.packs[options.day] if plan.packs else ()
     return [s for s in wanted if scenarios()[s].pack in packs] if packs else wanted
+
+
+def wants_growth(options: argparse.Namespace) -> bool:
+    """Say whether memory is to be measured by repeated runs: where a threshold asks for it, and
+    in every profile that has the time."""
+    if any(one.figure == MEMORY_GROWTH for one in options.thresholds):
+        return True
+    return not (is_named(options) or options.search or options.profile == "smoke")
 
 
 def plan_line(options: argparse.Namespace) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 from harness.commands.books import as_input
 from harness.commands.gate import decide, gate_lines
 from harness.commands.settings import FAIL_ON
+from harness.commands.words import data_of
 from harness.findings.comparison import comparison
 from harness.findings.sides import read_run
 
@@ -38,7 +39,8 @@ def add(commands: Any) -> None:
 def _compare(options: argparse.Namespace) -> int:
     with as_input():
         a, b = read_run(Path(options.a)), read_run(Path(options.b))
-    found = comparison(a, b)
+    with data_of(f"{options.a} or {options.b}"):
+        found = comparison(a, b)
     fresh = {k: [one["id"] for one in found[k]] for k in ("new", "regressed")}
     gate = decide(options.fail_on, b[1].findings, {**fresh, "waived": _waived(Path(options.b))})
     if options.json:
@@ -55,13 +57,12 @@ def _compare(options: argparse.Namespace) -> int:
 
 def _waived(folder: Path) -> list[dict[str, Any]]:
     """Return what run B found waived when it was run."""
-    try:
-        waived: list[dict[str, Any]] = json.loads((folder / "changes.json").read_text("utf-8"))[
-            "waived"
-        ]
-    except (OSError, ValueError, KeyError, TypeError):
+    file = folder / "changes.json"
+    if not file.exists():
         return []  # a run made before there was a registry
-    return waived
+    with data_of(file):
+        waived = json.loads(file.read_text("utf-8"))["waived"]
+        return [{**one, "id": str(one["id"])} for one in waived]
 
 
 def _line(word: str, one: Mapping[str, Any]) -> str:

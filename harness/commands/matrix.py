@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.commands import run
-from harness.commands.words import run_folder, whole
+from harness.commands.words import data_of, findings_of, run_folder, whole, writable
 from harness.findings import write_whole
 from harness.kernel.errors import InputError
 from harness.lab.campaign import PROFILES
@@ -47,16 +47,18 @@ def add(commands: Any) -> None:
 def _matrix(options: argparse.Namespace) -> int:
     if options.engine and options.run:
         raise InputError("--run: a run has its engines; leave --engine out, or --run")
-    if options.out and Path(options.out).exists() and not Path(options.out).is_dir():
-        raise InputError(f"--out {options.out}: not a folder")
+    if options.out:
+        writable(Path(options.out))
     folder = run_folder(options.run) if not options.engine else _made(options)
-    document = json.loads((folder / "findings.json").read_text("utf-8"))
-    found = document["metadata"].get("conformance")
+    found = findings_of(folder)["metadata"].get("conformance")
     if not found:
         raise InputError(f"--run {folder}: made by an older dagstorm; run the campaign again")
-    table = [[SIGNS[c["verdict"]] for c in row["cells"]] for row in found["rows"]]
-    clauses = [c["clause"] for c in found["rows"][0]["cells"]] if found["rows"] else []
-    labels = [row["label"] for row in found["rows"]]
+    with data_of(folder / "findings.json"):
+        table = [[SIGNS[c["verdict"]] for c in row["cells"]] for row in found["rows"]]
+        clauses = [c["clause"] for c in found["rows"][0]["cells"]] if found["rows"] else []
+        labels = [row["label"] for row in found["rows"]]
+        as_csv = _csv(found["rows"])
+        as_markdown = _markdown(clauses, labels, table, found["rule"])
     if options.json:
         print(json.dumps(found, indent=1))
     else:
@@ -64,8 +66,8 @@ def _matrix(options: argparse.Namespace) -> int:
         print(f"\nof {folder}; {found['rule']}")
     if options.out:
         out = Path(options.out)
-        write_whole(out / "matrix.csv", _csv(found["rows"]))
-        write_whole(out / "matrix.md", _markdown(clauses, labels, table, found["rule"]))
+        write_whole(out / "matrix.csv", as_csv)
+        write_whole(out / "matrix.md", as_markdown)
     return 0
 
 

@@ -15,6 +15,7 @@ from harness.kernel.errors import EnvironmentFault, InputError
 from harness.proxy.errors import ApiError
 from harness.proxy.gojson import BodyError, parse
 from harness.proxy.server import ProxyServer
+from harness.proxy.watch import new_loop
 
 __all__ = ["add"]
 
@@ -49,7 +50,8 @@ def _proxy(options: argparse.Namespace) -> int:
     # What the command has imported stays: collections need not look through it again and again.
     gc.freeze()
     try:
-        asyncio.run(_serve(options, configured))
+        with asyncio.Runner(loop_factory=new_loop) as runner:
+            runner.run(_serve(options, configured))
     except KeyboardInterrupt:
         pass
     finally:

@@ -13,6 +13,7 @@ from typing import Any
 
 from harness.commands.words import (
     RUNS_FOLDER,
+    data_of,
     finding_of,
     positive,
     run_folder,
@@ -67,10 +68,13 @@ def _token_of(options: argparse.Namespace) -> tuple[Token, dict[str, Any] | None
         return decode(text), None
     if text.endswith(".json"):
         return read_token(Path(text)), None
-    finding = finding_of(run_folder(options.run), text)
-    named = (finding["reproduction"] or {}).get("token") or ""
+    folder = run_folder(options.run)
+    finding = finding_of(folder, text)
+    with data_of(folder / "findings.json"):
+        named = str((finding["reproduction"] or {}).get("token") or "")
+        kind = str(finding["kind"])
     if not named:
-        raise InputError(f"{text} has no run to replay: it is a {finding['kind']}")
+        raise InputError(f"{text} has no run to replay: it is of the kind {kind}")
     return decode(named), finding
 
 
@@ -167,15 +171,20 @@ def _shrink(options: argparse.Namespace) -> int:
 def _repro(options: argparse.Namespace) -> int:
     folder = run_folder(options.run)
     finding = finding_of(folder, options.finding)
-    name = finding["reproduction"].get("script")
-    if not name or not (folder / name).is_file():
-        note = finding.get("confirmation_note") or "it has no script"
+    with data_of(folder / "findings.json"):
+        told = finding.get("reproduction") or {}
+        name = told.get("script") or ""
+        file = folder / name
+        there = bool(name) and file.is_file()
+        engine = str(told["environment"]["engine"]) if there else ""
+    if not there:
+        note = finding.get("confirmation_note") or "no run of a program showed it"
         raise InputError(f"{finding['id']}: no stand-alone script: {note}")
-    file = folder / name
     if options.show:
-        print(file.read_text("utf-8"), end="")
+        with data_of(file):
+            print(file.read_text("utf-8"), end="")
         return 0
-    ref = parse_engine(finding["reproduction"]["environment"]["engine"], CATALOGUE)
+    ref = parse_engine(engine, CATALOGUE)
     try:
         done = subprocess.run(
             [python_of(ref, to_stderr), str(file)], timeout=SCRIPT_LIMIT_S, check=False

@@ -40,7 +40,9 @@ def _report(options: argparse.Namespace) -> int:
     for folder in folders:
         try:
             written = report.render_run(folder, formats=formats, mission=options.mission)
-        except (ValueError, KeyError, TypeError) as exc:
+        except OSError as exc:
+            raise InputError(f"{exc.filename or folder}: {exc.strerror or exc}") from exc
+        except (ValueError, LookupError, TypeError, AttributeError) as exc:
             what = str(exc) if isinstance(exc, ValueError) else f"{folder}: {_told(exc)}"
             raise InputError(what) from exc
         for path in written:

@@ -13,16 +13,21 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from harness import findings, report
-from harness.commands.books import Books, add_registry, summary_of, work_of
-from harness.commands.choice import SEARCHES, own_scenario, plan_line, sought
-from harness.commands.gate import decide, gate_lines
-from harness.commands.notes import note_lines
+from harness.commands.books import Books, add_registry, work_of
+from harness.commands.choice import (
+    SEARCHES,
+    fit_together,
+    own_scenario,
+    plan_line,
+    sought,
+    wants_growth,
+)
+from harness.commands.conclusion import Measured, conclude
 from harness.commands.progress import Progress
-from harness.commands.proofs import proved, shrunk
 from harness.commands.settings import FAIL_ON, FILE, settle
+from harness.commands.summary import print_summary
 from harness.commands.words import (
     RUNS_FOLDER,
     known,
@@ -30,12 +35,8 @@ from harness.commands.words import (
     seconds,
     whole,
 )
-from harness.contract.clauses import CLAUSES
 from harness.contract.scenario import Scenario
 from harness.engine.broken import CATALOGUE
-from harness.findings.changes import Changes, changes_page
-from harness.findings.known import counts
-from harness.findings.thresholds import hold
 from harness.kernel.errors import DagstormError, InputError
 from harness.lab.again import Again
 from harness.lab.campaign import (
@@ -47,17 +48,17 @@ from harness.lab.campaign import (
 )
 from harness.lab.conclude import write_json
 from harness.lab.engines import parse_engine, parse_engines
+from harness.lab.growth import growth_rows
 from harness.lab.live_path import LivePath
 from harness.lab.order import TIERS
-from harness.lab.profiles import PLANS
+from harness.lab.pool import Pool
+from harness.lab.profiles import PLANS, shares_of
 from harness.lab.search.units import points_units, swarm_units
-from harness.lab.traces import write_traces
+from harness.lab.watching import Watching
 from mocks.services import services
-from scenarios import missions, scenarios
+from scenarios import scenarios
 
 __all__ = ["add"]
-
-RESOLVED_SHOWN_MAX = 20
 
 DEFAULT_ENGINES = ("reference", "stageflow@0.5.1", "stageflow@1.2.0")
 LABS = {"sim": ("sim",), "live": ("live",), "both": ("sim", "live")}
@@ -96,8 +97,8 @@ def add(commands: Any) -> None:
     run.set_defaults(do=_run)
 
 
-def _folder(options: argparse.Namespace, run_id: str) -> Path:
-    folder = Path(options.out) if options.out else RUNS_FOLDER / run_id
+def _folder(folder: Path) -> Path:
+    """Make a run's folder and see that it is empty and can be written."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if any(folder.iterdir()):
@@ -114,15 +115,23 @@ def _folder(options: argparse.Namespace, run_id: str) -> Path:
 
 
 def _run(options: argparse.Namespace) -> int:
+    fit_together(options)
+    day = options.day
     metadata = _unfinished(Path(options.resume)) if options.resume else None
     if metadata is not None:
         options.seed, options.profile = metadata["seed"], metadata["profile"]
     settle(options)
+    if day is not None and not PLANS[options.profile].packs:
+        raise InputError(f"--day {day}: only --profile weekly has days; leave it out")
     books = Books(options)
     if metadata is not None:
         return _resume(options, books, metadata)
     if options.tier == "order" and options.search:
-        raise InputError("--tier order runs scenarios out of order; it does not go with --search")
+        raise InputError(
+            "--tier order: it does not go with --search: whether a violation leans on the order or "
+            "is a race takes hundreds of legal runs of the same program, and a search makes four "
+            "of each; run the scenarios with --tier order, the search without"
+        )
     chosen, swarm_runs = sought(options)
     if options.lab == "live" and options.search:
         raise InputError(f"--search {options.search}: it needs the speed of --lab sim")
@@ -132,9 +141,19 @@ def _run(options: argparse.Namespace) -> int:
         raise InputError(f"--engine: named twice: {Counter(labels).most_common(1)[0][0]}")
     started = time.gmtime()
     started_at = time.strftime("%Y-%m-%dT%H:%M:%SZ", started)
-    run_id = books.begin(f"{time.strftime('%Y%m%d-%H%M%S', started)}-{options.seed}", started_at)
+    # A folder that cannot be written is to leave no trace in the registry.
+    folder = _folder(Path(options.out)) if options.out else None
+    try:
+        run_id = books.begin(
+            f"{time.strftime('%Y%m%d-%H%M%S', started)}-{options.seed}", started_at
+        )
+    except InputError:
+        if folder is not None:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+        raise
     again = books.failed_before(refs, PLANS[options.profile].replays)
-    folder = _folder(options, run_id)
+    folder = folder or _folder(RUNS_FOLDER / run_id)
     runs = PROFILES[options.profile]
     if options.runs and not swarm_runs:
         runs = max(1, -(-options.runs // len(chosen)))
@@ -161,7 +180,8 @@ def _run(options: argparse.Namespace) -> int:
         request=request,
     )
     metadata["work"] = work_of(metadata, options.budget)
-    return _campaign(options, books, folder, refs, chosen, metadata)
+    with contextlib.ExitStack() as entered:
+        return _campaign(entered, options, books, folder, refs, chosen, metadata)
 
 
 def _engine_word(ref: Any) -> str:
@@ -216,10 +236,12 @@ def _resume(options: argparse.Namespace, books: Books, metadata: dict[str, Any])
     refs = [parse_engine(e, CATALOGUE) for e in request["engines"]]
     metadata["status"] = "running"
     books.begin(metadata["run_id"], metadata["started_at"], resumed=True)
-    return _campaign(options, books, folder, refs, chosen, metadata)
+    with contextlib.ExitStack() as entered:
+        return _campaign(entered, options, books, folder, refs, chosen, metadata)
 
 
 def _campaign(  # noqa: PLR0917 (all that a campaign is made of)
+    entered: contextlib.ExitStack,
     options: argparse.Namespace,
     books: Books,
     folder: Path,
@@ -231,6 +253,7 @@ def _campaign(  # noqa: PLR0917 (all that a campaign is made of)
     if line := plan_line(options):
         progress.say(line)
     write_json(folder / "run.json", metadata)
+    watching = entered.enter_context(Watching())
     engines = [Engine(ref) for ref in refs]
     campaign = Campaign(
         folder,
@@ -240,19 +263,29 @@ def _campaign(  # noqa: PLR0917 (all that a campaign is made of)
         runs=metadata["request"]["runs"],
         workers=options.workers,
         report=progress.unit,
-        budget_s=options.budget,
+        budget_s=None if options.budget is None else shares_of(options.budget).runs_s,
         tier=metadata["request"].get("tier", "legal"),
         again=[Again(**one) for one in metadata["request"].get("again", ())],
         cases={name: partial(scenario_data, one) for name, one in scenarios().items()},
         without=books.not_again(metadata),
         labs=LABS[options.lab],
+        pool=entered.enter_context(Pool(options.workers, watching.worker)),
+        window=watching.fault,
     )
     status = "completed"
+    proofs_until: float | None = None
+    growth: list[dict[str, Any]] = []
     try:
         campaign.prepare(progress.say)
+        if options.budget is not None:
+            proofs_until = time.monotonic() + shares_of(options.budget).proofs_s
         with _services(options) as path:
             campaign.path = path
             campaign.run()
+        if wants_growth(options):
+            growth = growth_rows(
+                engines, campaign.units, chosen, campaign.pool, workers=options.workers
+            )
     except KeyboardInterrupt:
         status = "interrupted"
     except DagstormError as exc:
@@ -282,7 +315,11 @@ def _campaign(  # noqa: PLR0917 (all that a campaign is made of)
             "scenarios": len(campaign.not_live),
             "why": campaign.not_live,
         }
-    concluded = _conclude(options, books, folder, campaign, metadata, progress)
+    campaign.pool.close()
+    measured = Measured(watching, growth)
+    concluded = conclude(
+        options, books, folder, campaign, metadata, progress, measured, proofs_until
+    )
     if status == "interrupted":
         print(
             f"dagstorm: interrupted; what is done is in {folder}; "
@@ -290,7 +327,7 @@ def _campaign(  # noqa: PLR0917 (all that a campaign is made of)
             file=sys.stderr,
         )
         return 130
-    _summary(options, folder, campaign, concluded)
+    print_summary(options, folder, campaign, concluded)
     sys.stdout.flush()
     # Only now has anybody been told; a run killed before this leaves its findings new.
     books.end(concluded.found, campaign, metadata["profile"], concluded.summary)
@@ -305,151 +342,3 @@ def _services(options: argparse.Namespace) -> Iterator[LivePath | None]:
         return
     with services(seed=options.seed) as hosted, LivePath(hosted.addresses, options.seed) as path:
         yield path
-
-
-class Concluded(NamedTuple):
-    """A run's findings in their order, what it changed, the gate's verdict, its own summary."""
-
-    found: list[dict[str, Any]]
-    changes: Changes
-    against: str | None
-    gate: dict[str, Any]
-    summary: dict[str, Any]
-
-
-def _conclude(  # noqa: PLR0917 (all that a campaign comes to)
-    options: argparse.Namespace,
-    books: Books,
-    folder: Path,
-    campaign: Campaign,
-    metadata: dict[str, Any],
-    progress: Progress,
-) -> Concluded:
-    """Write findings and reports of what was run."""
-    units = campaign.units
-    engines = [e.description() for e in campaign.engines]
-    mine = {s.id for s in campaign.scenarios}
-    plain_missions = [
-        dataclasses.asdict(m) for m in missions().values() if mine & set(m.tests.values())
-    ]
-    plain_scenarios = [
-        {
-            **scenario_data(s),
-            **{k: getattr(s, k) for k in ("pack", "title", "purpose", "category", "tests")},
-        }
-        for s in campaign.scenarios
-    ]
-    measured = findings.Campaign(units, engines, CLAUSES, plain_missions, seen=metadata["run_id"])
-    if metadata["status"] == "completed":
-        measured = shrunk(measured, campaign, metadata, progress)
-    entries = [f.to_json() for f in findings.findings_of(measured)]
-    ids = books.take(entries, metadata["completed_at"])
-    if metadata["status"] == "completed" and not options.no_confirm:
-        measured = proved(measured, campaign, ids, metadata, progress)
-        entries = [f.to_json() for f in findings.findings_of(measured)]
-    standing, changes = books.judge(entries, ids, campaign)
-    totals = Counter(u["verdict"] for u in units)
-    metadata["totals"] = dict(sorted(totals.items()))
-    shown = {k: v for k, v in metadata.items() if k not in ("request", "work")}
-    findings.write_run_files(
-        folder,
-        units,
-        engines,
-        plain_missions,
-        plain_scenarios,
-        CLAUSES,
-        measured.confirmations,
-        shown,
-        standing,
-        measured.smallest,
-    )
-    document = json.loads((folder / "findings.json").read_text("utf-8"))
-    found: list[dict[str, Any]] = document["findings"]
-    gate = decide(
-        options.fail_on,
-        found,
-        changes_page(changes, books.against),
-        hold(options.thresholds, units),
-        changes.expired,
-    )
-    metadata["gate"] = gate
-    write_json(folder / "run.json", metadata)
-    summary = summary_of(metadata, campaign, found, changes)
-    books.write(folder, changes, summary)
-    told = findings.clearest_witnesses(measured)
-    write_traces(folder, [f for f in found if f["kind"] == "bug"], told)
-    report.render_run(folder)
-    try:
-        report.append_job_summary(folder, os.environ)
-    except OSError as exc:
-        progress.say(f"the job's summary page was not written: {exc}")
-    return Concluded(found, changes, books.against, gate, summary)
-
-
-def _summary(
-    options: argparse.Namespace, folder: Path, campaign: Campaign, concluded: Concluded
-) -> None:
-    found, changes = concluded.found, concluded.changes
-    if options.json:
-        data = {
-            "run": str(folder),
-            "verdicts": {
-                e.ref.label: dict(
-                    Counter(
-                        u["verdict"]
-                        for u in campaign.units
-                        if (u["engine"], u["engine_version"]) == e.key
-                    )
-                )
-                for e in campaign.engines
-            },
-            "bugs": [
-                {k: b[k] for k in ("id", "clause", "severity", "title", "engine", "confirmation")}
-                for b in found
-                if b["kind"] == "bug"
-            ],
-            "left_out": campaign.left_out,
-            "changes": changes_page(changes, concluded.against),
-            "gate": concluded.gate,
-        }
-        notes = findings.note_rows(campaign.units)
-        if notes is not None:
-            data["notes"] = notes
-        print(json.dumps(data, indent=1))
-        return
-    for engine in campaign.engines:
-        mine = [u for u in campaign.units if (u["engine"], u["engine_version"]) == engine.key]
-        counted = Counter(u["verdict"] for u in mine)
-        words = ", ".join(f"{n} {v}" for v, n in sorted(counted.items()))
-        runs = sum(u["runs"] for u in mine)
-        print(f"{engine.ref.label}: {words} ({runs} runs)")
-        if engine.fault:
-            print(f"  could not be run: {engine.fault}")
-    marks = changes.marks if concluded.against else {}
-    waived = {one["id"] for one in changes.waived}
-    for bug in found:
-        if not counts(bug["kind"], bug["clause"]):
-            continue
-        where = f"{bug['engine']} {', '.join(v for v in bug['engine_versions'] if v)}".strip()
-        mark = marks.get(bug["fingerprint"], "unchanged")
-        said = "waived" if bug["id"] in waived else mark if mark != "unchanged" else ""
-        line = (
-            f"{bug['id']}  {bug['severity']:<8}  {bug['clause']:<9} {bug['title']} "
-            f"[{where}] ({bug['confirmation']}) {said}"
-        )
-        print(line.rstrip())
-    for line in note_lines(campaign.units):
-        print(line)
-    for one in changes.resolved[:RESOLVED_SHOWN_MAX]:
-        where = f"{one['engine']} {', '.join(v for v in one['versions'] if v)}".strip()
-        print(f"{one['id']}  resolved  {one['clause']:<9} {one['title']} [{where}]")
-    if len(changes.resolved) > RESOLVED_SHOWN_MAX:
-        print(f"and {len(changes.resolved) - RESOLVED_SHOWN_MAX} more resolved: see changes.json")
-    if campaign.not_live:
-        print(f"{len(campaign.not_live)} scenarios are not for the live laboratory; see run.json")
-    if campaign.left_out:
-        print(f"the budget left out {campaign.left_out} scenarios")
-    for line in gate_lines(concluded.gate):
-        print(line)
-    print(f"reports: {folder}/index.html, {folder}/executive.md, {folder}/missions")
-    print(f"findings: {folder}/findings.json")

@@ -49,6 +49,8 @@ def settle(options: argparse.Namespace) -> None:
     limited = not (is_named(options) or options.search or options.runs or options.resume)
     if options.budget is None and limited:
         options.budget = plan.budget_s
+    if options.budget == 0:
+        raise InputError("budget 0s: nothing can be run in no time; give more, such as 60s")
     options.fail_on = options.fail_on or found.get("fail_on", plan.fail_on)
     options.thresholds = found["thresholds"]
 
@@ -85,7 +87,7 @@ def _checked(file: Path, key: str, value: Any) -> Any:
             for one in value:
                 _engine(file, key, one)
         case "profile":
-            if value not in PLANS:
+            if not _is_text(value) or value not in PLANS:
                 raise InputError(f"{where}: no such profile; {_near(str(value), PLANS)}")
         case "seed":
             if not isinstance(value, int) or isinstance(value, bool):
@@ -114,7 +116,7 @@ def _thresholds(file: Path, data: Any, engines: Sequence[str]) -> list[Threshold
     out = []
     for figure, bounds in data.items():
         where = f"{file}: thresholds.{figure}"
-        if figure not in FIGURES and not figure.startswith(METRICS):
+        if figure not in FIGURES and not (figure.startswith(METRICS) and figure != METRICS):
             raise InputError(
                 f"{where}: no such figure; {_near(figure, FIGURES)}, or 'metrics.COLUMN'"
             )

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import difflib
 import json
 import math
 import re
 import sys
-from collections.abc import Iterable
+import tempfile
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,9 @@ from harness.kernel.errors import InputError
 __all__ = [
     "RUNS_FOLDER",
     "count",
+    "data_of",
     "finding_of",
+    "findings_of",
     "known",
     "positive",
     "real",
@@ -25,6 +29,7 @@ __all__ = [
     "seconds",
     "to_stderr",
     "whole",
+    "writable",
 ]
 
 RUNS_FOLDER = Path("reports") / "runs"
@@ -94,8 +99,48 @@ def run_folder(named: str | None) -> Path:
     return runs[-1].parent
 
 
+@contextlib.contextmanager
+def data_of(where: Path | str) -> Iterator[None]:
+    """Take data of a run that are not as dagstorm wrote them for the user's to put right."""
+    try:
+        yield
+    except (ValueError, LookupError, TypeError, AttributeError, OSError) as exc:
+        raise InputError(
+            f"{where}: its data cannot be read ({type(exc).__name__}: {exc}); "
+            "run the campaign again, or put back the files that it wrote"
+        ) from exc
+
+
+def findings_of(folder: Path) -> dict[str, Any]:
+    """Return a run's findings.json; its `findings` are a list of findings with ids."""
+    file = folder / "findings.json"
+    with data_of(file):
+        document = json.loads(file.read_text("utf-8"))
+        document["metadata"].get("run")
+        for one in document["findings"]:
+            str.lower(one["id"])
+    found: dict[str, Any] = document
+    return found
+
+
 def finding_of(folder: Path, wanted: str) -> dict[str, Any]:
-    document = json.loads((folder / "findings.json").read_text("utf-8"))
-    by_id = {f["id"]: f for f in document["findings"]}
+    by_id = {f["id"]: f for f in findings_of(folder)["findings"]}
     found: dict[str, Any] = by_id[known("finding", wanted, by_id)]
     return found
+
+
+def writable(folder: Path, option: str = "--out") -> None:
+    """Make the folder that an option names, and see that files can be written there.
+
+    Raises:
+        InputError: if it is no folder, or none that can be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except (OSError, ValueError) as exc:
+        why = getattr(exc, "strerror", None) or exc
+        raise InputError(
+            f"{option} {folder}: cannot be written: {why}; name a folder that can"
+        ) from exc

@@ -50,7 +50,7 @@ def _given_up(r: Reading, one: Ran, end_s: float) -> bool:
     """Say whether the run waited for a cancelled stage for all of the grace."""
     # A timeout of its own code that is due in the tick of the caller's cancel hides that one.
     cancels = r.runs[one.run].cancels if one.run in r.runs else []
-    asked = [r.time_of(i) for i in one.interrupts[:1]] or [at_s for _, at_s in cancels[:1]]
+    asked = [r.time_of(one.asked)] if one.asked >= 0 else [at_s for _, at_s in cancels[:1]]
     if not asked:
         return False
     asked_s = asked[0]
@@ -110,7 +110,9 @@ def check_cancel_1(r: Reading) -> Judgement:
                         (who.end, one.start),
                     )
                 )
-            natural = one.ended and not one.interrupts and one.end_s > who.end_s + r.tolerance_s
+            # What the engine sent to one that somebody else called off may have come with that.
+            natural = one.ended and not one.interrupts and one.called_off < 0
+            natural = natural and one.end_s > who.end_s + r.tolerance_s
             if one is not who and r.overlaps(one, who.end) and natural and one.end < facts.end:
                 bad.append(
                     Violation(
@@ -244,6 +246,7 @@ def _caller_cancel(r: Reading, least: int, most: int) -> Judgement:
                     first.at,
                 )
             )
+        bad += _deadline_lost(r, run)
         failed = any(o.failed_by_itself or o.self_cancelled for o in r.executions(run))
         if facts.how == "returned":
             outcome = r.outcome(run)
@@ -264,6 +267,29 @@ def _caller_cancel(r: Reading, least: int, most: int) -> Judgement:
     return violated(bad, caller_cancels=sent) if sent else untested()
 
 
+# How the caller's deadline works -> what the caller must find if that ended the run.
+DEADLINES = {
+    "timeout": ("asyncio.timeout", "TimeoutError"),
+    "wait_for": ("asyncio.wait_for", "TimeoutError"),
+    "group": ("task group", "Beside"),
+}
+
+
+def _deadline_lost(r: Reading, run: str) -> list[Violation]:
+    """Find a caller whose own deadline ended the run, and who is not told so."""
+    facts = r.runs[run]
+    if facts.how != "CancelledError" or len(facts.cancels) != 1:
+        return []
+    for e in r.of("caller.end", run, ""):
+        way, due = DEADLINES[e.detail[0]]
+        if e.detail[1] != due:
+            expected = f"the caller's {way}, which ended the run, ends as {due}"
+            actual = f"it ended as {e.detail[1]}: the engine changed its caller's count of cancels"
+            at = (facts.cancels[0][0], facts.end)
+            return [Violation("deadline-lost", expected, actual, "", r.any_location(run), {}, at)]
+    return []
+
+
 def check_cancel_3(r: Reading) -> Judgement:
     return _caller_cancel(r, 1, 1)
 
@@ -280,6 +306,7 @@ def check_cancel_4(r: Reading) -> Judgement:
     for run, facts in r.runs.items():
         # An attempt that ended and is tried again does not hold the run up: it goes on.
         ones = [o for o in r.executions(run) if o.swallowed and not (o.again and o.ended)]
+        ones = [o for o in ones if o.called_off < 0]  # what it swallowed was not the engine's
         # Others swallowed what their own scopes sent.
         ones = [o for o in ones if o.interrupts and not r.own_scope_due(o, o.interrupts[0])]
         if not ones:
@@ -373,7 +400,7 @@ def check_cancel_6(r: Reading) -> Judgement:
                             (cut, child.start, facts.end),
                         )
                     )
-                elif facts.cancels and _ran_on(r, child, cut_s):
+                elif facts.cancels and _ran_on(r, child, cut_s) and not _kept_by_parent(r, child):
                     bad.append(
                         Violation(
                             "child-not-cancelled",
@@ -397,6 +424,17 @@ def _ran_on(r: Reading, child: Ran, cut_s: float) -> bool:
     """Say whether a child ended well, untouched, though its parent had been cut at `cut_s`."""
     untouched = child.how == "ok" and not child.interrupts and not child.swallowed
     return untouched and child.end_s > cut_s + r.tolerance_s
+
+
+def _kept_by_parent(r: Reading, child: Ran) -> bool:
+    """Say whether a stage that runs this subpipeline swallowed its own cancellation: what it awaits
+    in a task of its own then goes on."""
+    parent, name = child.run.rsplit("/", 1)
+    name = name.split("#", 1)[0]
+    return any(
+        one.swallowed and any(e.detail == name for e in r.of("sub.begin", parent, one.stage))
+        for one in r.executions(parent)
+    )
 
 
 def _cut(r: Reading, parent: str) -> tuple[int, float]:
@@ -491,6 +529,14 @@ def _status(r: Reading, run: str, shape: str, expected: str, actual: str) -> Vio
     )
 
 
+def _stopped_too(r: Reading, one: Ran) -> bool:
+    """Say whether the engine may have stopped a stage in the turn in which somebody else called
+    it off, because its consumer had stopped."""
+    if one.called_off < 0:
+        return False
+    return bool(r.of("consume.stop", one.run, one.stage))
+
+
 def check_cancel_8(r: Reading) -> Judgement:
     if not r.sound:
         return untested()
@@ -500,7 +546,7 @@ def check_cancel_8(r: Reading) -> Judgement:
         selfs = [
             o for o in r.executions(run) if o.self_cancelled and o.ended and o.how == "cancelled"
         ]
-        selfs = [o for o in selfs if not o.interrupts and not o.again]
+        selfs = [o for o in selfs if not o.interrupts and not o.again and not _stopped_too(r, o)]
         if not selfs or facts.cancels:
             continue
         tested += 1
@@ -572,6 +618,7 @@ CANCEL: tuple[Clause, ...] = (
             "stage-outlived-run": "Stages run on after the caller has cancelled the run",
             "cancel-swallowed": "A caller's cancellation is swallowed",
             "hung": "A run hangs when its caller cancels it",
+            "deadline-lost": "A caller's own timeout that ends a run is not told to the caller",
         },
         "A client that disconnects, or a server that shuts down, leaves work running that nobody "
         "owns: it goes on to write, to pay and to hold resources.",

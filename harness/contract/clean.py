@@ -62,9 +62,7 @@ def _given_up(r: Reading, held: Held) -> bool:
         return False
     late_s = facts.end_s - r.plan.cleanup_grace_s + r.tolerance_s
     return any(
-        bool(one.interrupts)
-        and (one.end < 0 or one.end > facts.end)
-        and r.time_of(one.interrupts[0]) <= late_s
+        one.asked >= 0 and (one.end < 0 or one.end > facts.end) and r.time_of(one.asked) <= late_s
         for (run, stage), ones in r.ran.items()
         if (held.run == run and (stage == held.stage or "/" in run))
         or held.run.startswith(f"{run}/")
@@ -377,9 +375,9 @@ def check_clean_5(r: Reading) -> Judgement:
         o.run
         for o in stages
         if not o.ended
-        and o.interrupts
+        and o.asked >= 0
         and (over := r.runs[_top(o.run)]).over
-        and over.end_s >= r.time_of(o.interrupts[0]) + _grace_s(r, o.run) - r.tolerance_s
+        and over.end_s >= r.time_of(o.asked) + _grace_s(r, o.run) - r.tolerance_s
     }
     explained |= {
         o.stage
@@ -434,9 +432,9 @@ def _top(run: str) -> str:
 
 def _late(r: Reading, one: Ran) -> bool:
     """Say whether a stage took all of the grace, or more, to end after it was cancelled."""
-    if not one.interrupts:
+    if one.asked < 0:
         return False
-    return one.end_s >= r.time_of(one.interrupts[0]) + r.plan.cleanup_grace_s - r.tolerance_s
+    return one.end_s >= r.time_of(one.asked) + r.plan.cleanup_grace_s - r.tolerance_s
 
 
 def check_clean_6(r: Reading) -> Judgement:

@@ -7,7 +7,9 @@ own words; what the engine said is in `record.outcomes`.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 
 from harness.contract.shape import ProgramShape
 from harness.kernel.adapter import EngineInfo
@@ -38,7 +40,11 @@ class Ran:
         start, end: journal positions; end is -1 if it never ended.
         how: how it ended (see the journal's stage.end), "" if it never did.
         interrupts: positions at which a cancel reached it that none of its own scopes sent.
-        self_cancelled: it raised CancelledError by itself.
+        self_cancelled: it raised CancelledError by itself; also if somebody outside the engine
+            cancelled its task, and it ended of that: to the engine the one is as the other.
+        called_off: position at which a cancel from outside the engine reached it, or -1. One that
+            the engine sent in the same turn may have come with it. It is an interrupt as well if
+            the stage swallowed it, or if a timeout of the engine's was due then.
         again: it is not the stage's last attempt in its run: the engine ran the stage once more,
             or was to do so, because the stage declares a retry. What such an attempt came to
             decides nothing about its run.
@@ -55,6 +61,7 @@ class Ran:
     how: str = ""
     interrupts: list[int] = field(default_factory=list)
     self_cancelled: bool = False
+    called_off: int = -1
     swallowed: int = 0
     again: bool = False
     children: list[list[float]] = field(default_factory=list)
@@ -66,6 +73,12 @@ class Ran:
     def in_child(self, at_s: float) -> bool:
         """Say whether it was waiting for a subpipeline at a time, in seconds."""
         return any(begun_s <= at_s <= ended_s for begun_s, ended_s in self.children)
+
+    @property
+    def asked(self) -> int:
+        """Position of the first cancel that reached it, whoever sent it, or -1."""
+        told = [*self.interrupts[:1], *([self.called_off] if self.called_off >= 0 else [])]
+        return min(told, default=-1)
 
     @property
     def failed_by_itself(self) -> bool:
@@ -137,6 +150,7 @@ class Reading:
     __slots__ = (
         "_causes",
         "_due",
+        "_earliest",
         "_executions",
         "_kinds",
         "_redrives",
@@ -176,6 +190,7 @@ class Reading:
         self._executions: dict[str | None, list[Ran]] = {}
         self._kinds: dict[str, dict[tuple[str, str], list[Entry]]] | None = None
         self._due: dict[str, list[tuple[float, Ran]]] = {}
+        self._earliest: dict[str, tuple[list[tuple[float, Ran]], ...]] = {}
         self._causes: dict[str, tuple[int, str]] = {}
         self._stages = {s.name: s for s in reversed(program.stages)}
         self._redrives = {spec.id: spec.redrives for spec in plan.runs if spec.redrives}
@@ -204,6 +219,7 @@ class Reading:
         open_held: dict[tuple[str, str, str], list[Held]] = {}
         open_scopes: dict[tuple[str, str, str], list[Scope]] = {}
         calls: dict[tuple[str, str, object], int] = {}
+        outside: set[tuple[str, str]] = set()
         ran, runs = self.ran, self.runs
         for i, (at_s, run, stage, kind, detail) in enumerate(self.entries):
             if kind == "stage.start":
@@ -213,9 +229,18 @@ class Reading:
                     continue  # nobody held its task any more, and the collector closed it
                 one = ran[run, stage][-1]
                 one.end, one.end_s, one.how = i, at_s, detail
+                if one.called_off >= 0 or (run, stage) in outside:
+                    outside.discard((run, stage))
+                    self._end_called_off(one)
             elif kind == "interrupt":
-                if (run, stage) in ran:
+                if (run, stage) in outside:
+                    outside.discard((run, stage))
+                    ran[run, stage][-1].called_off = i  # whose it counts as is decided at its end
+                elif (run, stage) in ran:
                     ran[run, stage][-1].interrupts.append(i)
+            elif kind == "cancel.stage":
+                if detail[1]:
+                    outside.add((run, stage))
             elif kind in ("acquire", "register"):
                 held = Held(run, stage, detail, i, kind == "register")
                 open_held.setdefault((run, stage, detail), []).append(held)
@@ -252,6 +277,18 @@ class Reading:
                     ran[run, stage][-1].children.append([at_s, math.inf])
             elif kind == "sub.end" and (run, stage) in ran and ran[run, stage][-1].children:
                 ran[run, stage][-1].children[-1][1] = at_s
+
+    def _end_called_off(self, one: Ran) -> None:
+        """Decide whose an execution's end is that somebody outside the engine called off."""
+        if one.how == "cancelled":
+            one.self_cancelled = True
+        if one.called_off < 0:
+            return
+        own = one.stage in self._stages and one.run in self.runs
+        if one.how != "cancelled" or (own and self.timeout_due(one, self.time_of(one.called_off))):
+            # It went on all the same, or the engine was to stop it as well: nothing is asked of
+            # the engine that would not be asked of a stage that it had stopped.
+            one.interrupts = sorted({*one.interrupts, one.called_off})
 
     @staticmethod
     def _release(held: Held, kind: str, i: int) -> None:
@@ -376,6 +413,28 @@ class Reading:
             self._due[run] = found
         return found
 
+    def other_timeout(self, one: Ran, until_s: float) -> bool:
+        """Say whether a timeout of the engine's interrupted another execution of the same run up
+        to a time, in seconds, or was due a little before it."""
+        found = self._earliest.get(one.run)
+        if found is None:
+            # Thousands of timeouts are asked for each other: the earliest of them answer.
+            due = sorted(self.timeouts_due(one.run), key=_first)
+            ended = [
+                (self.time_of(other.interrupts[0]), other)
+                for other in self.executions(one.run)
+                if self.by_timeout(other)
+            ]
+            # One that waits for a subpipeline notes its end only when that has ended.
+            waited = [(at_s, other) for at_s, other in ended if other.children]
+            found = self._earliest[one.run] = (due, sorted(ended, key=_first), waited)
+        due, ended, waited = found
+        return (
+            any(other is not one for _, other in _until(due, until_s - CLOSE_S / 2))
+            or any(other is not one for _, other in _until(ended, until_s))
+            or any(other is not one and other.in_child(until_s) for _, other in waited)
+        )
+
     def usable_timeout(self, stage: str) -> float | None:
         """Return the stage's timeout if it is a positive number, else None."""
         limit = self.timeout_of(stage)
@@ -467,15 +526,19 @@ class Reading:
         first = one.interrupts[0]
         if len(one.interrupts) > 1:  # a timeout of the stage's own or a tool's may have come first
             first = next((i for i in one.interrupts if not self.own_scope_due(one, i)), first)
-        at_s = self.time_of(first)
+        return first if self.timeout_due(one, self.time_of(first)) else -1
+
+    def timeout_due(self, one: Ran, at_s: float) -> bool:
+        """Say whether a timeout of the engine's, an idle one included, was due for an execution
+        at a time, in seconds, or before."""
         limit = self.timeout_of(one.stage)
         if limit is not None and limit >= 0 and at_s >= one.start_s + limit - CLOSE_S:
-            return first
+            return True
         idle = self._stages[one.stage].idle_timeout_s
         if idle is None or not idle >= 0:
-            return -1
+            return False
         # A heartbeat of that very instant may have come when it was decided already.
-        return first if at_s >= self.beat_before(one, at_s - CLOSE_S) + idle - CLOSE_S else -1
+        return at_s >= self.beat_before(one, at_s - CLOSE_S) + idle - CLOSE_S
 
     def beat_before(self, one: Ran, at_s: float) -> float:
         """Return when, in seconds, a stage last gave a heartbeat before a time; its start if
@@ -488,6 +551,8 @@ class Reading:
         a journal position: what reached the stage then may be that timeout's doing."""
         at_s = self.time_of(position)
         for call in self.of("call.begin", one.run, one.stage) if self.shape.tool_limits else ():
+            if self._answered_before(call, at_s):
+                continue
             for limit in self.shape.tool_limits.get((one.stage, call.detail[0]), ()):
                 if abs(call.at_s + limit - at_s) <= self.tolerance_s:
                     return True
@@ -498,6 +563,13 @@ class Reading:
             and not 0 <= max(scope.left, scope.expired, scope.leaked) < position
             and abs(scope.at_s + scope.seconds - at_s) <= self.tolerance_s
             for scope in self.scopes
+        )
+
+    def _answered_before(self, call: Entry, at_s: float) -> bool:
+        """Say whether a call had ended before a time: its timeout was due no more."""
+        return any(
+            end.detail[:2] == call.detail and end.at_s < at_s - CLOSE_S
+            for end in self.of("call.end", call.run, call.stage)
         )
 
     def stubborn_child(self, run: str) -> bool:
@@ -578,6 +650,15 @@ class Reading:
         while (run := self._redrives.get(run, "")) and run not in found:
             found.insert(0, run)
         return found
+
+
+def _first(dated: tuple[float, Ran]) -> float:
+    return dated[0]
+
+
+def _until(dated: Sequence[tuple[float, Ran]], until_s: float) -> Iterator[tuple[float, Ran]]:
+    """Yield what is dated up to a time, in seconds, of what is sorted by time."""
+    return takewhile(lambda one: one[0] <= until_s, dated)
 
 
 def _meant(found: list[Held], kind: str) -> Held:

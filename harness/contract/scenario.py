@@ -72,9 +72,11 @@ class Claim:
     Attributes:
         id: as in that report, e.g. BUG-078.
         says: the claim in our words; `earlier` gives the earlier figures, if it had any.
-        engine: subject that the claim is about; the review judges it on that engine only.
+        engine: subject that the claim is about. The review judges it on that one, and on those
+            of the same package (`stageflow-legacy` for `stageflow`).
         decides, holds_if: as for a hypothesis.
-        why: what misled the earlier measurement, printed only if the claim does not hold.
+        why: what misled the earlier measurement, printed only where something measured
+            disagrees with the claim; so it must be true of any verdict but SUPPORTED.
     """
 
     id: str

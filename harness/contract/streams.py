@@ -101,7 +101,7 @@ def _not_stopped(
 ) -> list[Violation]:
     """Find what a producer did after its consumer had stopped. An engine may tell it when it
     hands over its next chunk, but not later; and it is over before the run is."""
-    if one.swallowed:
+    if one.swallowed or one.called_off >= 0:
         return []  # that it does not stop is CANCEL-4's
     more = [e for e in told if e.kind == "chunk"]
     at = (stop, one.end)

@@ -34,17 +34,18 @@ def _other_cause(r: Reading, one: Ran, before_s: float) -> bool:
         for child in ones
     ):
         return True  # what a child's stage raised comes out of the subpipeline
-    if any(
-        other is not one and due <= before_s - CLOSE_S / 2 for due, other in r.timeouts_due(one.run)
+    # Of a tool that tasks of its own call too, it cannot be told whose timeout it was: then the
+    # stage may have failed by itself, though it was interrupted.
+    unclear = {stage for stage, _ in r.shape.own_calls}
+    if unclear and any(
+        other is not one
+        and other.how.startswith("raise:")
+        and other.end_s <= before_s
+        and other.stage in unclear
+        for other in r.executions(one.run)
     ):
         return True
-    # One that waits for a subpipeline notes its end only when that has ended.
-    return any(
-        other is not one
-        and (r.time_of(other.interrupts[0]) <= before_s or other.in_child(before_s))
-        for other in r.executions(one.run)
-        if r.by_timeout(other)
-    )
+    return r.other_timeout(one, before_s)
 
 
 def _ends_at_timeout(r: Reading, *, own_only: bool) -> Judgement:
@@ -58,6 +59,8 @@ def _ends_at_timeout(r: Reading, *, own_only: bool) -> Judgement:
         limit = due - one.start_s
         if one.ended and one.end_s < due - CLOSE_S:
             continue
+        if one.called_off >= 0:
+            continue  # what the engine sent then may have come together with that
         if _other_cause(r, one, due - CLOSE_S):
             continue
         first = r.time_of(one.interrupts[0]) if one.interrupts else None
@@ -114,16 +117,18 @@ def _attribution(r: Reading, one: Ran, limit: float) -> list[Violation]:
         return []
     if one.swallowed:
         return []  # it went on and ended by its own word, which asyncio.timeout() lets stand, too
-    told = [f for f in outcome.failures if f.kind == "timeout"]
-    if any(f.stage == one.stage and _same(f.timeout_s, limit) for f in told):
+    mine = [f for f in outcome.failures if f.stage == one.stage]
+    if any(f.kind == "timeout" and _same(f.timeout_s, limit) for f in mine):
         return []
+    if _idle_before(r, one, limit):
+        return []  # its idle timeout may have ended it first, and how that is told is TIME-9's
     at = (one.start, one.interrupts[0])
     where = outcome.raised.location if outcome.raised else ""
     expected = f"the engine says that stage {one.stage} timed out after {limit:g} s"
-    mine = [f for f in outcome.failures if f.stage == one.stage]
     if not mine and any(f.stage not in (None, one.stage) for f in outcome.failures):
         return []  # another failure of the same tick is reported instead: PART-4
     if not mine:
+        told = [f for f in outcome.failures if f.kind == "timeout"]
         named = told[0].message if told else f"the run ended {outcome.status}"
         return [Violation("stage-not-named", expected, named, one.stage, where, {}, at)]
     if mine[0].kind != "timeout":
@@ -131,6 +136,16 @@ def _attribution(r: Reading, one: Ran, limit: float) -> list[Violation]:
         return [Violation("not-called-timeout", expected, actual, one.stage, where, {}, at)]
     actual = f"it names {mine[0].timeout_s} s" if mine[0].timeout_s is not None else "no T named"
     return [Violation("timeout-not-named", expected, actual, one.stage, where, {}, at)]
+
+
+def _idle_before(r: Reading, one: Ran, limit: float) -> bool:
+    """Say whether a stage's idle timeout was due no later than its timeout of `limit` seconds;
+    one that waits for a subpipeline notes what reached it only later."""
+    idle = r.stage(one.stage).idle_timeout_s
+    if idle is None or not one.children:
+        return False
+    due_s = one.start_s + limit
+    return r.beat_before(one, due_s) + idle <= due_s + r.tolerance_s
 
 
 def _same(a: float | None, b: float) -> bool:
@@ -153,8 +168,8 @@ def check_time_2(r: Reading) -> Judgement:
             continue
         if r.stage(one.stage).idle_timeout_s is not None:
             continue  # which of the two timeouts it was is TIME-9's to judge
-        if r.of("consume.stop", one.run, one.stage):
-            continue  # its consumer may have stopped it: STREAM-4
+        if r.of("consume.stop", one.run, one.stage) or one.called_off >= 0:
+            continue  # its consumer may have stopped it: STREAM-4; or somebody outside
         limit = due - one.start_s
         at = (one.start, one.end)
         if one.interrupts and not one.swallowed:
@@ -245,8 +260,8 @@ def check_time_3(r: Reading) -> Judgement:
                 continue
             if one.in_child(r.time_of(since)):
                 continue  # what reached it shows in the subpipeline: CANCEL-6
-            if r.of("consume.stop", run, one.stage):
-                continue  # its consumer may have stopped it
+            if r.of("consume.stop", run, one.stage) or one.called_off >= 0:
+                continue  # its consumer may have stopped it, or somebody outside
             siblings += 1
             bad += _sibling(r, one, first, since, policy)
     if not siblings:
@@ -320,8 +335,8 @@ def check_time_4(r: Reading) -> Judgement:
     expired = own_errors = 0
     for scope in r.scopes:
         due = scope.at_s + scope.seconds
-        if scope.leaked >= 0 and r.time_of(scope.leaked) < due - CLOSE_S:
-            continue  # a TimeoutError of something else passed through
+        if _left_by_another(r, scope):
+            continue
         if scope.expired >= 0:
             expired += 1
             if scope.expired_s < due - CLOSE_S:
@@ -481,11 +496,13 @@ def check_time_6(r: Reading) -> Judgement:
         and not (one.ended and not one.interrupts and one.end_s <= at + r.tolerance_s)
         and not r.runs[one.run].cancels
         and not one.in_child(at)
+        and one.called_off < 0
     ]
     scopes = [
         s
         for s in r.scopes
         if s.left < 0
+        and not _left_by_another(r, s)
         and not any(one.interrupts for one in r.ran.get((s.run, s.stage), ()))
         and not (s.run in r.runs and r.runs[s.run].cancels)
     ]
@@ -553,6 +570,12 @@ def _around(r: Reading, inner: Scope) -> bool:
         and abs(one.at_s + one.seconds - inner.at_s - inner.seconds) <= r.tolerance_s
         for one in r.scopes
     )
+
+
+def _left_by_another(r: Reading, scope: Scope) -> bool:
+    """Say whether a TimeoutError of something else came out of a scope before it was due."""
+    due_s = scope.at_s + scope.seconds
+    return scope.leaked >= 0 and r.time_of(scope.leaked) < due_s - CLOSE_S
 
 
 def check_time_7(r: Reading) -> Judgement:
@@ -640,6 +663,8 @@ def check_time_9(r: Reading) -> Judgement:
         idle = r.stage(one.stage).idle_timeout_s
         if idle is None or idle <= 0 or r.runs[one.run].cancels or one.swallowed or one.children:
             continue
+        if one.called_off >= 0:
+            continue
         if r.layers_disturb(one.run) or r.of("consume.stop", one.run, one.stage):
             continue  # what ended it may be what a layer did elsewhere, or its consumer
         noted = [e.at_s for e in r.of("heartbeat", one.run, one.stage)]
@@ -710,6 +735,8 @@ def check_time_10(r: Reading) -> Judgement:
                     continue
                 if child.start_s >= due - CLOSE_S or parent.swallowed or child.in_child(due):
                     continue  # the parent went on after its deadline: not the engine's doing
+                if child.called_off >= 0 or parent.called_off >= 0:
+                    continue
                 if child.ended and child.end_s <= due + r.tolerance_s and not child.interrupts:
                     continue  # a tie
                 due_count += 1
@@ -745,7 +772,7 @@ def check_time_11(r: Reading) -> Judgement:
     due_count = 0
     for one in r.executions():
         due = _due(r, one)
-        if due is None or one.swallowed or r.runs[one.run].cancels:
+        if due is None or one.swallowed or one.called_off >= 0 or r.runs[one.run].cancels:
             continue
         began = [
             e

@@ -6,6 +6,7 @@ it. Its story is told by the clearest of them (`sights`), or by the one whose sc
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from harness.findings.campaign import Campaign, Row, clause_of, engine_label
@@ -29,6 +30,7 @@ __all__ = ["PRIORITIES", "bugs", "clearest_witnesses", "measured_row", "union"]
 
 PRIORITIES = {"critical": "P0", "high": "P0", "medium": "P1", "low": "P2", "info": "P2"}
 
+NAMED_MAX = 3  # scenarios that a description names
 UNCONFIRMED = "No stand-alone script was run for this finding."
 
 
@@ -68,8 +70,9 @@ def _finding(campaign: Campaign, mark: str, sights: list[Sight]) -> Finding:
         severity=severity,
         priority=PRIORITIES[severity],
         title=_title(clause.title, clause.id, witness["shape"]),
-        description=f"{clause.id} demands: {clause.must}. "
-        f"Seen in {', '.join(scenarios)}: {witness['actual']}",
+        description=f"{clause.id} demands: {clause.must}. Seen in {_named(scenarios)}. "
+        f"In the run that shows it best, expected: {witness['expected'].rstrip('.')}. "
+        f"Seen: {witness['actual'].rstrip('.')}.",
         clause=clause.id,
         shape=witness["shape"],
         engine=unit["engine"],
@@ -108,6 +111,13 @@ def _title(titles: Any, clause: str, shape: str) -> str:
         return "The engine takes its process down"
     title = titles.get(shape) or titles.get("")
     return str(title) if title else f"{clause}: {shape.replace('-', ' ') or 'violated'}"
+
+
+def _named(scenarios: Sequence[str]) -> str:
+    """Name a few scenarios; the evidence lists them all."""
+    rest = len(scenarios) - NAMED_MAX
+    more = f" and {rest} more" if rest > 0 else ""
+    return f"{', '.join(scenarios[:NAMED_MAX])}{more}"
 
 
 def _unconfirmed(unit: Row) -> str:

@@ -189,14 +189,16 @@ def experience(campaign: Campaign) -> list[Finding]:
 def _finding(campaign: Campaign, rule: FactRule, name: str, engines: list[Row]) -> Finding:
     engines = sorted(engines, key=lambda e: by_version(e["version"]))
     probed = {e["version"]: e["facts"][rule.fact] for e in engines}
-    told = "; ".join(f"{engine_label(name, v)}: {_told(value)}" for v, value in probed.items())
+    told = "; ".join(
+        f"{rule.fact} = {_told(value)} on {engine_label(name, v)}" for v, value in probed.items()
+    )
     return Finding(
         kind="dx",
         type=rule.type,
         severity=rule.severity,
         priority=PRIORITIES[rule.severity],
         title=rule.title,
-        description=f"Rule: {rule.demands}. Probed on the installed engine: {told}.",
+        description=f"Rule: {rule.demands}. The probe of the installed engine found {told}.",
         clause="",
         shape=rule.fact,
         engine=name,
@@ -204,7 +206,7 @@ def _finding(campaign: Campaign, rule: FactRule, name: str, engines: list[Row]) 
         component="public API",
         missions=tuple(m["id"] for m in campaign.missions),
         expected=f"{rule.demands[0].upper()}{rule.demands[1:]}.",
-        actual=f"Probed {rule.fact} on {told}.",
+        actual=f"The probe found {told}.",
         evidence=Evidence(
             figures={rule.fact: probed[engines[-1]["version"]]},
             measured=tuple(_probed_row(v, {rule.fact: value}) for v, value in probed.items()),
@@ -226,7 +228,7 @@ def _probed_row(version: str, figures: Row) -> dict[str, Any]:
 
 def _told(value: Any) -> str:
     if isinstance(value, dict):
-        return ", ".join(f"{key} {_told(item)}" for key, item in value.items())
+        return "(" + ", ".join(f"{key} = {_told(item)}" for key, item in value.items()) + ")"
     if isinstance(value, bool):
         return "yes" if value else "no"
     return str(round(value, 6)) if isinstance(value, float) else str(value)

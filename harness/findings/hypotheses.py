@@ -51,16 +51,21 @@ def hypothesis_rows(mission: Row, engine: Row, units: Sequence[Row]) -> list[dic
 
 
 def claim_rows(mission: Row, engine: Row, units: Sequence[Row]) -> list[dict[str, Any]]:
-    """Return one row per claim about this engine; claims about others are left out."""
+    """Return one row per claim about this engine; claims about others are left out.
+
+    A claim about `stageflow` is judged on `stageflow-legacy` as well: both are of one package.
+    What misled the earlier measurement is said only where something measured disagrees.
+    """
     rows = []
     for one in mission["claims"]:
-        if one["engine"] != engine["name"]:
+        if one["engine"] != engine["name"] and not engine["name"].startswith(f"{one['engine']}-"):
             continue
         evidence = [_evidence(pair, engine, units) for pair in one["decides"]]
         decided = _verdict(evidence, one["holds_if"])
         verdict = _CLAIM_WORDS[decided]
         if decided == "REJECTED" and any(e["verdict"] not in _DECIDED for e in evidence):
             verdict = "NOT REPRODUCED"
+        measured = [e["verdict"] for e in evidence if e["verdict"] in _DECIDED]
         rows.append(
             {
                 "id": one["id"],
@@ -68,7 +73,7 @@ def claim_rows(mission: Row, engine: Row, units: Sequence[Row]) -> list[dict[str
                 "earlier": one["earlier"],
                 "holds_if": one["holds_if"],
                 "verdict": verdict,
-                "why": "" if verdict == "SUPPORTED" else one["why"],
+                "why": one["why"] if measured.count(one["holds_if"]) < len(measured) else "",
                 "evidence": evidence,
             }
         )

@@ -17,6 +17,42 @@ from harness.findings.order import EFFORTS, by_clause, by_version, gravest
 
 __all__ = ["improvements"]
 
+# What the capabilities are called where a sentence needs a noun.
+WORDS = {
+    "stage_timeout": "one timeout for all stages of a run",
+    "stage_timeout_each": "a timeout of its own for each stage",
+    "tool_timeout": "a timeout of its own for a tool call",
+    "continue_on_failure": "going on beside a stage that failed",
+    "worker_thread": "worker threads that the engine keeps account of",
+    "heartbeat": "heartbeats of a stage",
+    "subpipeline": "subpipelines",
+    "cancel_run": "ending the run from a stage, without an error",
+    "cancel_branch": "ending one branch while the others go on",
+    "skip": "stages that finish as skipped",
+    "inputs": "outputs of the stages that a stage needs",
+    "events": "events",
+    "streaming": "partial results handed on while a stage runs",
+    "cleanup_registry": "cleanups that a stage registers with the engine",
+    "context": "a context for each stage",
+    "concurrent_runs": "several runs of one pipeline object at once",
+    "run_inputs": "inputs of a run",
+    "event_queue": "a bounded queue before a slow event sink, with an account",
+    "delivery_count": "a count of the events that the sink has taken",
+    "stream_consumer": "consuming partial results while the run goes on",
+    "identity": "run, tenant and correlation id known to a stage",
+    "log_records": "log records with the ids of their run",
+    "trace_context": "spans of a W3C trace",
+    "tenancy": "runs that belong to a tenant and are held to it",
+    "tenant_store": "a store that tells tenants apart",
+    "guard": "layers that can deny a stage its run",
+    "circuit_breaker": "a circuit breaker around stages",
+    "rate_limit": "a rate limit for stages",
+    "idempotency": "idempotency keys of stages",
+    "checkpoint": "redrive of a failed run from a checkpoint",
+    "compensation": "compensations that run when the run fails",
+    "retry": "retries of failed stages",
+    "interceptors": "code put around every stage",
+}
 UNSAID = "The adapter does not say what its probe looked for"
 
 
@@ -93,7 +129,7 @@ def _finding(campaign: Campaign, lack: _Lack) -> Finding:
     ]
     scenarios = union([u["scenario"]] for u in lack.units)
     tests = union(u["tests"] for u in lack.units)
-    words = lack.name.replace("_", " ")
+    words = WORDS.get(lack.name, lack.name)
     grave = bool(declared) and gravest(c.severity for c in declared) in ("critical", "high")
     asked = lack.missions.keys() - set(campaign.missions_of(scenarios))
     return Finding(
@@ -112,7 +148,7 @@ def _finding(campaign: Campaign, lack: _Lack) -> Finding:
         shape=lack.name,
         engine=lack.engine,
         engine_versions=tuple(sorted(lack.versions, key=by_version)),
-        component=words,
+        component=lack.name,
         mission_tests=tests,
         missions=(*campaign.missions_of(scenarios), *sorted(asked)),
         scenarios=scenarios,
@@ -125,10 +161,11 @@ def _finding(campaign: Campaign, lack: _Lack) -> Finding:
         ),
         impact=Impact(
             f"Users must do without: {words}."
-            + (f" Mission tests that could not be judged: {', '.join(tests)}." if tests else "")
+            + (f" Mission tests that could not be judged: {len(tests)}." if tests else "")
         ),
         recommendation=Recommendation(
-            " ".join((f"Offer {words}.", *(f"{c.id} demands: {c.must}." for c in declared))),
+            f"Offer {words}"
+            + (f" (demanded by {', '.join(c.id for c in declared)})." if declared else "."),
             max((c.effort for c in declared), key=EFFORTS.index, default="medium"),
             False,
         ),

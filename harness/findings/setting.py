@@ -1,4 +1,8 @@
-"""What a mission simulated: stages, mocks and faults, read off the programs that were run."""
+"""What a mission simulated: stages, mocks and faults, read off the programs that were run.
+
+A scenario that was not run on this engine (for lack of a capability, say) simulated nothing: it
+is named, and adds to none of the tables.
+"""
 
 from __future__ import annotations
 
@@ -32,20 +36,29 @@ _MOCKS = {
 
 
 def setting(units: Sequence[Row]) -> dict[str, Any]:
-    """Return the tables of stages, mocks and faults of the units of one engine."""
+    """Return the tables of stages, mocks and faults of the units of one engine that were run.
+
+    `not_run` names the scenarios that were not, in order.
+    """
     stages: list[dict[str, Any]] = []
     mocks: dict[tuple[str, str], dict[str, Any]] = {}
     faults: list[dict[str, Any]] = []
     seen: set[str] = set()
+    run = {u["scenario"] for u in units if u["runs"]}
     for unit in units:
-        if unit["scenario"] in seen or not unit["program"]:
+        if unit["scenario"] in seen or unit["scenario"] not in run or not unit["program"]:
             continue
         seen.add(unit["scenario"])
         plan = unit["plan"] or {}
         stages += _stages(unit["scenario"], unit["program"], plan)
         _collect_mocks(mocks, unit["program"])
         faults += [{"scenario": unit["scenario"], "fault": fault} for fault in _faults(unit, plan)]
-    return {"stages": stages, "mocks": list(mocks.values()), "faults": faults}
+    return {
+        "stages": stages,
+        "mocks": list(mocks.values()),
+        "faults": faults,
+        "not_run": [s for s in dict.fromkeys(u["scenario"] for u in units) if s not in run],
+    }
 
 
 def _stages(scenario: str, program: Row, plan: Row) -> list[dict[str, Any]]:
@@ -98,12 +111,16 @@ def _faults(unit: Row, plan: Row) -> list[str]:
             found.append(f"stage {stage['name']} is given {stage['timeout_s']} s")
     for cancel in plan.get("cancels", ()):
         found.append(_cancel(cancel))
-    for fault in plan.get("faults", ()):
-        found.append(
-            f"call {fault.get('nth', 1)} of tool {fault['tool']}"
-            f"{' and every later one' if fault.get('onwards') else ''} "
-            f"raises {fault.get('error', 'RuntimeError')}"
-        )
+    found += [_fault(fault) for fault in plan.get("faults", ())]
+    found += [_toxic(toxic) for toxic in plan.get("toxics", ())]
+    found += [_clock_step(one) for one in plan.get("clock_steps", ())]
+    for stage in unit["program"].get("stages", ()):
+        for step in walk(steps_of(stage)):
+            if step["op"] == "allocate":
+                megabytes = arguments(step)["megabytes"]
+                found.append(
+                    f"stage {stage['name']} takes {megabytes} MB of memory, or none is left"
+                )
     runs = plan.get("runs", ())
     if len(runs) > 1:
         tenants = {r.get("tenant", "t0") for r in runs}
@@ -114,9 +131,47 @@ def _faults(unit: Row, plan: Row) -> list[str]:
     return found
 
 
+DEADLINES = {
+    "timeout": "the caller's asyncio.timeout expires",
+    "wait_for": "the caller's asyncio.wait_for gives up",
+    "group": "another task of the caller's task group fails",
+}
+
+
+def _fault(fault: Row) -> str:
+    raises = f"raises {fault.get('error', 'RuntimeError')}"
+    if fault.get("one_in") is not None:
+        return (
+            f"one call in {fault['one_in']} of tool {fault['tool']} {raises}, as the seed draws it"
+        )
+    later = " and every later one" if fault.get("onwards") else ""
+    return f"call {fault.get('nth', 1)} of tool {fault['tool']}{later} {raises}"
+
+
+def _toxic(toxic: Row) -> str:
+    """Say what is on the network, in the words and units of Toxiproxy."""
+    attributes = ", ".join(f"{k} {v}" for k, v in sorted(toxic.get("attributes", {}).items()))
+    way = toxic.get("stream", "downstream")
+    return f"network: toxic {toxic['type']}{f' ({attributes})' if attributes else ''}, {way}"
+
+
+def _clock_step(one: Row) -> str:
+    off = f"{abs(one['by_s']):g} s {'ahead' if one['by_s'] > 0 else 'back'}"
+    if not one["at_s"]:
+        return f"the wall clock is {off.replace('back', 'behind')} from the start"
+    return f"the wall clock is set {off} after {one['at_s']:g} s"
+
+
 def _cancel(cancel: Row) -> str:
     times = cancel.get("times", 1)
     often = "" if times == 1 else f", {times} times, {cancel.get('gap_s', 0)} s apart"
+    if cancel.get("by", "cancel") != "cancel":
+        return f"{DEADLINES[cancel['by']]} after {cancel['at_s']} s"
+    if cancel.get("target") == "stage":
+        stage = f"the task of stage {cancel['stage']} is cancelled from outside the engine"
+        if cancel.get("at_s") is not None:
+            return f"{stage} after {cancel['at_s']} s{often}"
+        return f"{stage} after {cancel.get('at_point')} callbacks of the loop{often}"
     if cancel.get("at_s") is not None:
         return f"the caller cancels after {cancel['at_s']} s{often}"
     if cancel.get("at_point") in (None, -1):

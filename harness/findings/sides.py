@@ -27,7 +27,7 @@ def read_run(folder: Path) -> tuple[str, Measured]:
         document = json.loads((folder / "findings.json").read_text("utf-8"))
         lines = (folder / "results.jsonl").read_text("utf-8").splitlines()
         return _of_document(document, [json.loads(line) for line in lines])
-    except (OSError, ValueError, KeyError, TypeError) as exc:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as exc:
         raise RegistryError(
             f"{folder}: not a run directory ({_why(exc)}); give one that dagstorm run has written"
         ) from exc
@@ -56,7 +56,7 @@ def read_baseline(path: Path) -> dict[str, Known]:
     try:
         run, measured = _of_document(json.loads(text), [])
         return known_of_run(run, measured)
-    except (KeyError, TypeError, ValueError):
+    except (LookupError, TypeError, ValueError, AttributeError):
         # No findings.json; then it may be an exported registry.
         try:
             return read_text(text, str(path)).known

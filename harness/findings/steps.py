@@ -102,6 +102,15 @@ def longest(duration: Any) -> float:
 
 _PHRASES = {
     "sleep": "sleeps {seconds} s",
+    "allocate": "takes {megabytes} MB of memory",
+    "compensate": "declares compensation {name}",
+    "flaky": "fails in its first {times} executions",
+    "flood": "emits {count} events as {producer}",
+    "identify": "records whose work it does",
+    "input": "reads the run's own input",
+    "log": "writes a log record",
+    "store": "writes into the engine's store",
+    "trespass": "tries to get at another tenant's rows",
     "yield": "gives the loop a turn",
     "acquire": "holds {name}, released in a finally",
     "release": "releases {name} early",
@@ -131,13 +140,19 @@ _PHRASES = {
 }
 
 
+KEYS = (
+    *("seconds", "name", "items", "type", "stage", "tool", "label", "error"),
+    *("megabytes", "times", "count", "producer"),
+)
+
+
 def purpose_of(steps: Sequence[Step]) -> str:
     """Say in words what a stage does, each kind of step once."""
     phrases: dict[str, None] = {}
     for step in walk(steps):
         args = arguments(step)
         phrase = _PHRASES.get(step["op"], str(step["op"]))
-        for key in ("seconds", "name", "items", "type", "stage", "tool", "label", "error"):
+        for key in KEYS:
             if "{" + key + "}" in phrase:
                 phrase = phrase.replace("{" + key + "}", _shown(args.get(key, "ValueError")))
         phrases[phrase] = None

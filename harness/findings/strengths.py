@@ -60,7 +60,7 @@ def _finding(campaign: Campaign, name: str, clause: str, units: list[Row]) -> Fi
         kind="strength",
         type=declared.type,
         severity="info",
-        title=f"{clause} holds: {_short(declared.must)}",
+        title=f"{clause} holds: {declared.must}",
         description=f"{clause} demands: {declared.must}. It held in {', '.join(scenarios)}.",
         clause=clause,
         shape="holds",
@@ -86,12 +86,3 @@ def _finding(campaign: Campaign, name: str, clause: str, units: list[Row]) -> Fi
         first_seen=campaign.seen,
         last_seen=campaign.seen,
     )
-
-
-def _short(must: str) -> str:
-    words, out = must.split(), ""
-    for word in words:
-        if len(out) + len(word) > 90:
-            return out.rstrip(",;:(") + " …"
-        out = f"{out} {word}".strip()
-    return out

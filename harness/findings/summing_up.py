@@ -93,9 +93,10 @@ def conclusion(
     strengths = [f.clause for f in findings if f.kind == "strength"]
     if strengths:
         said.append(f"Held under every fault tried: {', '.join(strengths)}.")
-    lacking = [f.title for f in findings if f.kind == "improvement"]
+    prefix = "Not offered: "
+    lacking = [f.title.removeprefix(prefix) for f in findings if f.kind == "improvement"]
     if lacking:
-        said.append(f"{'. '.join(lacking)}.")
+        said.append(f"{prefix}{'; '.join(lacking)}.")
     undecided = [h["id"] for h in hypotheses if h["verdict"] in ("BLOCKED", "NOT TESTED")]
     if undecided:
         said.append(f"Left undecided: {', '.join(undecided)}.")

@@ -14,10 +14,11 @@ from typing import Any
 
 from harness.findings.campaign import Row, engine_label
 
-__all__ = ["FIGURES", "METRICS", "Threshold", "hold"]
+__all__ = ["FIGURES", "MEMORY_GROWTH", "METRICS", "Threshold", "hold"]
 
 # metrics.<column> is the 99th percentile of any column of metrics.csv.
 METRICS = "metrics."
+MEMORY_GROWTH = "memory_growth_mb"
 BROKEN = "broken:"
 
 
@@ -41,13 +42,21 @@ class Threshold:
     required: bool = False
 
 
-def hold(thresholds: Iterable[Threshold], units: Sequence[Row]) -> list[dict[str, Any]]:
+def hold(
+    thresholds: Iterable[Threshold], units: Sequence[Row], growth: Sequence[Row] = ()
+) -> list[dict[str, Any]]:
     """Return one row per threshold and engine: figure, value, bounds, pass, fail or inconclusive.
 
     Args:
         units: the campaign's rows, with their samples.
+        growth: a row for each engine that was measured by repeated runs: engine, engine_version,
+            scenario, memory_growth_mb (None if it could not be measured).
     """
-    return [row for one in thresholds for row in _hold(one, units)]
+    return [
+        row
+        for one in thresholds
+        for row in _hold(one, growth if one.figure == MEMORY_GROWTH else units)
+    ]
 
 
 def _hold(one: Threshold, units: Sequence[Row]) -> list[dict[str, Any]]:
@@ -110,13 +119,8 @@ def _p99(units: Sequence[Row], column: str) -> float | None:
     return values[math.ceil(0.99 * len(values)) - 1] if values else None
 
 
-def _most(units: Sequence[Row], column: str) -> float | None:
-    values = [
-        float(sample[column])
-        for unit in units
-        for sample in unit.get("samples", ())
-        if isinstance(sample.get(column), (int, float))
-    ]
+def _grown(rows: Sequence[Row]) -> float | None:
+    values = [float(r[MEMORY_GROWTH]) for r in rows if r[MEMORY_GROWTH] is not None]
     return max(values, default=None)
 
 
@@ -155,8 +159,9 @@ FIGURES: Mapping[str, tuple[Measure, str]] = {
         _detected,
         "engines broken on purpose in which a scenario failed, of those that were run",
     ),
-    "memory_growth_mb": (
-        lambda units: _most(units, "memory_growth_mb"),
-        "the most memory_growth_mb in metrics.csv",
+    MEMORY_GROWTH: (
+        _grown,
+        "growth of a worker's resident memory over repeated runs after a warm-up, in MB, "
+        "as resources.json says",
     ),
 }

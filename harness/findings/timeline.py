@@ -28,7 +28,7 @@ _SPANS: dict[str, tuple[tuple[str, ...], str]] = {
 }
 _CLOSING = {closing: kind for kind, (closings, _) in _SPANS.items() for closing in closings}
 _MARKS = {
-    "cancel.sent": "cancel sent",
+    "cancel.sent": "caller cancels",
     "fault.fired": "fault fired",
     "net.felt": "network fault",
     "scope.expired": "own timeout expired",
@@ -98,7 +98,7 @@ def _take(chart: _Chart, where: tuple[str, str], section: str, entry: tuple[int,
             bar.ending = _ending(kind, detail)
             bar.critical = _is_bad(kind, detail)
     elif kind in _MARKS:
-        words = f"{_MARKS[kind]} {name}".strip()
+        words = _MARKS[kind] if kind == "cancel.sent" else f"{_MARKS[kind]} {name}".strip()
         chart.bars.append(_Bar(section, words, at_ms, at_ms, mark=True))
 
 
@@ -145,7 +145,7 @@ def _words(value: object) -> str:
 
 
 def proof_rows(witness: Mapping[str, Any]) -> list[list[Any]]:
-    """Return the journal entries that a witness points at, in order, at most a dozen."""
+    """Return the journal entries that a witness points at, as they happened, at most a dozen."""
     journal = witness.get("journal") or ()
     at = [i for i in witness.get("at") or () if 0 <= i < len(journal)]
-    return [list(journal[i]) for i in at[:LIMIT_PROOF]]
+    return [list(journal[i]) for i in sorted(set(at[:LIMIT_PROOF]))]

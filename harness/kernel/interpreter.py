@@ -63,22 +63,32 @@ class World:
 
     __slots__ = (
         "add",
+        "begun_at",
         "calls",
         "chosen",
+        "ended_at",
         "executions",
         "journal",
         "now",
         "origins",
         "plan",
+        "points",
         "stage_tasks",
         "store",
         "tape",
         "tool",
+        "under_way",
         "yields",
     )
 
-    def __init__(
-        self, journal: Journal, tape: Tape, plan: Plan, now: Callable[[], float], tool: ToolMock
+    def __init__(  # noqa: PLR0917 (what a laboratory run consists of)
+        self,
+        journal: Journal,
+        tape: Tape,
+        plan: Plan,
+        now: Callable[[], float],
+        tool: ToolMock,
+        points: Callable[[], int] = int,
     ) -> None:
         self.journal = journal
         self.add = journal.add
@@ -90,9 +100,28 @@ class World:
         self.calls: dict[tuple[str, str], int] = {}
         self.chosen: dict[int, float] = {}
         self.stage_tasks: dict[Any, str] = {}
+        # The bodies that are under way, each in a task that has run no other stage's; and the
+        # points of the loop at which they began and ended.
+        self.points = points
+        self.under_way: dict[tuple[str, str], Any] = {}
+        self.begun_at: dict[tuple[str, str], int] = {}
+        self.ended_at: dict[tuple[str, str], int] = {}
         self.executions: dict[tuple[str, str], int] = {}
         self.store: Any = None
         self.origins = {run.id: run.redrives for run in plan.runs if run.redrives}
+
+    def begins(self, run: str, stage: str) -> None:
+        """Know the present task as the one that runs the body of a stage."""
+        task = asyncio.current_task()
+        if self.stage_tasks.get(task, stage) == stage:
+            self.under_way[run, stage] = task
+            self.begun_at.setdefault((run, stage), self.points() + 1)
+        self.stage_tasks[task] = stage
+
+    def ends(self, run: str, stage: str) -> None:
+        """Forget the task in which the body of a stage was under way."""
+        if self.under_way.pop((run, stage), None) is not None:
+            self.ended_at[run, stage] = self.points()
 
     def execution_number(self, run: str, stage: str) -> int:
         """Count the executions of a stage, over retries and redrives together."""
@@ -236,7 +265,7 @@ class ProgramBodies:
             world = worlds[0]
             ex = Execution(world, stage, port)
             run, add, now = port.run, world.add, world.now
-            world.stage_tasks[asyncio.current_task()] = stage
+            world.begins(run, stage)
             add(now(), run, stage, "stage.start")
             try:
                 verdict = await block(ex)
@@ -246,6 +275,8 @@ class ProgramBodies:
             except BaseException as exc:
                 add(now(), run, stage, "stage.end", f"raise:{type(exc).__name__}")
                 raise
+            finally:
+                world.ends(run, stage)
             if verdict is None:
                 verdict = Verdict("ok")
             if verdict.kind == "ok":

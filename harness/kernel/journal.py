@@ -11,6 +11,10 @@ kind                      detail
 ========================  =====================================================================
 run.begin, run.end        end: "returned", or the name of the exception that came out
 cancel.sent               (number of the cancel, what `Task.cancel()` returned)
+cancel.stage              the same, for a stage whose task is cancelled from outside the engine;
+                          False if its body was not under way in a task of its own
+caller.end                (how the caller's deadline works, what the caller found): "returned", or
+                          the name of the exception; only where there is a deadline
 fault.fired               (tool, call number); ("memory", 1) for an `allocate` that failed
 net.felt                  (tool, call number, how): the plan's toxics changed a call: "late", "cut"
                           (closed too early), "reset", "silent" (no answer when it was given up)

@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import gc
 import hashlib
 import json
 import logging
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from types import CodeType
 from typing import Any
 
 from harness.kernel.adapter import Adapter, BuildRefused, EngineInfo
+from harness.kernel.caller import Caller
 from harness.kernel.errors import HarnessFault
 from harness.kernel.interpreter import ProgramBodies, ToolMock, World, own_task
 from harness.kernel.journal import Journal
@@ -148,6 +150,7 @@ class _Trial:
         self.roots: dict[str, asyncio.Task[Outcome]] = {}
         self.complaints: list[tuple[str, str]] = []
         self.left_at: dict[str, str] = {}
+        self.callers: list[Caller] = []
         self.remaining = len(plan.runs)
         self.harness_timers: list[asyncio.TimerHandle] = []
         self.points_over = 0
@@ -160,7 +163,7 @@ class _Trial:
         lab, loop, plan = self.lab, self.loop, self.plan
         lab.begin(loop, self.tape.seed, plan)
         bodies = lab.bodies(self.program)
-        world = World(self.journal, self.tape, plan, loop.time, lab.tool)
+        world = World(self.journal, self.tape, plan, loop.time, lab.tool, self._points)
         bodies.enter(world)
         self.world = world
         self.chosen = world.chosen
@@ -170,7 +173,7 @@ class _Trial:
         except BuildRefused as exc:
             return self._record("over", build_error=str(exc)[:2000])
         for spec in plan.runs:
-            root = loop.create_task(self._root(native, spec))
+            root = loop.create_task(self._called(native, spec))
             root.add_done_callback(self._root_done)
             self.roots[spec.id] = root
         for i, cancel in enumerate(plan.cancels):
@@ -185,8 +188,21 @@ class _Trial:
         leaks = self._leaks(world) if ended == "over" else ()
         return self._record(ended, leaks=leaks, waiting=waiting)
 
+    def _points(self) -> int:
+        points: int = self.loop.points
+        return points
+
+    def _called(self, native: Any, spec: RunSpec) -> Coroutine[Any, Any, Outcome]:
+        """Return one run as its caller awaits it, under a deadline if the plan has one for it."""
+        for number, cancel in enumerate(self.plan.cancels):
+            if cancel.by != "cancel" and cancel.run == spec.id:
+                caller = Caller(cancel, number, self.journal.add)
+                self.callers.append(caller)
+                return caller.call(functools.partial(self._root, native, spec))
+        return self._root(native, spec)
+
     async def _root(self, native: Any, spec: RunSpec) -> Outcome:
-        """One run as its caller awaits it."""
+        """One run, its begin and end noted."""
         add, now = self.journal.add, self.loop.time
         if spec.start_s:
             await asyncio.sleep(spec.start_s)
@@ -209,14 +225,27 @@ class _Trial:
             self.over_s = self.loop.now_s
             self.loop.settle()
 
+    def _cancel(self, number: int, cancel: Cancel) -> None:
+        if cancel.target == "run":
+            told = (number, self.roots[cancel.run].cancel())
+            self.journal.add(self.loop.now_s, cancel.run, "", "cancel.sent", told)
+            return
+        assert self.world is not None  # the run has begun
+        task = self.world.under_way.get((cancel.run, cancel.stage))
+        # One that runs in its caller's task cannot be cancelled without the caller.
+        callers = {*self.roots.values(), *(t for caller in self.callers for t in caller.inner)}
+        told = (number, task is not None and task not in callers and task.cancel())
+        self.journal.add(self.loop.now_s, cancel.run, cancel.stage, "cancel.stage", told)
+
     def _arm(self, number: int, cancel: Cancel, point: int | None, clean_points: int) -> None:
-        loop, root = self.loop, self.roots[cancel.run]
+        if cancel.by != "cancel":
+            return  # the caller's own deadline sees to it
+        loop = self.loop
         left = cancel.times
 
         def fire() -> None:
             nonlocal left
-            accepted = root.cancel()
-            self.journal.add(loop.now_s, cancel.run, "", "cancel.sent", (number, accepted))
+            self._cancel(number, cancel)
             left -= 1
             if left > 0:
                 self.harness_timers.append(loop.call_later(cancel.gap_s, fire))
@@ -271,11 +300,13 @@ class _Trial:
             what = getattr(coro, "__qualname__", "task")
             leaks.append(Leak("task", what, world.stage_tasks.get(task, _stage_in(coro)), location))
         world.stage_tasks.clear()
+        world.under_way.clear()
+        own_timers = [*self.harness_timers, *(t for c in self.callers for t in c.timers)]
         if not left and loop._scheduled:
             live = [
                 h
                 for h in loop._scheduled
-                if not h._cancelled and h not in self.harness_timers and not loop.is_own_timer(h)
+                if not h._cancelled and h not in own_timers and not loop.is_own_timer(h)
             ]
             leaks += [Leak("timer", _callback_name(h)) for h in live]
         self.nothing_left = not left
@@ -329,7 +360,16 @@ class _Trial:
             tape=self.tape.recorded,
             took_s=self.over_s,
             chosen=self.chosen,
+            stage_points=self._stage_points(),
         )
+
+    def _stage_points(self) -> dict[tuple[str, str], tuple[int, int]]:
+        world, last = self.world, self.points_over
+        if world is None:
+            return {}
+        return {
+            key: (first, world.ended_at.get(key, last)) for key, first in world.begun_at.items()
+        }
 
     def close(self) -> None:
         """Tear down what is left: cancel tasks, let them end if they will, close the loop."""

@@ -71,10 +71,16 @@ class RunSpec:
 
 @dataclass(frozen=True, slots=True)
 class Cancel:
-    """The caller cancels.
+    """The caller cancels, or somebody outside the engine cancels the task of one stage.
 
     Attributes:
-        target: "run" for the task that awaits the engine's run.
+        target: "run" for the task that awaits the engine's run, "stage" for the task in which the
+            body of a stage is under way; if it is not under way then, nothing is cancelled.
+        run: which run; of a stage, that of a subpipeline has the id that its stages note.
+        stage: of target "stage": which one.
+        by: of target "run": "cancel" for `Task.cancel`, or the deadline that ends the run, once
+            and at `at_s`: "timeout" (`asyncio.timeout`), "wait_for" (`asyncio.wait_for`) or
+            "group" (another task of a `TaskGroup` fails).
         at_s: virtual time in seconds, or None if `at_point` says when.
         at_point: after that many callbacks of the loop since the run began; -1 lets the
             tape draw a point among those that a clean run of the same program has.
@@ -87,7 +93,13 @@ class Cancel:
     at_point: int | None = None
     times: int = 1
     gap_s: float = 0.0
+    stage: str = ""
+    by: str = "cancel"
 
+
+# Who a cancel is for, and by what means it comes about.
+TARGETS = ("run", "stage")
+WAYS = ("cancel", "timeout", "wait_for", "group")
 
 # Kind of toxic -> its attributes, in Toxiproxy's names and units: milliseconds, bytes, and
 # kilobytes (of 1000) a second for `rate`.
@@ -393,12 +405,16 @@ def _check(plan: Plan, where: str) -> None:
         )
     for i, run in enumerate(plan.runs):
         _number(run.start_s, 0, 1e6, f"{where}.runs[{i}].start_s")
+    deadlines: set[str] = set()
     for i, cancel in enumerate(plan.cancels):
         at = f"{where}.cancels[{i}]"
-        if cancel.target != "run":
-            raise InputError(f"{at}.target: expected 'run', got {cancel.target!r}")
-        if cancel.run not in ids:
+        _check_way(cancel, at)
+        top = cancel.run.split("/", 1)[0] if cancel.target == "stage" else cancel.run
+        if top not in ids:
             raise InputError(f"{at}.run: no run {cancel.run!r} in the plan")
+        if cancel.by != "cancel" and cancel.run in deadlines:
+            raise InputError(f"{at}.by: run {cancel.run!r} has a deadline already")
+        deadlines |= {cancel.run} if cancel.by != "cancel" else set()
         if (cancel.at_s is None) == (cancel.at_point is None):
             raise InputError(f"{at}: give either at_s or at_point")
         if cancel.at_s is not None:
@@ -417,6 +433,19 @@ def _check(plan: Plan, where: str) -> None:
         _number(step.at_s, 0, 1e6, f"{where}.clock_steps[{i}].at_s")
         _number(step.by_s, -1e6, 1e6, f"{where}.clock_steps[{i}].by_s")
     _check_surroundings(plan, ids, where)
+
+
+def _check_way(cancel: Cancel, at: str) -> None:
+    if cancel.target not in TARGETS:
+        raise InputError(f"{at}.target: expected {' or '.join(TARGETS)}, got {cancel.target!r}")
+    if (cancel.target == "stage") != bool(cancel.stage):
+        raise InputError(f"{at}.stage: a cancel of target 'stage', and no other, names one")
+    if cancel.by not in WAYS:
+        raise InputError(f"{at}.by: expected {', '.join(WAYS)}, got {cancel.by!r}")
+    if cancel.by != "cancel" and (cancel.target != "run" or cancel.at_s is None):
+        raise InputError(f"{at}.by: {cancel.by!r} ends a run, at a time at_s")
+    if cancel.by != "cancel" and cancel.times != 1:
+        raise InputError(f"{at}.times: a deadline expires once, got {cancel.times}")
 
 
 def _check_toxic(toxic: Toxic, at: str) -> None:

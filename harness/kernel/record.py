@@ -53,6 +53,7 @@ class RunRecord:
         tape: choices by stream, enough to replay the run.
         took_s: seconds on the run's own clock.
         chosen: identity of a step's list of durations -> the one that was (last) chosen.
+        stage_points: (run, stage) -> the first and the last point at which its body was under way.
     """
 
     lab: str
@@ -68,3 +69,4 @@ class RunRecord:
     took_s: float = 0.0
     tape: Mapping[str, list[int]] = field(default_factory=dict)
     chosen: Mapping[int, float] = field(default_factory=dict)
+    stage_points: Mapping[tuple[str, str], tuple[int, int]] = field(default_factory=dict)

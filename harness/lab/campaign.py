@@ -9,34 +9,30 @@ and its results the same on every machine. Each finished unit is appended to
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import json
 import os
 import platform
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from harness import __version__
-from harness.contract.clauses import CLAUSES
 from harness.contract.scenario import Scenario
 from harness.kernel.errors import DagstormError, EnvironmentFault, InputError
-from harness.kernel.plan import Plan
-from harness.kernel.program import Program
-from harness.lab.again import PACK as AGAIN
 from harness.lab.again import Again, again_unit, died_again, scenario_of
-from harness.lab.engines import EngineRef, python_of
+from harness.lab.engines import python_of
 from harness.lab.live_path import LivePath
+from harness.lab.pool import Pool
 from harness.lab.search.units import SHARD_RUNS
-from harness.lab.token import Token, encode, scenario_digest
-from harness.lab.worker import AGAIN_LIMIT_S, UNIT_LIMIT_S, Worker, WorkerDied, WorkerHung
+from harness.lab.subject import Engine
+from harness.lab.unit_rows import died, row_of, scenario_data, weight_of, without_runs
+from harness.lab.worker import AGAIN_LIMIT_S, UNIT_LIMIT_S, WorkerDied, WorkerHung
 
-__all__ = ["PROFILES", "Campaign", "Engine", "read_units", "scenario_data", "weight_of"]
+__all__ = ["PROFILES", "Campaign", "Engine", "read_units", "run_metadata", "scenario_data"]
 
 # Runs of each scenario on each engine. What a profile does besides is for a later release.
 PROFILES: Mapping[str, int] = {
@@ -48,46 +44,12 @@ PROFILES: Mapping[str, int] = {
     "monthly": 500,
 }
 STAGE_RUNS_MAX = 3_000
-# So many events of a flood cost about as much as a stage.
-EVENTS_PER_STAGE = 4
 # An engine that hung its process in so many scenarios is not tried in more.
 HANGS_MAX = 3
-# Units of one engine before the next one's turn: a worker is started for each turn.
+# Units of one engine before the next one's turn.
 WRITTEN_AT_ONCE = 25
 SOUGHT_AT_ONCE = 4
 UNITS_FILE = "units.jsonl"
-
-
-@dataclass(slots=True)
-class Engine:
-    """An engine in a campaign: what it is, where it runs, or why it cannot."""
-
-    ref: EngineRef
-    python: str = ""
-    info: dict[str, Any] = field(default_factory=dict)
-    fault: str = ""
-    hung_in: list[str] = field(default_factory=list)
-
-    @property
-    def key(self) -> tuple[str, str]:
-        return (self.ref.name, self.ref.version)
-
-    def description(self) -> dict[str, Any]:
-        """Return what reports say of the engine; no path of this machine is in it."""
-        blank: dict[str, Any] = {"capabilities": [], "missing": {}, "facts": {}, "semantics": {}}
-        return {**blank, **self.info, "name": self.ref.name, "version": self.ref.version}
-
-
-def scenario_data(scenario: Scenario) -> dict[str, Any]:
-    """Return a scenario as the plain data that a worker takes."""
-    return {
-        "id": scenario.id,
-        "program": scenario.program.to_json(),
-        "plan": scenario.plan.to_json(),
-        "clauses": list(scenario.clauses),
-        "sweep": scenario.sweep,
-        "fires": list(scenario.fires),
-    }
 
 
 def read_units(folder: Path) -> list[dict[str, Any]]:
@@ -105,6 +67,7 @@ def read_units(folder: Path) -> list[dict[str, Any]]:
     return units
 
 
+Window = Callable[[str], contextlib.AbstractContextManager[None]]
 # What one worker does at a time, and in which laboratory.
 _Job = tuple[Engine, Scenario | Again, str]
 
@@ -122,6 +85,8 @@ class Campaign:
         without: (engine, version, scenario) of what is left out.
         labs: "sim", "live" or both.
         path: to the mock services, for live runs.
+        window: entered, with what it is, while a fault is on the way to the services.
+        pool: of workers, which whoever brings it closes; without it `run` closes its own.
     """
 
     def __init__(
@@ -141,6 +106,8 @@ class Campaign:
         without: frozenset[tuple[str, ...]] = frozenset(),
         labs: Sequence[str] = ("sim",),
         path: LivePath | None = None,
+        pool: Pool | None = None,
+        window: Window = lambda _what: contextlib.nullcontext(),
     ) -> None:
         self.folder = folder
         self.again = again
@@ -157,9 +124,11 @@ class Campaign:
         self.labs = labs
         self.path = path
         self.left_out = 0
+        self.pool = pool or Pool(workers)
+        self.window = window
+        self._own_pool = pool is None
         self._stop = threading.Event()
         self._lock = threading.Lock()
-        self._open: set[Worker] = set()
         every = read_units(folder)
         self.units = [unit for unit in every if not unit.get("not_live")]
         self.skipped = [unit for unit in every if unit.get("not_live")]
@@ -178,9 +147,25 @@ class Campaign:
             EnvironmentFault: if no engine at all has an environment.
         """
         with ThreadPoolExecutor(max(1, self.workers)) as pool:
-            faults = list(pool.map(lambda engine: _prepare(engine, say), self.engines))
+            faults = list(pool.map(lambda engine: self._prepare(engine, say), self.engines))
         if all(faults):
             raise next(fault for fault in faults if fault is not None)
+
+    def _prepare(self, engine: Engine, say: Callable[[str], None]) -> EnvironmentFault | None:
+        """Bring one engine up, or note why not; returns the fault if it has no environment."""
+        try:
+            engine.python = python_of(engine.ref, say)
+        except EnvironmentFault as exc:
+            engine.fault = str(exc)
+            return exc
+        try:
+            with self.pool.lend(engine) as worker:
+                engine.info = worker.info
+        except InputError:
+            raise
+        except (DagstormError, WorkerDied) as exc:
+            engine.fault = str(exc)
+        return None
 
     def run(self) -> None:
         """Run all units that are not done yet; on Ctrl-C stop, keep what there is, re-raise."""
@@ -208,11 +193,13 @@ class Campaign:
                     thread.join(0.1)
         except KeyboardInterrupt:
             self._stop.set()
-            for worker in list(self._open):
-                worker.close()
+            self.pool.close()
             for thread in threads:
                 thread.join(10)
             raise
+        finally:
+            if self._own_pool:
+                self.pool.close()
         self.left_out = total - len(self.units) - len(self.skipped)
 
     def _jobs(self) -> list[_Job]:
@@ -242,8 +229,6 @@ class Campaign:
         total: int,
         deadline: float | None,
     ) -> None:
-        worker: Worker | None = None
-        serves: Engine | None = None
         while not self._stop.is_set():
             if deadline is not None and time.monotonic() > deadline:
                 break
@@ -252,48 +237,41 @@ class Campaign:
             except queue.Empty:
                 break
             began = time.monotonic()
-            if engine is not serves and worker is not None:
-                self._end(worker)
-                worker = None
-            serves = engine
             if isinstance(job, Again):
-                worker, result = self._once_more(engine, job, worker)
+                result = self._once_more(engine, job)
                 scenario = scenario_of(job, self.cases)
             else:
                 left_s = None if deadline is None else deadline - time.monotonic()
-                worker, result = self._one(engine, job, lab, worker, left_s)
+                result = self._one(engine, job, lab, left_s)
                 scenario = job
             if self._stop.is_set():
                 break
-            unit = self._row(engine, scenario, lab, result, time.monotonic() - began)
+            unit = row_of(
+                engine.ref,
+                scenario,
+                lab,
+                result,
+                seed=self.seed,
+                runs_asked=self._runs_of(scenario),
+                took_s=time.monotonic() - began,
+            )
             if isinstance(job, Again):
                 unit["token"] = job.token
             with self._lock:
                 self._keep(unit)
                 self.report(len(self.units) + len(self.skipped), total, unit)
-        if worker is not None:
-            self._end(worker)
-
-    def _end(self, worker: Worker) -> None:
-        self._open.discard(worker)
-        worker.close()
 
     def _one(
-        self,
-        engine: Engine,
-        scenario: Scenario,
-        lab: str,
-        worker: Worker | None,
-        left_s: float | None,
-    ) -> tuple[Worker | None, dict[str, Any]]:
+        self, engine: Engine, scenario: Scenario, lab: str, left_s: float | None
+    ) -> dict[str, Any]:
         """Run one unit; a worker that dies is started again once, with less patience if it hung.
 
         A search keeps to what is left of the budget, a scenario is run to its end.
         """
         if engine.fault:
-            return worker, _without_runs("error", engine.fault)
+            return without_runs("error", engine.fault)
         if len(engine.hung_in) >= HANGS_MAX:
-            return worker, _without_runs("blocked", f"it hung in {', '.join(engine.hung_in)}")
+            return without_runs("blocked", f"it hung in {', '.join(engine.hung_in)}")
         request = {
             "op": "unit",
             "scenario": scenario_data(scenario),
@@ -303,137 +281,56 @@ class Campaign:
             "budget_s": left_s,
             "lab": lab,
         }
-        died = ""
+        how = ""
         for _ in range(2):
             try:
-                if worker is None:
-                    worker = Worker(engine.python, engine.ref.adapter, isolated=engine.ref.isolated)
-                    self._open.add(worker)
-                    worker.hello()
-                # A live run may take that long without a word, and end all the same.
-                impatient = engine.hung_in and lab == "sim"
-                limit_s = AGAIN_LIMIT_S if impatient else UNIT_LIMIT_S
-                if lab == "sim":
-                    return worker, worker.ask(request, limit_s=limit_s)
-                assert self.path is not None  # who asks for live runs brings the services
-                with self.path.through(scenario.plan.toxics) as addresses:
-                    request["addresses"] = addresses
-                    return worker, worker.ask(request, limit_s=limit_s)
+                with contextlib.ExitStack() as entered:
+                    worker = entered.enter_context(self.pool.lend(engine))
+                    # A live run may take that long without a word, and end all the same.
+                    impatient = engine.hung_in and lab == "sim"
+                    limit_s = AGAIN_LIMIT_S if impatient else UNIT_LIMIT_S
+                    if lab == "live":
+                        assert self.path is not None  # who asks for live runs brings the services
+                        toxics = scenario.plan.toxics
+                        way = self.path.through(toxics)
+                        request["addresses"] = entered.enter_context(way)
+                        if toxics:
+                            kinds = ", ".join(dict.fromkeys(t.type for t in toxics))
+                            what = f"{engine.ref.label} {scenario.id}: {kinds}"
+                            entered.enter_context(self.window(what))
+                    return worker.ask(request, limit_s=limit_s)
             except DagstormError as exc:
-                return worker, _without_runs("error", str(exc))
+                return without_runs("error", str(exc))
             except WorkerDied as exc:
-                again, died = bool(died), str(exc)
-                if worker is not None:
-                    self._end(worker)
-                worker = None
+                again, how = bool(how), str(exc)
                 if isinstance(exc, WorkerHung):
                     again = again or bool(engine.hung_in)
                     engine.hung_in += [s for s in (scenario.id,) if s not in engine.hung_in]
                 if again:
-                    return None, _died(scenario, died)
-        return None, _died(scenario, died)
+                    break
+        return died(scenario, how)
 
-    def _once_more(
-        self, engine: Engine, job: Again, worker: Worker | None
-    ) -> tuple[Worker | None, dict[str, Any]]:
+    def _once_more(self, engine: Engine, job: Again) -> dict[str, Any]:
         if engine.fault:
-            return worker, _without_runs("error", engine.fault)
+            return without_runs("error", engine.fault)
         try:
-            if worker is None:
-                worker = self._worker(engine)
-            result = again_unit(job, (worker, worker), self.cases)
+            with self.pool.lend(engine) as worker:
+                result = again_unit(job, (worker, worker), self.cases)
             if result["verdict"] == "fail" or not result["runs"]:
-                return worker, result
+                return result
             # What the worker did before may have hidden it.
-            with contextlib.ExitStack() as opened:
-                fresh = []
-                for _ in range(2):
-                    fresh.append(self._worker(engine))
-                    opened.callback(self._end, fresh[-1])
-                return worker, again_unit(job, (fresh[0], fresh[1]), self.cases)
+            with self.pool.fresh(engine) as first, self.pool.fresh(engine) as second:
+                return again_unit(job, (first, second), self.cases)
         except DagstormError as exc:
-            return worker, _without_runs("error", str(exc))
+            return without_runs("error", str(exc))
         except WorkerDied as exc:
-            if worker is not None:
-                self._end(worker)
-            return None, died_again(job, str(exc))
-
-    def _worker(self, engine: Engine) -> Worker:
-        worker = Worker(engine.python, engine.ref.adapter, isolated=engine.ref.isolated)
-        self._open.add(worker)
-        try:
-            worker.hello()
-        except BaseException:
-            self._end(worker)
-            raise
-        return worker
+            return died_again(job, str(exc))
 
     def _runs_of(self, scenario: Scenario) -> int:
         if scenario.sweep == "swarm":
             return SHARD_RUNS
         weight = weight_of(scenario.program, scenario.plan)
         return max(2, min(self.runs, STAGE_RUNS_MAX // weight))
-
-    def _row(
-        self,
-        engine: Engine,
-        scenario: Scenario,
-        lab: str,
-        result: dict[str, Any],
-        took_s: float,
-    ) -> dict[str, Any]:
-        data = scenario_data(scenario)
-        name, version = engine.key
-        digest = scenario_digest(data["program"], data["plan"])
-        witnesses = []
-        searched = scenario.sweep in ("swarm", "points")
-        for witness in result.get("witnesses", ()):
-            if scenario.sweep == AGAIN:
-                witnesses.append(witness)
-                continue
-            if searched and not result.get("crashed"):
-                token = _own_case(name, version, scenario.id, witness)
-                witnesses.append({**witness, "token": encode(token)})
-                continue
-            cancels = witness.get("plan", {}).get("cancels")
-            same = cancels == data["plan"].get("cancels")
-            token = Token(
-                name,
-                version,
-                scenario.id,
-                witness.get("seed", 0),
-                digest,
-                {k: v for k, v in witness.get("tape", {}).items() if any(v)},
-                None if same else cancels,
-                lab=lab,
-            )
-            witnesses.append({**witness, "token": encode(token)})
-        for note in result.get("order", {}).get("notes", ()):
-            note["token"] = _out_of_order(name, version, scenario.id, digest, note)
-        first = result["first_seed"]
-        return {
-            **result,
-            "witnesses": witnesses,
-            "pack": scenario.pack,
-            "scenario": scenario.id,
-            "title": scenario.title,
-            "purpose": scenario.purpose,
-            "category": scenario.category,
-            "tests": list(scenario.tests),
-            "clauses_judged": list(scenario.clauses),
-            "engine": name,
-            "engine_version": version,
-            "lab": lab,
-            "seed": self.seed,
-            "token": (witnesses[0]["token"] if witnesses else "")
-            if searched
-            else encode(Token(name, version, scenario.id, first or 0, digest, lab=lab)),
-            # The same seed gives the same runs again in simulation only.
-            "runs_asked": self._runs_of(scenario) if lab == "sim" else 0,
-            "duration_s": round(took_s, 3),
-            "program": data["program"],
-            "plan": data["plan"],
-        }
 
     def _keep(self, unit: dict[str, Any]) -> None:
         (self.skipped if unit.get("not_live") else self.units).append(unit)
@@ -444,131 +341,9 @@ class Campaign:
             os.fsync(file.fileno())
 
 
-def _prepare(engine: Engine, say: Callable[[str], None]) -> EnvironmentFault | None:
-    """Bring one engine up, or note why not; returns the fault if it has no environment."""
-    try:
-        engine.python = python_of(engine.ref, say)
-    except EnvironmentFault as exc:
-        engine.fault = str(exc)
-        return exc
-    worker = Worker(engine.python, engine.ref.adapter, isolated=engine.ref.isolated)
-    try:
-        engine.info = worker.hello()["info"]
-    except InputError:
-        raise
-    except (DagstormError, WorkerDied) as exc:
-        engine.fault = str(exc)
-    finally:
-        worker.close()
-    return None
-
-
-def weight_of(program: Program, plan: Plan) -> int:
-    """Return what a run costs, in stages that do little: floods count by their events."""
-    weight = len(program.stages)
-    for _, one in program.walk():
-        if one.op == "flood":
-            weight += one.args["count"] // EVENTS_PER_STAGE
-        elif one.op == "subpipeline":
-            weight += weight_of(one.args["program"], Plan())
-    return max(1, weight * len(plan.runs))
-
-
-def _own_case(engine: str, version: str, scenario: str, witness: Mapping[str, Any]) -> Token:
-    """Return the token of a witness that brings its own program and plan."""
-    return Token(
-        engine=engine,
-        version=version,
-        scenario=scenario,
-        seed=witness["seed"],
-        digest=scenario_digest(witness["program"], witness["plan"]),
-        tape=witness["tape"],
-        program=witness["program"],
-        plan=witness["plan"],
-        shows=tuple(witness["key"]),
-        run_digest=witness["digest"],
-    )
-
-
-def _out_of_order(
-    engine: str, version: str, scenario: str, digest: str, note: Mapping[str, Any]
-) -> str:
-    """Return the token of a run of the order tier: its seed and mode tell all its choices."""
-    return encode(
-        Token(
-            engine=engine,
-            version=version,
-            scenario=scenario,
-            seed=note["seed"],
-            digest=digest,
-            shows=tuple(note["key"]),
-            run_digest=note["digest"],
-            order=note["mode"],
-        )
-    )
-
-
-def _without_runs(verdict: str, reason: str) -> dict[str, Any]:
-    return {
-        "verdict": verdict,
-        "reason": reason,
-        "runs": 0,
-        "violations": 0,
-        "first_seed": None,
-        "virtual_s": 0.0,
-        "clauses": {},
-        "figures": {},
-        "witnesses": [],
-        "missing": {},
-        "samples": [],
-    }
-
-
-def _died(scenario: Scenario, how: str) -> dict[str, Any]:
-    """An engine that takes its process down, twice on the same scenario, has broken it."""
-    clause = scenario.clauses[0]
-    witness = {
-        "clause": clause,
-        "shape": "worker-died",
-        "severity": CLAUSES[clause].severity,
-        "stage": "",
-        "expected": "the engine leaves its process alive and answering",
-        "actual": how,
-        "location": "",
-        "figures": {},
-        "violations": 1,
-        "exercised": 1,
-        "first_seed": 0,
-        "seed": 0,
-        "tape": {},
-        "plan": scenario.plan.to_json(),
-        "journal": [],
-        "journal_cut": 0,
-        "at": [],
-        "digest": "",
-        "nondeterministic": False,
-        "judged": True,
-        "scripted": False,
-    }
-    row = {"verdict": "fail", "reason": how, "runs": 1, "exercised": 1, "violations": 1}
-    return {
-        **_without_runs("fail", how),
-        "runs": 1,
-        "violations": 1,
-        "first_seed": 0,
-        "clauses": {clause: {**row, "figures": {}}},
-        "witnesses": [witness],
-        "crashed": True,
-    }
-
-
 def platform_text() -> str:
     """Return the platform without its host name."""
     return f"{platform.system()} {platform.machine()}"
-
-
-def plain_missions(missions: Sequence[Any]) -> list[dict[str, Any]]:
-    return [dataclasses.asdict(m) for m in missions]
 
 
 def run_metadata(**fields: Any) -> dict[str, Any]:
@@ -579,10 +354,3 @@ def run_metadata(**fields: Any) -> dict[str, Any]:
         "platform": platform_text(),
         **fields,
     }
-
-
-def seeds_line(units: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """Yield a line for each failing unit that replays it."""
-    for unit in units:
-        if unit["verdict"] == "fail" and unit["witnesses"]:
-            yield f"dagstorm replay {unit['witnesses'][0]['token']}"

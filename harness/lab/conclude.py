@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from harness.kernel.errors import DagstormError
 from harness.kernel.script_tries import with_tries
-from harness.lab.campaign import Engine
-from harness.lab.confirm import Said, Script, rate_of, run_again, run_scripts, run_until
-from harness.lab.worker import Worker, WorkerDied
+from harness.lab.confirm import OVER, Script, Trial, rate_of, try_all
+from harness.lab.pool import Pool
+from harness.lab.subject import Engine
+from harness.lab.worker import WorkerDied
 
 __all__ = ["AGAIN_LIMIT_S", "TRIES_LIMIT_S", "confirmations", "write_json"]
 
@@ -23,8 +26,8 @@ Say = Callable[[str], None]
 # Seconds after which no script is run once more; each finding's first script, and those of other
 # witnesses where it does not show it, are run in any case.
 AGAIN_LIMIT_S = 8.0
-# Seconds after which no script begins to try many times.
-TRIES_LIMIT_S = 30.0
+# Seconds that scripts have which try many times, all of them together.
+TRIES_LIMIT_S = 45.0
 
 
 def write_json(path: Path, data: Any) -> None:
@@ -35,25 +38,22 @@ def write_json(path: Path, data: Any) -> None:
 
 
 @dataclass(slots=True)
-class _Tried:
-    """A witness whose script was asked for.
+class _Case:
+    """A finding and the scripts of its witnesses, clearest first.
 
     Attributes:
-        text: the script, or None.
-        why: why there is none.
-        said: by each run of it.
-        tries: it is a script that tries many times, made of one that did not show it.
+        tokens, texts: of the witnesses that have a script.
+        why: why the first of the others has none.
+        often: scripts that try many times, made of those that did not show it, and their
+            witnesses.
     """
 
-    token: str
-    text: str | None = None
+    bug: Mapping[str, Any]
+    tokens: list[str] = field(default_factory=list)
+    texts: list[str] = field(default_factory=list)
+    pythons: list[str] = field(default_factory=list)
     why: str = ""
-    said: list[Said] = field(default_factory=list)
-    tries: bool = False
-
-    @property
-    def shows(self) -> bool:
-        return any(one.verdict == "shows" for one in self.said)
+    often: dict[str, str] = field(default_factory=dict)
 
 
 def confirmations(
@@ -63,133 +63,143 @@ def confirmations(
     witnesses: Mapping[str, Sequence[Mapping[str, Any]]],
     say: Say,
     *,
+    workers: int = 2,
     again_limit_s: float = AGAIN_LIMIT_S,
-    tries_limit_s: float | None = None,
+    deadline: float | None = None,
+    pool: Pool | None = None,
+    unscripted: Callable[[dict[str, dict[str, Any]]], None] = lambda _answers: None,
 ) -> dict[str, dict[str, Any]]:
     """Write a stand-alone script for each bug and run it; say what each showed.
 
-    Where a script does not show it, the next clearest witness is tried; where no script does, each
-    tries many times, with other schedules, and says how often it showed it.
+    Where a script does not show it, the next clearest witness is tried.
 
     Args:
         bugs: findings as plain data.
         witnesses: fingerprint -> what scripts can be made from (`findings.witnesses_to_confirm`).
+        workers: scripts that may use a processor at the same time; most of them sleep, so that
+            twice as many are run.
         again_limit_s: seconds from now after which no script is run once more.
-        tries_limit_s: seconds after that after which no script begins to try many times; default:
-            `TRIES_LIMIT_S`.
+        deadline: on the monotonic clock: scripts are written all the same, but not run after it.
+        pool: of workers; without it some are started for this.
+        unscripted: called with the answers for what has no script, before any script is run.
 
     Returns:
         fingerprint -> confirmation, confirmation_note, script, and the witness's token.
     """
-    wanted = {b["fingerprint"]: b for b in bugs if witnesses.get(b["fingerprint"])}
-    tried: dict[str, list[_Tried]] = {mark: [] for mark in wanted}
-    deadline = time.monotonic() + again_limit_s
-    showing: list[Script] = []
-    number = 0
-    while due := [
-        (bug, witnesses[mark][number])
-        for mark, bug in wanted.items()
-        if len(witnesses[mark]) > number and not any(t.shows for t in tried[mark])
-    ]:
-        _render(engines, due, tried)
-        scripts = []
-        for bug, witness in due:
-            one = tried[bug["fingerprint"]][-1]
-            if one.text is not None:
-                python = next(e.python for e in engines if e.ref.label == witness["engine"])
-                file = _put(folder, bug, one.text)
-                scripts.append(Script(bug["fingerprint"], bug["clause"], file, python))
-        if scripts:
-            more = "other witnesses of " if number else ""
-            say(f"confirming {more}{len(scripts)} findings by stand-alone scripts")
-        for script, said in zip(scripts, run_scripts(scripts), strict=True):
-            tried[script.fingerprint][-1].said.append(said)
-            if said.verdict == "shows":
-                showing.append(script)
-        number += 1
-    for mark, more_said in run_again(showing, deadline=deadline).items():
-        tried[mark][-1].said += more_said
-    limit = time.monotonic() + (TRIES_LIMIT_S if tries_limit_s is None else tries_limit_s)
-    for scripts, made in _tries(folder, engines, wanted, witnesses, tried):
-        if time.monotonic() > limit:
-            break
-        say(f"trying {len(scripts)} scripts many times")
-        for script, one, told in zip(scripts, made, run_until(scripts, limit), strict=True):
-            if told is not None:
-                one.said.append(told)
-                tried[script.fingerprint].append(one)
-    return {mark: _answer(folder, bug, tried[mark]) for mark, bug in wanted.items()}
-
-
-def _tries(
-    folder: Path,
-    engines: Sequence[Engine],
-    wanted: Mapping[str, Mapping[str, Any]],
-    witnesses: Mapping[str, Sequence[Mapping[str, Any]]],
-    tried: Mapping[str, Sequence[_Tried]],
-) -> Iterator[tuple[list[Script], list[_Tried]]]:
-    """Make of scripts that did not show it such as try many times, those of the clearest
-    witnesses first; those of others once it is known that these do not show it, either."""
-    held = {
-        mark: [n for n, one in enumerate(ones) if [s.verdict for s in one.said] == ["holds"]]
-        for mark, ones in tried.items()
-        if not any(one.shows for one in ones)
+    cases = [_Case(bug) for bug in bugs if witnesses.get(bug["fingerprint"])]
+    began = time.monotonic()
+    with contextlib.nullcontext(pool) if pool else Pool(1) as lending:
+        _render(engines, [(c, witnesses[c.bug["fingerprint"]]) for c in cases], lending)
+    unscripted({c.bug["fingerprint"]: _answer(folder, c, Trial(())) for c in cases if not c.texts})
+    with tempfile.TemporaryDirectory(prefix="dagstorm-") as box:
+        trials = [Trial(_scripts(Path(box), case)) for case in cases]
+        if count := sum(bool(case.texts) for case in cases):
+            say(f"confirming {count} findings by stand-alone scripts")
+        try_all(
+            trials,
+            at_once=2 * max(1, workers),
+            again_until=began + again_limit_s,
+            deadline=deadline,
+        )
+        often = [Trial(_tries(Path(box), *pair)) for pair in zip(cases, trials, strict=True)]
+        if count := sum(bool(one.scripts) for one in often):
+            say(f"trying {count} scripts many times")
+        limit = time.monotonic() + TRIES_LIMIT_S
+        limit = limit if deadline is None else min(limit, deadline)
+        try_all(often, at_once=2 * max(1, workers), again_until=0.0, deadline=limit)
+    return {
+        case.bug["fingerprint"]: _answer(folder, case, trial, tries)
+        for case, trial, tries in zip(cases, trials, often, strict=True)
     }
-    for number in range(max(map(len, held.values()), default=0)):
-        scripts, made = [], []
-        for mark, ones in held.items():
-            if len(ones) <= number or any(one.shows for one in tried[mark]):
-                continue
-            bug, before = wanted[mark], tried[mark][ones[number]]
-            text = with_tries(before.text or "", bug["clause"])
-            if text is not None:
-                label = witnesses[mark][ones[number]]["engine"]
-                python = next(e.python for e in engines if e.ref.label == label)
-                scripts.append(Script(mark, bug["clause"], _put(folder, bug, text), python))
-                made.append(_Tried(before.token, text, tries=True))
-        if scripts:
-            yield scripts, made
 
 
-def _put(folder: Path, bug: Mapping[str, Any], text: str) -> Path:
+def _tries(box: Path, case: _Case, trial: Trial) -> list[Script]:
+    """Make of the scripts of a finding that did not show it such as try many times."""
+    scripts: list[Script] = []
+    if trial.shown is not None:
+        return scripts
+    for number, said in enumerate(trial.said):
+        if not said or said[0].verdict != "holds":
+            continue
+        text = with_tries(case.texts[number], case.bug["clause"])
+        if text is not None:
+            case.often[text] = case.tokens[number]
+            file = box / f"{case.bug['id']}-{number}-tries.py"
+            file.write_text(text, "utf-8")
+            python = case.pythons[number]
+            scripts.append(Script(case.bug["fingerprint"], case.bug["clause"], file, python))
+    return scripts
+
+
+def _scripts(box: Path, case: _Case) -> list[Script]:
+    """Write a finding's scripts, each to a file of its own, and return them."""
+    scripts = []
+    for number, text in enumerate(case.texts):
+        file = box / f"{case.bug['id']}-{number}.py"
+        file.write_text(text, "utf-8")
+        python = case.pythons[number]
+        scripts.append(Script(case.bug["fingerprint"], case.bug["clause"], file, python))
+    return scripts
+
+
+def _answer(folder: Path, case: _Case, trial: Trial, tries: Trial | None = None) -> dict[str, Any]:
+    """Say what came of a finding's scripts: of the one that showed it, else of the first."""
+    bug = case.bug
+    if not case.texts:
+        note = f"no script: {case.why}"
+        return {"confirmation": _seen_in(bug), "confirmation_note": note, "script": ""}
+    told = trial.shown or 0
+    often = list(case.often)
     file = folder / "repro" / f"{bug['id']}.py"
     file.parent.mkdir(exist_ok=True)
-    file.write_text(text, "utf-8")
-    return file
-
-
-def _answer(folder: Path, bug: Mapping[str, Any], tried: Sequence[_Tried]) -> dict[str, Any]:
-    """Say what came of a finding's scripts: of the one that showed it, else of the first."""
-    written = [t for t in tried if t.text is not None]
-    if not written:
-        note = f"no script: {tried[0].why}"
-        return {"confirmation": _seen_in(bug), "confirmation_note": note, "script": ""}
-    told = next((t for t in written if t.shows), written[0])
-    often = [t for t in tried if t.tries]
-    if told.text is not None and (told is not written[-1] or often):
-        _put(folder, bug, told.text)
-    script = f"repro/{bug['id']}.py"
-    if told.shows:
-        shown = next(s.note for s in told.said if s.verdict == "shows")
+    if tries is not None and tries.shown is not None:
+        text = often[tries.shown]
+        file.write_text(text, "utf-8")
         return {
             "confirmation": "confirmed",
-            "confirmation_note": shown if told.tries else f"{shown} ({rate_of(told.said)})",
-            "script": script,
-            "token": told.token,
+            "confirmation_note": tries.said[tries.shown][0].note,
+            "script": f"repro/{bug['id']}.py",
+            "token": case.often[text],
         }
-    note = told.said[0].note
-    if others := len(written) - len(often) - 1:
+    file.write_text(case.texts[told], "utf-8")
+    answer = {"script": f"repro/{bug['id']}.py", "token": case.tokens[told]}
+    if trial.shown is not None:
+        said = trial.said[told]
+        shown = next(s.note for s in said if s.verdict == "shows")
+        return {
+            "confirmation": "confirmed",
+            "confirmation_note": f"{shown} ({rate_of(said)})",
+            **answer,
+        }
+    return {
+        "confirmation": _seen_in(bug),
+        "confirmation_note": _unconfirmed(trial) + _in_vain(tries),
+        **answer,
+    }
+
+
+def _in_vain(tries: Trial | None) -> str:
+    """Say of scripts that tried many times how often they did."""
+    said = [] if tries is None else [one[0] for one in tries.said if one]
+    notes = [one.note for one in said if one.verdict == "holds"]
+    return f"; many times with other schedules: {'; '.join(notes)}" if notes else ""
+
+
+def _unconfirmed(trial: Trial) -> str:
+    ran = [said[0].note for said in trial.said if said]
+    if not ran:
+        return f"not confirmed: {OVER} before its script was run"
+    note = ran[0]
+    if note.startswith(OVER):
+        return f"not confirmed: {note}"
+    if others := len(ran) - 1:
         note += f"; nor did the script{'s' * (others > 1)} of {others} other" + (
             " witnesses" if others > 1 else " witness"
         )
-    for one in often:
-        note += f"; many times with other schedules: {one.said[0].note}"
-    return {
-        "confirmation": _seen_in(bug),
-        "confirmation_note": note,
-        "script": script,
-        "token": told.token,
-    }
+    left = len(trial.scripts) - len(ran)
+    if trial.late and left:
+        note += f"; {OVER} before those of {left} other witness{'es' * (left > 1)} were run"
+    return note
 
 
 def _seen_in(bug: Mapping[str, Any]) -> str:
@@ -201,31 +211,27 @@ def _seen_in(bug: Mapping[str, Any]) -> str:
 
 def _render(
     engines: Sequence[Engine],
-    due: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]],
-    tried: Mapping[str, list[_Tried]],
+    due: Sequence[tuple[_Case, Sequence[Mapping[str, Any]]]],
+    pool: Pool,
 ) -> None:
-    """Have the scripts of witnesses written, each by a worker of its engine."""
-    for engine in engines:
-        mine = [(b, w) for b, w in due if w["engine"] == engine.ref.label]
-        if not mine:
-            continue
-        notes = {b["fingerprint"]: _Tried(w["token"]) for b, w in mine}
-        worker = Worker(engine.python, engine.ref.adapter, isolated=engine.ref.isolated)
-        try:
-            worker.hello()
-            for bug, witness in mine:
+    """Have the scripts of all witnesses written, by a worker of each engine."""
+    known = {engine.ref.label: engine for engine in engines}
+    for case, witnesses in due:
+        for witness in witnesses:
+            text, why = None, "its engine could not be run"
+            engine = known.get(witness["engine"])
+            if engine is not None:
                 asked = {k: witness[k] for k in ("program", "plan", "clause")}
-                told = {k: bug[k] for k in ("expected", "actual", "shape")}
-                reply = worker.ask({"op": "render", **asked, **told})
-                one = notes[bug["fingerprint"]]
-                one.text, one.why = reply["script"], reply["why"]
-        except (DagstormError, WorkerDied) as exc:
-            for one in notes.values():
-                one.why = one.why or str(exc)
-        finally:
-            worker.close()
-        for mark, one in notes.items():
-            tried[mark].append(one)
-    for bug, _ in due:
-        if not tried[bug["fingerprint"]]:
-            tried[bug["fingerprint"]].append(_Tried("", why="its engine could not be run"))
+                told = {k: case.bug[k] for k in ("expected", "actual", "shape")}
+                try:
+                    with pool.lend(engine) as worker:
+                        reply = worker.ask({"op": "render", **asked, **told})
+                    text, why = reply["script"], reply["why"]
+                except (DagstormError, WorkerDied) as exc:
+                    why = str(exc)
+            if engine is None or text is None:
+                case.why = case.why or why
+                continue
+            case.texts.append(text)
+            case.tokens.append(witness["token"])
+            case.pythons.append(engine.python)

@@ -14,12 +14,13 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from harness.kernel.errors import DagstormError
-from harness.lab.campaign import Engine
+from harness.lab.engines import EngineRef
 from harness.lab.replay import case_of, replay
 from harness.lab.search.shrink import key_of
+from harness.lab.subject import Engine
 from harness.lab.token import decode
 
-__all__ = ["FRESH_LIMIT_S", "in_fresh_processes"]
+__all__ = ["FRESH_LIMIT_S", "in_fresh_processes", "replay_of"]
 
 FRESH_LIMIT_S = 60.0
 Row = Mapping[str, Any]
@@ -61,16 +62,8 @@ def in_fresh_processes(
 
     def verdict_of(bug: Row) -> str:
         if time.monotonic() >= deadline:
-            return f"not replayed: the time for it was over ({limit_s:g} s for all)"
-        token = decode(bug["reproduction"]["token"])
-        if not token.shows:
-            shows = key_of(bug["clause"], bug["shape"], bug["location"])
-            token = dataclasses.replace(token, shows=shows)
-        ref = refs[bug["reproduction"]["environment"]["engine"]]
-        try:
-            return replay(token, case_of(token, cases), ref, lambda _text: None).verdict
-        except DagstormError as exc:
-            return f"not replayed: {exc}"
+            return f"not replayed: the time for it was over ({limit_s:.3g} s for all)"
+        return replay_of(bug, refs[bug["reproduction"]["environment"]["engine"]], cases)
 
     with ThreadPoolExecutor(max(1, workers)) as pool:
         verdicts = list(pool.map(verdict_of, wanted))
@@ -85,3 +78,19 @@ def in_fresh_processes(
         before = str(answer.get("confirmation_note") or "")
         answer["confirmation_note"] = f"{verdict}; {before}" if before else verdict
     return out
+
+
+def replay_of(bug: Row, ref: EngineRef, cases: Mapping[str, Callable[[], dict[str, Any]]]) -> str:
+    """Replay a finding's token in two fresh processes.
+
+    Returns:
+        reproduced, not reproduced or nondeterministic (`replay`), or "not replayed: " with why.
+    """
+    try:
+        token = decode(bug["reproduction"]["token"])
+        if not token.shows:
+            shows = key_of(bug["clause"], bug["shape"], bug["location"])
+            token = dataclasses.replace(token, shows=shows)
+        return replay(token, case_of(token, cases), ref, lambda _text: None).verdict
+    except DagstormError as exc:
+        return f"not replayed: {exc}"

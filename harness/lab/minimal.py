@@ -7,6 +7,7 @@ is over) is left as the campaign found it, and says why.
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 import time
@@ -15,10 +16,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from harness.kernel.errors import DagstormError
-from harness.lab.campaign import Engine
+from harness.lab.pool import Pool
 from harness.lab.search.shrink import ANYWHERE
+from harness.lab.subject import Engine
 from harness.lab.token import Token, decode, encode, scenario_digest
-from harness.lab.worker import UNIT_LIMIT_S, Worker, WorkerDied, WorkerHung
+from harness.lab.worker import UNIT_LIMIT_S, WorkerDied, WorkerHung
 
 __all__ = ["SHRINK_LIMIT_S", "smallest", "token_of"]
 
@@ -48,6 +50,7 @@ def token_of(engine: str, version: str, scenario: str, row: Row) -> Token:
 class _Work:
     """What the threads share: what is to be shrunk, until when, and what became of it."""
 
+    pool: Pool
     jobs: queue.SimpleQueue[tuple[Engine, Row]]
     programs: Mapping[tuple[str, str, str], Any]
     deadline: float
@@ -64,6 +67,7 @@ def smallest(
     *,
     workers: int = 1,
     limit_s: float = SHRINK_LIMIT_S,
+    pool: Pool | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Shrink the witness of each bug.
 
@@ -74,6 +78,7 @@ def smallest(
         units: of the campaign: they hold the programs as they were run.
         bugs: findings as plain data, those that matter most first.
         limit_s: seconds after which what is left is left as it is.
+        pool: of workers; without it some are started for this.
 
     Returns:
         fingerprint -> the fields of the witness that shrinking changed, `token` and `shrunk`;
@@ -89,16 +94,17 @@ def smallest(
     if jobs.empty():
         return {}
     say(f"shrinking the runs of {jobs.qsize()} findings")
-    time_over = f"the time for it was over ({limit_s:g} s for all)"
-    work = _Work(jobs, programs, time.monotonic() + limit_s, time_over)
-    threads = [
-        threading.Thread(target=_serve, args=(work,), daemon=True)
-        for _ in range(max(1, min(workers, jobs.qsize())))
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    time_over = f"the time for it was over ({limit_s:.3g} s for all)"
+    with contextlib.nullcontext(pool) if pool else Pool(workers) as lending:
+        work = _Work(lending, jobs, programs, time.monotonic() + limit_s, time_over)
+        threads = [
+            threading.Thread(target=_serve, args=(work,), daemon=True)
+            for _ in range(max(1, min(workers, jobs.qsize())))
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
     return work.found
 
 
@@ -111,52 +117,38 @@ def _not_shrunk(why: str) -> dict[str, Any]:
 
 
 def _serve(work: _Work) -> None:
-    """Shrink one after the other; a worker is kept for as long as its engine stays the same."""
-    worker: Worker | None = None
-    serves: Engine | None = None
+    """Shrink one after the other."""
     while True:
         try:
             engine, bug = work.jobs.get_nowait()
         except queue.Empty:
             break
-        if worker is not None and engine is not serves:
-            worker.close()
-            worker = None
-        serves = engine
-        worker, work.found[bug["fingerprint"]] = _one(work, engine, bug, worker)
-    if worker is not None:
-        worker.close()
+        work.found[bug["fingerprint"]] = _one(work, engine, bug)
 
 
-def _one(
-    work: _Work, engine: Engine, bug: Row, worker: Worker | None
-) -> tuple[Worker | None, dict[str, Any]]:
+def _one(work: _Work, engine: Engine, bug: Row) -> dict[str, Any]:
     left_s = work.deadline - time.monotonic()
     if left_s <= 0:
-        return worker, _not_shrunk(work.time_over)
+        return _not_shrunk(work.time_over)
     if bug["reproduction"]["environment"].get("lab") == "live":
-        return worker, _not_shrunk("only live runs showed it, and those cannot be replayed")
+        return _not_shrunk("only live runs showed it, and those cannot be replayed")
     if bug["shape"] == "worker-died" or work.deaths.get(engine.key, 0) >= DEATHS_MAX:
-        return worker, _not_shrunk("the engine takes its process down")
+        return _not_shrunk("the engine takes its process down")
     try:
-        if worker is None:
-            worker = Worker(engine.python, engine.ref.adapter, isolated=engine.ref.isolated)
-            worker.hello()
         request, scenario = _request(bug, engine, work.programs)
-        row = worker.ask(request, limit_s=min(UNIT_LIMIT_S, max(1.0, left_s)))
+        with work.pool.lend(engine) as worker:
+            row = worker.ask(request, limit_s=min(UNIT_LIMIT_S, max(1.0, left_s)))
     except DagstormError as exc:
-        return worker, _not_shrunk(str(exc))
+        return _not_shrunk(str(exc))
     except WorkerDied as exc:
-        if worker is not None:
-            worker.close()
         if isinstance(exc, WorkerHung) and time.monotonic() >= work.deadline:
-            return None, _not_shrunk(work.time_over)
+            return _not_shrunk(work.time_over)
         work.deaths[engine.key] = work.deaths.get(engine.key, 0) + 1
-        return None, _not_shrunk(str(exc))
+        return _not_shrunk(str(exc))
     if row["nondeterministic"]:
-        return worker, _not_shrunk("two runs of the smallest case went differently")
+        return _not_shrunk("two runs of the smallest case went differently")
     row["token"] = encode(token_of(*engine.key, scenario, row))
-    return worker, row
+    return row
 
 
 def _request(

@@ -14,7 +14,7 @@ from datetime import date
 from harness.kernel.errors import InputError
 from harness.lab.campaign import PROFILES
 
-__all__ = ["DAYS", "DEFAULT_SEED", "PLANS", "Profile", "day_of", "seed_of"]
+__all__ = ["DAYS", "DEFAULT_SEED", "PLANS", "Profile", "Shares", "day_of", "seed_of", "shares_of"]
 
 DEFAULT_SEED = 1
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
@@ -26,7 +26,8 @@ class Profile:
 
     Attributes:
         runs: of each scenario on each engine.
-        budget_s: default time limit, None for none. It holds only where nothing is named.
+        budget_s: default time limit, None for none, in seconds from when the engines are ready to
+            the last report. It holds only where nothing is named.
         replays: of what failed before: "" nothing, "findings" the shortest run of every finding,
             "ledger" every kept run of what is not resolved.
         searches: "" or "swarm", after everything else; "points", every point of every scenario.
@@ -64,7 +65,7 @@ PLANS: Mapping[str, Profile] = {
     "weekly": Profile(PROFILES["weekly"], searches="points", fail_on="new", packs=WEEK),
     "nightly": Profile(
         PROFILES["nightly"],
-        budget_s=600.0,
+        budget_s=900.0,  # ten minutes of runs: see `shares_of`
         replays="ledger",
         searches="swarm",
         fail_on="new",
@@ -72,6 +73,31 @@ PLANS: Mapping[str, Profile] = {
     ),
     "monthly": Profile(PROFILES["monthly"], fail_on="new", mission="CHAOS-MONTHLY"),
 }
+
+
+# Of a budget, what is kept for shrinking and scripts, and then for the reports.
+PROOFS_SHARE, PROOFS_MAX_S = 0.4, 300.0
+REPORTS_SHARE, REPORTS_MIN_S = 0.05, 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Shares:
+    """How a budget is spent, each in seconds since the engines were ready.
+
+    Attributes:
+        runs_s: no run is started afterwards.
+        proofs_s: nothing is shrunk, confirmed or replayed afterwards.
+    """
+
+    runs_s: float
+    proofs_s: float
+
+
+def shares_of(budget_s: float) -> Shares:
+    """Share a budget out: what the runs leave of theirs goes to the proofs."""
+    reports_s = min(budget_s / 2, max(REPORTS_MIN_S, REPORTS_SHARE * budget_s))
+    kept_s = min(PROOFS_SHARE * budget_s, PROOFS_MAX_S)
+    return Shares(runs_s=budget_s - kept_s, proofs_s=budget_s - reports_s)
 
 
 def seed_of(profile: str, today: date) -> int:

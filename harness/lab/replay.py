@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -98,17 +99,20 @@ def replay(token: Token, case: Data, ref: EngineRef, say: Say) -> Replayed:
         say(f"note: made on Python {token.python}, replayed on {here}")
     if token.hash_seed:
         say(f"note: made with PYTHONHASHSEED={token.hash_seed}, replayed with 0")
-    answers: list[Data | str] = []
-    for _ in range(2):
-        worker = Worker(python_of(ref, say), ref.adapter, isolated=ref.isolated)
+    python = python_of(ref, say)
+
+    def once(_number: int) -> Data | str:
+        worker = Worker(python, ref.adapter, isolated=ref.isolated)
         try:
             _greet(worker, ref)
-            answers.append(worker.ask({"op": "replay", "scenario": case, **request_of(token)}))
+            return worker.ask({"op": "replay", "scenario": case, **request_of(token)})
         except WorkerDied as exc:
-            answers.append(str(exc))
+            return str(exc)
         finally:
             worker.close()
-    first, second = answers
+
+    with ThreadPoolExecutor(2) as both:
+        first, second = both.map(once, range(2))
     if isinstance(first, str) or isinstance(second, str):
         return _died(token, first, second, ref)
     violations = [

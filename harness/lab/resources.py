@@ -99,12 +99,14 @@ class Sampler:
 
     Attributes:
         samples: at most `SAMPLES_MAX`; what came later is in `left_out`.
+        cpu_s: processor time that the sampling itself took, in seconds, once it has ended.
     """
 
     def __init__(
         self, pids: Mapping[str, int], *, every_s: float = 0.5, alone: Collection[str] = ()
     ) -> None:
-        self._alone = frozenset(alone)
+        self._alone = set(alone)
+        self.cpu_s = 0.0
         self.samples: list[Sample] = []
         self.left_out = 0
         self._pids = dict(pids)
@@ -112,7 +114,10 @@ class Sampler:
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="dagstorm-sampler", daemon=True)
 
-    def watch(self, name: str, pid: int) -> None:
+    def watch(self, name: str, pid: int, *, alone: bool = False) -> None:
+        """Sample one more process, until it is gone; `alone` without its children."""
+        if alone:
+            self._alone.add(name)
         self._pids[name] = pid
 
     def wait_for(self, count: int, *, limit_s: float) -> bool:
@@ -142,12 +147,15 @@ class Sampler:
             for name, pid in list(self._pids.items()):
                 one = sample(name, pid, alone=name in self._alone)
                 if one is None:
+                    if not psutil.pid_exists(pid):
+                        self._pids.pop(name, None)
                     continue
                 if len(self.samples) >= SAMPLES_MAX:
                     self.left_out += 1
                 else:
                     self.samples.append(one)
             if self._ended.wait(self._every_s):
+                self.cpu_s = time.thread_time()
                 return
 
 

@@ -19,6 +19,11 @@ def script_of(
     Args:
         shape: of the violation that the script is to show.
     """
+    if any(cancel.target == "stage" for cancel in plan.cancels):
+        return None, "a script cannot reach the task in which an engine runs a stage"
+    ways = sorted({cancel.by for cancel in plan.cancels} - {"cancel"})
+    if ways:
+        return None, f"a script has no words for a caller's deadline by {ways[0]}"
     check = clause.check_of(program, plan, shape)
     if check is None:
         return None, f"a script on a real clock cannot tell {clause.id} for this program"

@@ -2,6 +2,9 @@
 
 Runs in the worker, inside the engine's own environment, and sends back sums and
 witnesses only. The result depends on the scenario, the engine and the seed alone.
+
+It is longer than others because counting, judging and telling share the tallies of one unit,
+thousands of runs a second: taken apart, each part would reach into the others.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ from harness.kernel.program import Program
 from harness.kernel.record import RunRecord
 from harness.lab.order import order_notes
 from harness.lab.standalone import script_of
+from harness.lab.touches import touches
 
 __all__ = [
     "ScenarioData",
@@ -35,7 +39,6 @@ __all__ = [
     "run_seeds",
     "run_unit",
     "summed_up",
-    "touches",
 ]
 
 WITNESS_JOURNAL_MAX = 400
@@ -80,70 +83,6 @@ def run_seeds(scenario: str, seed: int, runs: int) -> Iterator[int]:
     rng = random.Random(f"{scenario} {seed}")
     for _ in range(runs - 1):
         yield 1 + rng.getrandbits(47)
-
-
-def touches(clause: Clause, program: Program, plan: Plan, shape: ProgramShape) -> bool:
-    """Say whether a clause can apply to a scenario at all, by what program and plan hold."""
-    ops = shape.ops
-    timed = plan.stage_timeout_s is not None or any(
-        s.timeout_s is not None or s.idle_timeout_s is not None for s in program.stages
-    )
-    match clause.id:
-        case "TIME-4":
-            return "timeout" in ops or "raise" in ops
-        case "TIME-6":
-            return "timeout" in ops or timed
-        case "TIME-8":
-            return "call" in ops
-        case "CANCEL-3" | "CANCEL-5":
-            return bool(plan.cancels)
-        case "CANCEL-4":
-            return "swallow" in ops
-        case "CANCEL-6" | "TIME-10":
-            return "subpipeline" in ops
-        case "CANCEL-8":
-            return "raise" in ops or "call" in ops
-        case "CLEAN-6":
-            return len(plan.runs) > 1
-        case "GRAPH-4":
-            return len(program.stages) > 100
-        case "PART-5":
-            return any(run.redrives for run in plan.runs)
-        case "PART-6":
-            return "compensate" in ops
-        case "RETRY-1":
-            return any(s.retry is not None for s in program.stages)
-        case "GRAPH-5":
-            return bool(plan.layers)
-        case "CTX-1":
-            return "context" in ops
-        case "CTX-2":
-            return "mutate" in ops
-        case "STREAM-3" | "STREAM-4":
-            return plan.consumer is not None
-        case "TENANT-1":
-            return len({run.tenant for run in plan.runs}) > 1
-        case "TENANT-2":
-            return bool(plan.layers) and len({run.tenant for run in plan.runs}) > 1
-        case "TENANT-3":
-            return "tenant_store" in required_capabilities(program, plan)
-        case "TENANT-4":
-            return len(plan.runs) > 1
-        case "CORR-1":
-            return any(run.correlation for run in plan.runs)
-        case "CORR-2":
-            return any(run.traceparent for run in plan.runs)
-        case "CORR-3":
-            return len(plan.runs) > 1 and any(
-                run.correlation or run.traceparent for run in plan.runs
-            )
-    if clause.family == "TIME":
-        return timed
-    if clause.family == "EVENT":
-        return "flood" in ops and plan.sink is not None
-    if clause.family == "STREAM":
-        return "chunk" in ops
-    return True
 
 
 @dataclass(slots=True)

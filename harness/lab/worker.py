@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from harness.kernel.errors import EnvironmentFault, HarnessFault, InputError
+from harness.lab.environments import cache_folder
 
 __all__ = ["AGAIN_LIMIT_S", "HELLO_LIMIT_S", "UNIT_LIMIT_S", "Worker", "WorkerDied", "WorkerHung"]
 
@@ -31,17 +32,31 @@ QUEUE_MAX = 1_000
 ROOT = Path(__file__).resolve().parents[2]
 
 # Only dagstorm's own packages come from its folder: if it is installed, that folder is a
-# site-packages, and the engine must not see what else is in there.
+# site-packages, and the engine must not see what else is in there. Their bytecode is kept in
+# dagstorm's cache: to compile them anew is half of what it takes to start a worker, and neither
+# they nor an adapter's folder are to be written into.
 BOOTSTRAP = """
 import sys
-from importlib.util import spec_from_file_location as locate
-ROOT = {root!r}
+from importlib.machinery import PathFinder, SourceFileLoader
+from os import environ
+ROOT, CACHE = {root!r}, environ.pop("DAGSTORM_BYTECODE", None)
+class Kept(SourceFileLoader):
+    def get_code(self, name):
+        before = sys.pycache_prefix, sys.dont_write_bytecode
+        if CACHE:
+            sys.pycache_prefix, sys.dont_write_bytecode = CACHE, False
+        try:
+            return super().get_code(name)
+        finally:
+            sys.pycache_prefix, sys.dont_write_bytecode = before
 class Ours:
     @staticmethod
     def find_spec(name, path=None, target=None):
-        if name in ("harness", "scenarios", "mocks"):
-            folder = ROOT + "/" + name
-            return locate(name, folder + "/__init__.py", submodule_search_locations=[folder])
+        if name.partition(".")[0] in ("harness", "scenarios", "mocks"):
+            spec = PathFinder.find_spec(name, path or [ROOT])
+            if spec is not None and type(spec.loader) is SourceFileLoader:
+                spec.loader = Kept(name, spec.origin)
+            return spec
 sys.meta_path.insert(0, Ours)
 from harness.lab.worker_main import main
 from mocks.live_tool import LiveTool
@@ -65,6 +80,9 @@ class Worker:
         python: interpreter of the engine's environment.
         adapter: what the worker loads the adapter by.
         isolated: start without site-packages.
+
+    Attributes:
+        info: what the adapter says of its engine, once `hello` was said.
     """
 
     def __init__(self, python: str, adapter: Mapping[str, Any], *, isolated: bool = False) -> None:
@@ -73,6 +91,7 @@ class Worker:
         }
         # One hash seed everywhere: sets of texts then iterate alike in every process.
         environment |= {"PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1", "TZ": "UTC"}
+        environment["DAGSTORM_BYTECODE"] = str(cache_folder() / "bytecode")
         flags = ["-P", "-s", *(["-S"] if isolated else [])]
         self._process = subprocess.Popen(
             [python, *flags, "-c", BOOTSTRAP.format(root=str(ROOT))],
@@ -86,6 +105,7 @@ class Worker:
         self._errors: deque[bytes] = deque()
         self._number = 0
         self._adapter = dict(adapter)
+        self.info: dict[str, Any] = {}
         assert self._process.stdout is not None and self._process.stderr is not None
         self._threads = [
             threading.Thread(target=self._read, args=(self._process.stdout,), daemon=True),
@@ -94,9 +114,15 @@ class Worker:
         for thread in self._threads:
             thread.start()
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     def hello(self) -> dict[str, Any]:
         """Load the adapter; returns {"info": …, "python": …}. Raises as `ask`."""
-        return self.ask({"op": "hello", "adapter": self._adapter}, limit_s=HELLO_LIMIT_S)
+        said = self.ask({"op": "hello", "adapter": self._adapter}, limit_s=HELLO_LIMIT_S)
+        self.info = said["info"]
+        return said
 
     def ask(
         self,

@@ -9,6 +9,7 @@ the protocol.
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import os
 import platform
@@ -103,6 +104,7 @@ class _Served:
         self.live_tool = live_tool
         self.lab: Laboratory | None = None
         self.reference: Laboratory | None = None
+        self.repeated: tuple[Mapping[str, Any], ScenarioData] | None = None
 
     def say(self, message: Mapping[str, Any]) -> None:
         self.channel.write(json.dumps(message, default=repr) + "\n")
@@ -133,6 +135,8 @@ class _Served:
                 return self._replay(request)
             case "render":
                 return self._render(request)
+            case "repeat":
+                return self._repeat(request)
             case "shrink":
                 return shrink_witness(self._ready(), request, self._progress(request, "tries"))
             case other:
@@ -242,6 +246,19 @@ class _Served:
             "waiting": [[w.task, list(w.where)] for w in record.waiting],
             "judged": judged,
         }
+
+    def _repeat(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Run a scenario undisturbed so many times; say how many objects are alive afterwards."""
+        lab = self._ready()
+        # All batches run the same program: adapters keep something of each that they are given.
+        if self.repeated is None or self.repeated[0] != request["scenario"]:
+            scenario = ScenarioData.from_json(request["scenario"])
+            self.repeated = (request["scenario"], scenario)
+        scenario = self.repeated[1]
+        for _ in range(int(request["runs"])):
+            lab.run(scenario.program, scenario.plan)
+        gc.collect()
+        return {"objects": len(gc.get_objects())}
 
     def _render(self, request: Mapping[str, Any]) -> dict[str, Any]:
         lab = self._ready()

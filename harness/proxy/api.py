@@ -15,14 +15,15 @@ from urllib.parse import unquote
 
 from harness import __version__
 from harness.proxy.collection import Collection, bad_body
+from harness.proxy.connection import Connection
 from harness.proxy.core import Core
 from harness.proxy.dice import Dice
 from harness.proxy.errors import ApiError
 from harness.proxy.gojson import dump, fields, parse
 from harness.proxy.http1 import PLAIN, Request, Response, refusal
-from harness.proxy.link import Connection
 from harness.proxy.metrics import CONTENT_TYPE, metrics_text
 from harness.proxy.proxy import Proxy
+from harness.proxy.toxics import DIRECTIONS
 
 __all__ = ["API_VERSION", "Api"]
 
@@ -222,7 +223,8 @@ def _counters(proxy: Proxy) -> dict[str, Any]:
         "refused": proxy.refused,
         "upstream_failed": proxy.failed,
     }
-    for direction, (received, sent) in proxy.totals.items():
+    for first, direction in enumerate(DIRECTIONS):
+        received, sent = proxy.totals[2 * first : 2 * first + 2]
         links = [connection.links[direction] for connection in proxy.connections]
         found[direction] = {
             "received_bytes": received + sum(link.received for link in links),

@@ -9,12 +9,12 @@ from harness.proxy.dice import Dice
 from harness.proxy.limits import Limits
 from harness.proxy.watch import Watch
 
-__all__ = ["Core", "Series"]
+__all__ = ["Core", "Labels"]
 
 # One buffer serves every link without toxics: what is read is sent on in the same turn.
 _BUFFER_BYTES = 1 << 20
 
-Series = tuple[str, str, str, str]  # direction, listener, proxy, upstream: a metric's labels
+Labels = tuple[str, str, str]  # listener, proxy, upstream: a metric's labels
 
 
 class Core:
@@ -23,29 +23,32 @@ class Core:
     Attributes:
         held_bytes: what all toxics hold back now.
         connections: open now, of all proxies.
-        received, sent: bytes of the links that have ended, by their labels.
+        ended: bytes of the connections that have ended, by their labels: what the upstream
+            link received and sent, then the downstream one.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, seed: int | None, limits: Limits) -> None:
         self.loop = loop
-        self.alarms = Alarms(loop)
         self.watch = Watch(loop)
+        self.alarms = Alarms(loop, self.watch)
         self.dice = Dice(seed)
         self.limits = limits
         self.view = memoryview(bytearray(_BUFFER_BYTES))
         self.held_bytes = 0
         self.connections = 0
-        self.received: dict[Series, int] = {}
-        self.sent: dict[Series, int] = {}
+        self.ended: dict[Labels, list[int]] = {}
 
     def close(self) -> None:
         """Give the descriptors back; every proxy must have stopped before."""
         self.alarms.close()
         self.watch.close()
 
-    def count(self, series: Series, received: int, sent: int) -> None:
-        """Keep the bytes of a link that has ended."""
-        for totals, value in ((self.received, received), (self.sent, sent)):
-            totals[series] = totals.get(series, 0) + value
-            if len(totals) > self.limits.metric_series_max:
-                del totals[next(iter(totals))]
+    def count(self, labels: Labels, figures: tuple[int, int, int, int]) -> None:
+        """Keep the bytes of a connection that has ended."""
+        totals = self.ended.get(labels)
+        if totals is None:
+            if len(self.ended) >= self.limits.metric_series_max:
+                del self.ended[next(iter(self.ended))]
+            totals = self.ended[labels] = [0, 0, 0, 0]
+        for index, figure in enumerate(figures):
+            totals[index] += figure

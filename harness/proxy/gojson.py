@@ -20,6 +20,7 @@ __all__ = ["BodyError", "Fields", "dump", "fields", "parse"]
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _INT64 = 1 << 63
 _SPACE = " \t\r\n"
+_EOF = "unexpected EOF"
 
 
 class BodyError(ValueError):
@@ -39,6 +40,8 @@ class _Number(str):
 
 
 def _refuse(text: str) -> NoReturn:
+    if text.startswith("-"):
+        raise BodyError(f"invalid character '{text[1]}' in numeric literal")
     raise BodyError(f"invalid character '{text[0]}' looking for beginning of value")
 
 
@@ -69,7 +72,7 @@ def _wording(exc: json.JSONDecodeError, text: str) -> str:
     while where < len(text) and text[where] in _SPACE:
         where += 1
     if where >= len(text) or message.startswith("Unterminated"):
-        return "unexpected EOF"
+        return _EOF
     what = f"invalid character {_quoted(text[where])} "
     if message.startswith(("Expecting property name", "Illegal trailing")):
         return what + "looking for beginning of object key string"
@@ -82,7 +85,23 @@ def _wording(exc: json.JSONDecodeError, text: str) -> str:
         return what + "in string literal"
     if "escape" in message:
         return what + "in string escape code"
-    return what + "looking for beginning of value"
+    return _broken_literal(text[where:]) or what + "looking for beginning of value"
+
+
+def _broken_literal(text: str) -> str:
+    """Word what is wrong with a null, a boolean or a number that begins well, or return ""."""
+    if text.startswith("-"):
+        return f"invalid character {_quoted(text[1])} in numeric literal" if text[1:] else _EOF
+    for literal in ("null", "true", "false"):
+        if not text.startswith(literal[0]):
+            continue
+        for wanted, one in zip(literal, text, strict=False):
+            if one != wanted:
+                return (
+                    f"invalid character {_quoted(one)} in literal {literal} (expecting '{wanted}')"
+                )
+        return _EOF
+    return ""
 
 
 def _in_object(text: str) -> bool:
@@ -114,7 +133,8 @@ def fields(value: Any, kinds: Mapping[str, str], owner: str, go_type: str) -> di
     if value is None:
         return {}
     if not isinstance(value, Fields):
-        raise BodyError(f"json: cannot unmarshal {_kind(value)} into Go value of type {go_type}")
+        what = "number" if isinstance(value, _Number) else _kind(value)
+        raise BodyError(f"json: cannot unmarshal {what} into Go value of type {go_type}")
     found: dict[str, Any] = {}
     for key, one in value:
         name = key.lower()
@@ -140,9 +160,10 @@ def _read(value: Any, kind: str, where: str) -> Any:
             if math.isfinite(number):
                 return number
     go = {"int": "int64", "object": "map[string]interface {}"}.get(kind, kind)
-    raise BodyError(
-        f"json: cannot unmarshal {_kind(value)} into Go struct field {where} of type {go}"
-    )
+    # Only where a number was wanted does Go say which one it was.
+    numeric = kind in ("int", "float32", "float64")
+    what = _kind(value) if numeric or not isinstance(value, _Number) else "number"
+    raise BodyError(f"json: cannot unmarshal {what} into Go struct field {where} of type {go}")
 
 
 def _float(text: str, kind: str) -> float:

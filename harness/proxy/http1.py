@@ -20,6 +20,8 @@ __all__ = ["PLAIN", "HttpServer", "Request", "Response", "refusal"]
 
 PLAIN = "text/plain; charset=utf-8"
 _READ_BYTES = 64 << 10
+# How much of a request that was refused is read and thrown away, and for how long.
+_UNHEARD_BYTES_MAX, _UNHEARD_S = 16 << 20, 2.0
 _TOKEN = frozenset("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
 
 
@@ -94,6 +96,7 @@ class HttpServer:
                     body = f"{text}: {exc.text}" if exc.text else text
                     self._send(writer, "GET", Response(exc.status, body.encode(), PLAIN), False)
                     await self._sent(writer)
+                    await _hear_out(reader, writer)
                     return
                 if request is None:
                     return
@@ -138,6 +141,16 @@ class HttpServer:
             head.append("Connection: close")
         body = b"" if method == "HEAD" else response.body
         writer.write(("\r\n".join(head) + "\r\n\r\n").encode("latin-1") + body)
+
+
+async def _hear_out(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Read on for a while after a refusal: closing a socket that holds unread bytes sends RST,
+    which may overtake the answer."""
+    left = _UNHEARD_BYTES_MAX
+    writer.write_eof()
+    async with asyncio.timeout(_UNHEARD_S):
+        while left > 0 and (data := await reader.read(_READ_BYTES)):
+            left -= len(data)
 
 
 class _Incoming:

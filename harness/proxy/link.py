@@ -1,4 +1,4 @@
-"""One direction of a connection, and the pair of them.
+"""One direction of a connection.
 
 Without toxics a link reads into a buffer that all links share and sends it on in the same
 turn of the event loop: no task, no queue, no copy. What the destination does not take at
@@ -15,25 +15,24 @@ from __future__ import annotations
 
 import random
 import socket
-import struct
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from harness.proxy.core import Core, Series
-from harness.proxy.stages import Chunk, Stage, stage_for
+from harness.proxy.core import Core
+from harness.proxy.sockets import Socket, drain
+from harness.proxy.stage import Chunk, Stage
+from harness.proxy.stages import stage_for
 from harness.proxy.toxics import Toxic
 
 if TYPE_CHECKING:
-    from harness.proxy.proxy import Proxy
+    from harness.proxy.connection import Connection
 
-__all__ = ["Connection", "Link"]
+__all__ = ["Link"]
 
 _CHUNK_BYTES = 32 << 10
 _WRITES_PER_TURN = 16
 _ROUNDS_PER_TURN = 16
-_DRAINED_BYTES_MAX = 1 << 20
-_RESET = struct.pack("ii", 1, 0)
 
 
 class Link:
@@ -47,7 +46,7 @@ class Link:
     """
 
     def __init__(
-        self, connection: Connection, direction: str, source: socket.socket, dest: socket.socket
+        self, connection: Connection, direction: str, source: Socket, dest: Socket
     ) -> None:
         self.connection = connection
         self.core: Core = connection.core
@@ -74,11 +73,11 @@ class Link:
         if toxics:
             self.stages = [stage_for(self, toxic) for toxic in toxics]
             self.advance()
-        else:
-            # Who connects mostly sends at once: look before asking to be told, it saves a turn.
-            if self.direction == "upstream":
-                self._readable()
-            self._regulate()
+            return
+        # Who connects mostly sends at once: look before asking to be told, it saves a turn.
+        if self.direction == "upstream":
+            self._readable()
+        self._regulate()
 
     # The source.
 
@@ -138,8 +137,11 @@ class Link:
             self.stages[0].end()
             self.advance()
         else:
-            self._regulate()
-            self.end()
+            self._ending = True
+            if self._pending:
+                self._regulate()
+            elif not self.done:
+                self._finish()
 
     # The chain of toxics.
 
@@ -285,12 +287,12 @@ class Link:
 
     def _finish(self) -> None:
         """The stream has ended and all of it is written."""
+        if self.other.done:
+            self.connection.close()
+            return
         self.stop()
         if self.connection.over:
             self._close_dest()
-            return
-        if self.other.done:
-            self.connection.close()
             return
         try:
             self.dest.shutdown(socket.SHUT_WR)
@@ -322,14 +324,18 @@ class Link:
     def stop(self) -> None:
         """Read and write no more; what is held is lost."""
         self.done = True
-        for stage in self.stages:
-            stage.discard()
-        self.stages = []
-        self._pending.clear()
+        if self.stages:
+            for stage in self.stages:
+                stage.discard()
+            self.stages = []
+        if self._pending:
+            self._pending.clear()
         if self._writing:
             self._writing = False
             self.core.watch.stop_writing(self._dest_fd)
-        self.forget_source()
+        if self._reading:
+            self._reading = False
+            self.core.watch.stop_reading(self._source_fd)
 
     def _regulate(self) -> None:
         """Read the source if, and only if, there is room for what comes."""
@@ -351,81 +357,3 @@ class Link:
     def held_bytes(self) -> int:
         """Bytes read and not yet handed to the destination, nor dropped."""
         return sum(s.held for s in self.stages) + sum(map(len, self._pending))
-
-
-class Connection:
-    """A client, its upstream, and the two links between them.
-
-    Attributes:
-        number: counted on its proxy from 1; what the dice know the connection by.
-        over: a toxic or a broken socket has ended it; no half-close from now on.
-    """
-
-    def __init__(
-        self,
-        proxy: Proxy,
-        number: int,
-        client: socket.socket,
-        peer: tuple[Any, ...],
-        upstream: socket.socket,
-    ) -> None:
-        self.proxy = proxy
-        self.core: Core = proxy.core
-        self.number = number
-        self._peer = peer
-        self.opened_at = time.monotonic()
-        self.over = self.closed = False
-        self.links = {
-            "upstream": Link(self, "upstream", client, upstream),
-            "downstream": Link(self, "downstream", upstream, client),
-        }
-        self._labels = (proxy.listen, proxy.name, proxy.upstream)
-        up, down = self.links.values()
-        up.other, down.other = down, up
-
-    def start(self, chains: dict[str, list[Toxic]]) -> None:
-        for direction, link in self.links.items():
-            if not self.closed:
-                link.start(chains[direction])
-
-    @property
-    def client(self) -> str:
-        """The client's address."""
-        host, port = self._peer[:2]
-        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-    def series(self, direction: str) -> Series:
-        return (direction, *self._labels)
-
-    def close(self, *, reset: bool = False) -> None:
-        """Close both sockets, with RST if asked to; what is held is lost. May be called again."""
-        if self.closed:
-            return
-        self.closed = True
-        for direction, link in self.links.items():
-            link.stop()
-            self.core.count(self.series(direction), link.received, link.sent)
-        for link in self.links.values():
-            if reset:
-                try:
-                    link.source.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-                except OSError:
-                    pass
-            elif not link.drained:
-                drain(link.source, self.core.view)
-            link.source.close()
-        self.proxy.forget(self)
-
-
-def drain(one: socket.socket, view: memoryview) -> None:
-    """Throw away what has come in: closing a socket that holds unread bytes sends RST,
-    which may overtake what was written to it before."""
-    left = _DRAINED_BYTES_MAX
-    try:
-        while left > 0:
-            count = one.recv_into(view)
-            if not count:
-                return
-            left -= count
-    except OSError:
-        return

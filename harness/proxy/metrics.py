@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from harness.proxy.core import Core, Series
+from harness.proxy.core import Core
 from harness.proxy.proxy import Proxy
 
 __all__ = ["CONTENT_TYPE", "metrics_text"]
@@ -19,20 +19,23 @@ _LABELS = ("direction", "listener", "proxy", "upstream")
 
 def metrics_text(core: Core, proxies: Iterable[Proxy]) -> str:
     """Return the bytes of ended and of open links, by direction, listener, proxy, upstream."""
-    received, sent = dict(core.received), dict(core.sent)
+    totals = {labels: list(figures) for labels, figures in core.ended.items()}
     for proxy in proxies:
         for connection in proxy.connections:
-            for direction, link in connection.links.items():
-                series = connection.series(direction)
-                received[series] = received.get(series, 0) + link.received
-                sent[series] = sent.get(series, 0) + link.sent
+            counted = totals.setdefault(connection.labels, [0, 0, 0, 0])
+            for index, figure in enumerate(connection.figures()):
+                counted[index] += figure
     lines: list[str] = []
-    for (name, explained), totals in zip(_NAMES, (received, sent), strict=True):
+    for first, (name, explained) in enumerate(_NAMES):
         lines += [f"# HELP {name} {explained}", f"# TYPE {name} counter"]
-        lines += [f"{name}{{{_labels(series)}}} {totals[series]}" for series in sorted(totals)]
+        lines += sorted(
+            f"{name}{{{_labels((direction, *labels))}}} {figures[index]}"
+            for labels, figures in totals.items()
+            for direction, index in (("upstream", first), ("downstream", 2 + first))
+        )
     return "\n".join(lines) + "\n"
 
 
-def _labels(series: Series) -> str:
-    escaped = (v.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"") for v in series)
+def _labels(values: tuple[str, ...]) -> str:
+    escaped = (v.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"") for v in values)
     return ",".join(f'{name}="{value}"' for name, value in zip(_LABELS, escaped, strict=True))

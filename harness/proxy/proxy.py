@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import socket
-import struct
-import sys
 import time
 from typing import Any
 
@@ -22,16 +19,16 @@ from harness.proxy.address import (
 )
 from harness.proxy.alarms import Alarm
 from harness.proxy.chain import Chain
-from harness.proxy.core import Core
+from harness.proxy.connection import Connection
+from harness.proxy.core import Core, Labels
+from harness.proxy.dial import Dial, without_lookup
 from harness.proxy.errors import ApiError
-from harness.proxy.link import Connection, Link, drain
-from harness.proxy.toxics import DIRECTIONS
+from harness.proxy.link import Link
+from harness.proxy.sockets import Socket, accept, begin_connect, drain, listen, reset_on_close
 
 __all__ = ["Proxy"]
 
-_BACKLOG = 4096
 _OUT_OF_DESCRIPTORS = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
-_RESET = struct.pack("ii", 1, 0)
 
 
 class Proxy:
@@ -43,6 +40,8 @@ class Proxy:
         accepted: connections so far.
         refused: accepted and reset, because the server has as many as it may.
         failed: accepted and closed, because upstream could not be reached.
+        totals: bytes of the connections that have ended, as in `Connection.figures`.
+        labels: what the bytes of a connection made now are counted under.
     """
 
     def __init__(self, core: Core, name: str, listen: str, upstream: str) -> None:
@@ -54,9 +53,12 @@ class Proxy:
         self.connections: set[Connection] = set()
         self.chain = Chain(core, self._links)
         self.number = self.accepted = self.refused = self.failed = 0
-        self.totals = {direction: [0, 0] for direction in DIRECTIONS}
+        self.totals = [0, 0, 0, 0]
+        self.labels: Labels = (listen, name, upstream)
         self._listener: socket.socket | None = None
-        self._dials: set[_Dial] = set()
+        self._family = 0
+        self._dials: set[Dial] = set()
+        self._at_once, self._accepted_in = 1, -2
         self._again: Alarm | None = None
         self._fixed: list[Address] | None = None
 
@@ -87,25 +89,15 @@ class Proxy:
         self._bind(addresses[0])
 
     def _bind(self, address: Address) -> None:
-        listener: socket.socket | None = None
         try:
-            listener = socket.socket(address.family, socket.SOCK_STREAM)
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if address.family == socket.AF_INET6:
-                listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-            listener.setblocking(False)
-            # What it accepts inherits this on Linux; elsewhere a dial sets it.
-            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            listener.bind(address.sockaddr)
-            listener.listen(_BACKLOG)
+            listener = listen(address)
         except OSError as exc:
-            if listener is not None:
-                listener.close()
             raise ApiError(500, bind_error(str(address), exc)) from None
         self._stay_down()
-        self._listener = listener
+        self._listener, self._family = listener, int(address.family)
         self.listen = name_of(listener)
-        self._fixed = _without_lookup(self.upstream)
+        self.labels = (self.listen, self.name, self.upstream)
+        self._fixed = without_lookup(self.upstream)
         self.enabled = self._accepting = True
         self.core.watch.read(listener.fileno(), self._accept)
 
@@ -172,12 +164,16 @@ class Proxy:
         return self.core.limits.lookup_timeout_s
 
     def _accept(self) -> None:
-        listener, core = self._listener, self.core
-        for _ in range(core.limits.accepts_per_turn_max):
-            if listener is None:
-                return
+        listener, core, watch = self._listener, self.core, self.core.watch
+        if listener is None:
+            return
+        # One, and more only where the last turn had some left too: asking in vain is not free.
+        crowded = watch.turns == self._accepted_in + 1
+        most = min(2 * self._at_once, core.limits.accepts_per_turn_max) if crowded else 1
+        self._at_once, self._accepted_in = most, watch.turns
+        for _ in range(most):
             try:
-                client, address = listener.accept()
+                client, peer = accept(listener, self._family)
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
             except OSError as exc:
@@ -188,16 +184,33 @@ class Proxy:
             self.accepted += 1
             if core.connections >= core.limits.connections_max:
                 self.refused += 1
-                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+                reset_on_close(client)
                 client.close()
                 continue
             core.connections += 1
-            dial = _Dial(self, client, address, self.number)
-            self._dials.add(dial)
-            if self._fixed is not None:
-                dial.try_next(self._fixed)
-            else:
-                dial.look_up()
+            self._serve(client, peer)
+
+    def _serve(self, client: Socket, peer: tuple[Any, ...]) -> None:
+        """Connect a client to upstream: at once, or when a dial has got through."""
+        fixed, upstream, code = self._fixed, None, 0
+        if fixed:
+            upstream, code = begin_connect(fixed[0])
+            if upstream is not None and not code:
+                self._open(self.number, client, peer, upstream)
+                return
+        dial = Dial(self, client, peer, self.number)
+        self._dials.add(dial)
+        if fixed is None:
+            dial.look_up()
+        elif upstream is None:
+            dial.try_next(fixed[1:])
+        else:
+            dial.go_on(upstream, code, fixed[1:])
+
+    def _open(self, number: int, client: Socket, peer: tuple[Any, ...], upstream: Socket) -> None:
+        connection = Connection(self, number, client, peer, upstream)
+        self.connections.add(connection)
+        connection.start(self.chain.working)
 
     def _pause(self, listener: socket.socket) -> None:
         """The process is out of descriptors: some will be closed; asking at once only spins."""
@@ -212,140 +225,22 @@ class Proxy:
 
         self.core.alarms.at(time.monotonic() + self.core.limits.accept_pause_s, resume)
 
-    def dialled(self, dial: _Dial, upstream: socket.socket | None) -> None:
+    def dialled(self, dial: Dial, upstream: Socket | None) -> None:
         """A dial has ended, with a socket or without one."""
         self._dials.discard(dial)
-        if upstream is None:
-            self.failed += 1
-            self.core.connections -= 1
-            drain(dial.client, self.core.view)
-            dial.client.close()
+        if upstream is not None:
+            self._open(dial.number, dial.client, dial.peer, upstream)
             return
-        connection = Connection(self, dial.number, dial.client, dial.peer, upstream)
-        self.connections.add(connection)
-        connection.start(self.chain.working)
+        self.failed += 1
+        self.core.connections -= 1
+        drain(dial.client, self.core.view)
+        dial.client.close()
 
     def forget(self, connection: Connection) -> None:
         """A connection has closed itself."""
         if connection in self.connections:
             self.connections.remove(connection)
             self.core.connections -= 1
-            for direction, link in connection.links.items():
-                self.totals[direction][0] += link.received
-                self.totals[direction][1] += link.sent
-
-
-class _Dial:
-    """One client that waits for its upstream; nothing of it is read before that answers."""
-
-    def __init__(
-        self, proxy: Proxy, client: socket.socket, peer: tuple[Any, ...], number: int
-    ) -> None:
-        self.proxy, self.client, self.peer, self.number = proxy, client, peer, number
-        self._left: list[Address] = []
-        self._upstream: socket.socket | None = None
-        self._fd = -1
-        self._task: asyncio.Task[list[Address]] | None = None
-        core = proxy.core
-        self._limit: Alarm | None = None
-        client.setblocking(False)
-        if not sys.platform.startswith("linux"):
-            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._loop, self._core = core.loop, core
-        self._over = False
-
-    def look_up(self) -> None:
-        self._task = self._loop.create_task(self._resolve())
-        self._task.add_done_callback(self._looked_up)
-
-    async def _resolve(self) -> list[Address]:
-        try:
-            return await resolve(self.proxy.upstream, self._core.limits.lookup_timeout_s)
-        except AddressError:
-            return []
-
-    def _looked_up(self, task: asyncio.Task[list[Address]]) -> None:
-        self._task = None
-        if not task.cancelled() and not self._over:
-            self.try_next(task.result())
-
-    def try_next(self, addresses: list[Address]) -> None:
-        """Try the addresses in turn, within one time limit."""
-        for index, address in enumerate(addresses):
-            try:
-                upstream = socket.socket(address.family, socket.SOCK_STREAM)
-            except OSError:
-                break
-            upstream.setblocking(False)
-            try:
-                upstream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                code = upstream.connect_ex(address.sockaddr)
-                if code == errno.EINPROGRESS:
-                    # On loopback the answer is there at once; asking again saves a turn.
-                    code = upstream.connect_ex(address.sockaddr)
-            except (OSError, OverflowError):
-                code = errno.EINVAL
-            if code in (0, errno.EISCONN):
-                self._done(upstream)
-                return
-            if code in (errno.EINPROGRESS, errno.EALREADY):
-                self._upstream, self._fd = upstream, upstream.fileno()
-                self._left = addresses[index + 1 :]
-                self._core.watch.write(self._fd, self._connected)
-                if self._limit is None:
-                    when = time.monotonic() + self._core.limits.connect_timeout_s
-                    self._limit = self._core.alarms.at(when, self._too_late)
-                return
-            upstream.close()
-        self._done(None)
-
-    def _connected(self) -> None:
-        upstream = self._take_upstream()
-        assert upstream is not None
-        if upstream.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
-            upstream.close()
-            self.try_next(self._left)
-        else:
-            self._done(upstream)
-
-    def _too_late(self) -> None:
-        self._close_upstream()
-        self._done(None)
-
-    def _take_upstream(self) -> socket.socket | None:
-        upstream, self._upstream = self._upstream, None
-        if upstream is not None:
-            self._core.watch.stop_writing(self._fd)
-        return upstream
-
-    def _close_upstream(self) -> None:
-        upstream = self._take_upstream()
-        if upstream is not None:
-            upstream.close()
-
-    def _done(self, upstream: socket.socket | None) -> None:
-        self._over = True
-        if self._limit is not None:
-            self._limit.cancel()
-        self.proxy.dialled(self, upstream)
-
-    def give_up(self) -> None:
-        """The proxy stops."""
-        if self._task is not None:
-            self._task.cancel()
-        self._close_upstream()
-        self._done(None)
-
-
-def _without_lookup(upstream: str) -> list[Address] | None:
-    """Return upstream's addresses if they are known without asking anybody."""
-    try:
-        host, port = split(upstream)
-    except AddressError:
-        return []
-    found = literal(host or LOOPBACK, port)
-    if found is not None:
-        return [found]
-    if host.lower() == "localhost":
-        return [Address(socket.AF_INET, LOOPBACK, port), Address(socket.AF_INET6, "::1", port)]
-    return None
+            totals = self.totals
+            for index, figure in enumerate(connection.figures()):
+                totals[index] += figure

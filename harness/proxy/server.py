@@ -67,16 +67,25 @@ class ProxyServer:
         core = Core(asyncio.get_running_loop(), self._seed, self._limits)
         proxies = Collection(core)
         http = HttpServer(Api(core, proxies, metrics=self._metrics).handle, self._limits)
+        listener: asyncio.Server | None = None
         try:
-            self._listener = await asyncio.start_server(http.connected, self.host, self.port)
-        except (OSError, OverflowError, UnicodeError) as exc:
+            # In two steps: whoever is cancelled in the second has something to close.
+            listener = await asyncio.start_server(
+                http.connected, self.host, self.port, start_serving=False
+            )
+            await listener.start_serving()
+        except BaseException as exc:
+            if listener is not None:
+                listener.close()
             core.close()
+            if not isinstance(exc, (OSError, OverflowError, UnicodeError)):
+                raise
             reason = exc.strerror if isinstance(exc, OSError) and exc.strerror else str(exc)
             raise EnvironmentFault(
                 f"cannot listen on {self.host}:{self.port}: {reason}; name another --host or --port"
             ) from None
-        self._core, self._proxies, self._http = core, proxies, http
-        bound: socket.socket = self._listener.sockets[0]
+        self._core, self._proxies, self._http, self._listener = core, proxies, http, listener
+        bound: socket.socket = listener.sockets[0]
         self.port = bound.getsockname()[1]
 
     async def populate(self, value: Any) -> None:

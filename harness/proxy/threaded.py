@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from harness.kernel.errors import HarnessFault
 from harness.proxy.limits import Limits
 from harness.proxy.server import ProxyServer
+from harness.proxy.watch import new_loop
 
 __all__ = ["proxy_in_thread"]
 
@@ -47,7 +48,8 @@ def proxy_in_thread(
 
     def main() -> None:
         try:
-            asyncio.run(serve())
+            with asyncio.Runner(loop_factory=new_loop) as runner:
+                runner.run(serve())
         except BaseException as exc:
             failed.append(exc)
             if not isinstance(exc, Exception):

@@ -15,7 +15,8 @@ __all__ = ["bars", "drop_rows", "latency_rows", "phase_bars", "risk_shapes", "tr
 
 Row = Mapping[str, Any]
 
-CELL_W, CELL_H = 150, 64
+CELL_W, CELL_H = 150, 94
+BUBBLE_ROW = 40
 GRID_LEFT, GRID_TOP = 74, 8
 IMPACT_MAX, LIKELIHOOD_MAX = 5, 4
 LIKELIHOODS = ("rarely", "sometimes", "often", "always")
@@ -43,15 +44,15 @@ def risk_shapes(risks: Sequence[Row]) -> dict[str, Any]:
                 bubbles.append(
                     {
                         "x": x + 26 + column * 48,
-                        "y": y + 15 + row * 30,
+                        "y": y + 17 + row * BUBBLE_ROW,
                         "r": 3 + 2 * (one["effort_rank"] or 1),
                         "words": one["finding"],
-                        "text_y": y + 29 + row * 30,
+                        "text_y": y + 39 + row * BUBBLE_ROW,
                     }
                 )
             if len(found) > PER_CELL:
                 words = f"and {len(found) - PER_CELL} more"
-                more.append({"x": x + CELL_W - 4, "y": y + 11, "words": words})
+                more.append({"x": x + CELL_W - 4, "y": y + CELL_H - 4, "words": words})
     bottom = GRID_TOP + IMPACT_MAX * CELL_H
     return {
         "width": GRID_LEFT + LIKELIHOOD_MAX * CELL_W + 6,
@@ -111,7 +112,10 @@ def bars(rows: Sequence[tuple[str, float, float, str]]) -> dict[str, Any]:
 
 def phase_bars(phases: Sequence[Row]) -> dict[str, Any]:
     return bars(
-        [(one["phase"], one["begin_day"], one["end_day"], f"{one['days']} days") for one in phases]
+        [
+            (one["phase"], one["begin_day"], one["end_day"], f"{one['days']:g} days")
+            for one in phases
+        ]
     )
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
@@ -20,6 +20,7 @@ __all__ = [
     "block",
     "cell",
     "code",
+    "detail",
     "figures",
     "href",
     "link",
@@ -109,7 +110,17 @@ def value(one: Any) -> str:
 
 
 def _nested(one: Any) -> str:
+    if one is None:
+        return "none"
     return f"({value(one)})" if isinstance(one, (Mapping, list, tuple)) else value(one)
+
+
+def detail(entry: Sequence[Any]) -> str:
+    """Return the detail of a journal entry, a row of five, for a table cell."""
+    told = entry[4]
+    if entry[3] == "cancel.sent" and isinstance(told, (list, tuple)) and len(told) == 2:
+        return cell(f"number {value(told[0])}, {'accepted' if told[1] else 'too late'}")
+    return cell(told)
 
 
 def figures(counted: Mapping[str, Any]) -> str:
@@ -177,6 +188,7 @@ FILTERS = {
     "block": block,
     "cell": cell,
     "code": code,
+    "detail": detail,
     "figures": figures,
     "link": link,
     "prose": prose,

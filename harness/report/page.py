@@ -19,7 +19,9 @@ from harness.report.charts import (
     phase_bars,
     trend_rows,
 )
+from harness.report.notes import shown
 from harness.report.pictures import FILE_NAME, risk_svg, svg, timeline_svg
+from harness.report.resources import read_resources, resource_rows, resource_shapes
 
 __all__ = ["LIMIT_BYTES", "LIMIT_FINDINGS", "change_of", "index_page"]
 
@@ -41,6 +43,7 @@ SECTIONS = (
     ("risk", "Risk"),
     ("charts", "Latency and drops"),
 )
+ORDER_SECTION = ("order", "Leans on asyncio's order")
 ORDERS = (
     ("change", "new first"),
     ("severity", "severity"),
@@ -59,6 +62,7 @@ def index_page(
     *,
     changes: Row | None,
     history: Row | None,
+    notes: Sequence[Row] | None = None,
 ) -> str:
     """Return the page of a run.
 
@@ -68,6 +72,7 @@ def index_page(
         results: the rows of results.jsonl.
         folder: the run directory, for metrics.csv.
         changes, history: what the registry recorded, None where it recorded nothing.
+        notes: what the order tier noted, None where it was not run.
     """
     page = ""
     for pictures_max, text_max in SIZES:
@@ -80,6 +85,7 @@ def index_page(
             folder,
             changes=changes,
             history=history,
+            notes=notes,
             cards=cards,
             text_max=text_max,
         )
@@ -97,6 +103,7 @@ def _page(
     *,
     changes: Row | None,
     history: Row | None,
+    notes: Sequence[Row] | None,
     cards: Sequence[Row],
     text_max: int,
 ) -> str:
@@ -104,9 +111,11 @@ def _page(
     executive = metadata["executive"]
     decisions = {c["label"]: c["decision"] for c in executive["chapters"]}
     matrix = metadata["conformance"]
+    semantics = {e["label"]: e["semantics"] for e in metadata["engines"]}
     return env.get_template("index.html.j2").render(
         run=run,
-        sections=SECTIONS,
+        sections=SECTIONS if notes is None else (*SECTIONS, ORDER_SECTION),
+        order=None if notes is None else shown(notes),
         totals=metadata["totals"],
         engines=[
             {
@@ -129,7 +138,7 @@ def _page(
         matrix={
             **matrix,
             "lines": [
-                {**one, "cells": [row["cells"][i] for row in matrix["rows"]]}
+                {**one, "cells": [_cell(row, i, semantics) for row in matrix["rows"]]}
                 for i, one in enumerate(metadata["clauses"])
             ],
         },
@@ -145,7 +154,15 @@ def _page(
         ],
         latency=_latency(env, folder),
         drops=_drops(env, results),
+        resources=_resources(env, folder),
     )
+
+
+def _cell(row: Row, i: int, semantics: Mapping[str, Row]) -> dict[str, Any]:
+    """Return a cell of the matrix, which says where a violation is the engine's documented way."""
+    cell = row["cells"][i]
+    told = cell["clause"] in semantics.get(row["label"], {})
+    return {**cell, "documented": told and cell["verdict"] == "fail" and not cell["findings"]}
 
 
 def change_of(finding: str, changes: Row | None) -> str:
@@ -242,6 +259,33 @@ def _latency(env: jinja2.Environment, folder: Path) -> dict[str, Any]:
         ]
     )
     return {"rows": rows, "svg": _bars(env, "latency", "Percentiles of run durations", drawn)}
+
+
+def _resources(env: jinja2.Environment, folder: Path) -> dict[str, Any] | None:
+    data = read_resources(folder)
+    if data is None:
+        return None
+    shapes = resource_shapes(data)
+    return {
+        "every_s": data["every_s"],
+        "shapes": shapes,
+        "svg": svg(env, "resources.svg.j2", "resources", "Memory and CPU of workers", shapes),
+        "rows": resource_rows(data["rows"]),
+        "growth_rule": data["growth_rule"],
+        "growth": [
+            {
+                "label": f"{one['engine']}@{one['engine_version']}".rstrip("@"),
+                "scenario": one["scenario"],
+                "runs": one["runs"],
+                "leaks": one["why"] or ", ".join(one["leaks"]) or "none",
+                "growth": "not measured"
+                if one["memory_growth_mb"] is None
+                else f"{one['memory_growth_mb']:g}",
+                "slopes": ", ".join(f"{v['per_run']:g} {v['unit']}" for v in one["verdicts"]),
+            }
+            for one in data["growth"]
+        ],
+    }
 
 
 def _drops(env: jinja2.Environment, results: Sequence[Row]) -> dict[str, Any]:

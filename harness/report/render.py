@@ -17,6 +17,7 @@ from typing import Any
 import jinja2
 
 from harness.findings import write_whole
+from harness.report import notes as leaning
 from harness.report.escape import FILTERS
 from harness.report.junit import junit_page
 from harness.report.page import change_of, index_page
@@ -41,6 +42,7 @@ class Data:
         run: what run.json says of the run, or else findings.json.
         results: the rows of results.jsonl, none if the file is not there.
         changes, history: what the registry recorded, None where it recorded nothing.
+        notes: what the order tier noted, None where it was not run.
     """
 
     folder: Path
@@ -49,6 +51,7 @@ class Data:
     results: list[dict[str, Any]]
     changes: dict[str, Any] | None
     history: dict[str, Any] | None
+    notes: list[dict[str, Any]] | None = None
 
 
 def environment() -> jinja2.Environment:
@@ -95,6 +98,7 @@ def read_run(run_dir: Path | str) -> Data:
         _lines(folder / "results.jsonl"),
         _recorded(folder / "changes.json", ("new", "regressed", "unchanged", "resolved", "waived")),
         _recorded(folder / "history.json", ("runs",)),
+        _noted(folder / "notes.json"),
     )
 
 
@@ -133,6 +137,7 @@ def render_run(
             folder,
             changes=data.changes,
             history=data.history,
+            notes=data.notes,
         )
         if "md" not in formats:
             written += list(_pictures(data, drawing).values())
@@ -163,7 +168,13 @@ def _markdown(data: Data, drawing: jinja2.Environment, mission: str | None) -> l
     for one in metadata["missions"]:
         if mission in (None, one["id"]):
             page = render_mission(
-                env, document, one, data.run, pictures=names, traces=_traces(data)
+                env,
+                document,
+                one,
+                data.run,
+                pictures=names,
+                traces=_traces(data),
+                notes=data.notes,
             )
             written.append(write_whole(folder / "missions" / f"{_named(one['id'])}.md", page))
     if mission is not None:
@@ -216,14 +227,17 @@ def render_mission(
     *,
     pictures: Mapping[str, str] | None = None,
     traces: Mapping[str, str] | None = None,
+    notes: list[dict[str, Any]] | None = None,
 ) -> str:
-    """Return one mission's report; `pictures` and `traces` name files of findings."""
+    """Return one mission's report; `pictures` and `traces` name files of findings, `notes` are
+    those of the order tier, None where it was not run."""
     page = env.get_template("mission.md.j2").render(
         run=_run_facts(run),
         mission=mission,
         findings={one["id"]: one for one in document["findings"]},
         pictures=pictures or {},
         traces=traces or {},
+        order=None if notes is None else leaning.shown(leaning.of_pack(notes, mission["pack"])),
         tier=next(
             (t for t in document["metadata"]["tiers"] if mission["id"] in t["missions"]), None
         ),
@@ -280,6 +294,16 @@ def _lines(path: Path) -> list[dict[str, Any]]:
             except json.JSONDecodeError as exc:
                 raise ValueError(f"{path}: line {number} is not valid JSON: {exc.msg}") from exc
     return rows
+
+
+def _noted(path: Path) -> list[dict[str, Any]] | None:
+    """Return what the order tier noted, or None if it was not run."""
+    if not path.exists():
+        return None
+    data = _load(path)
+    if not isinstance(data, dict) or not isinstance(data.get("notes"), list):
+        raise ValueError(f"{path}: notes is not a list; run the campaign again")
+    return list(data["notes"])
 
 
 def _recorded(path: Path, needed: tuple[str, ...]) -> dict[str, Any] | None:

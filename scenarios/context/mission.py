@@ -166,8 +166,8 @@ CLAIMS = (
         decides=(("probe", "auth_before_others"), ("probe", "failing_guard_denies"), *GUARDS),
         earlier="Contradicted, because interceptors are sorted and those for authorisation first.",
         why=(
-            "Order is one way past a guard and was found in order; the other is to make the guard "
-            "itself, or a layer around it, fail. That is what the scenarios do."
+            "Order is one way past a guard, and the probe looked at it; the other is to make the "
+            "guard itself, or a layer around it, fail. That is what the scenarios do."
         ),
     ),
 )

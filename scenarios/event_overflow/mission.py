@@ -110,8 +110,8 @@ CLAIMS = (
         ),
         earlier="Given as the risk of the finding; a stress test was designed and not run.",
         why=(
-            "In the scenarios every event that did not reach the sink was refused to its producer "
-            "or stands in a counter."
+            "What is lost and what is lost without a trace are two things: each scenario beside "
+            "counts the lost events of which neither a refusal nor a counter tells."
         ),
     ),
     Claim(
@@ -123,9 +123,9 @@ CLAIMS = (
         ),
         earlier="Designed as one of four stress tests; no figure was given.",
         why=(
-            "How many events are dropped follows from the rates of producer and sink alone: any "
-            "bounded queue drops nine of ten here. What tells engines apart is whether the "
-            "account adds up and the bound holds, and both did."
+            "How many events are dropped follows from the rates of producer and sink and from "
+            "the size of the queue. What tells engines apart is whether the account adds up and "
+            "whether the bound holds: those are judged here."
         ),
     ),
     Claim(
@@ -140,8 +140,8 @@ CLAIMS = (
         holds_if="pass",
         earlier="Recommended with a sketch of a sink of some ten lines; five days of work.",
         why=(
-            "The queue counts what it refuses. What is lost behind it, when the sink raises or "
-            "hangs or the run ends, is beyond that sketch, and is where the scenarios above fail."
+            "What a queue refuses it can count. What is lost behind it, when the sink raises or "
+            "hangs or the run ends, is beyond that sketch, and is what the scenarios beside try."
         ),
     ),
 )

@@ -122,7 +122,10 @@ CLAIMS = (
         ),
         engine="stageflow",
         earlier="Resource quotas for each tenant were proposed; nothing was measured.",
-        why="The state that is kept between runs is kept for each tenant by itself.",
+        why=(
+            "Two cases were tried: a breaker that one tenant's failures open, and one over a stage "
+            "that fails by itself. The verdicts beside say which of them reached the other tenant."
+        ),
     ),
 )
 

@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-__all__ = ["CANNOT_FAIL", "PROGRAMS", "diamond", "doubled", "unbooked"]
+__all__ = ["CANNOT_FAIL", "PROGRAMS", "diamond", "doubled", "refused", "unbooked"]
 
 Wait = Callable[[], Awaitable[None]]
 
@@ -154,3 +154,35 @@ async def unbooked(wait: Wait, cancel: Callable[[asyncio.Task[Any]], Awaitable[N
     await cancel(task)
     await asyncio.wait([task])
     return taken > booked
+
+
+async def refused(wait: Wait, _cancel: Callable[[asyncio.Task[Any]], Awaitable[None]]) -> bool:
+    """A payment with a deadline: an alarm refuses it if the stage has not seen the answer by then.
+
+    The defect: an answer that comes in the very turn of the deadline is taken for none. The money
+    is gone, and the caller is told that it was refused.
+    """
+    taken = seen = told_refused = False
+
+    async def client() -> None:
+        nonlocal taken
+        await wait()
+        taken = True
+
+    async def stage() -> None:
+        nonlocal seen
+        await asyncio.create_task(client())
+        seen = True
+
+    async def alarm(of: asyncio.Task[None]) -> None:
+        nonlocal told_refused
+        await wait()
+        if not seen:
+            told_refused = True
+            of.cancel()
+
+    task = asyncio.create_task(stage())
+    ringing = asyncio.create_task(alarm(task))
+    await asyncio.wait([task])
+    ringing.cancel()
+    return taken and told_refused

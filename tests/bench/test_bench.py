@@ -79,6 +79,29 @@ async def counted_once(wait: Any, _cancel: Any) -> bool:
     return done.pop().result() > 1
 
 
+async def refused_unless_taken(wait: Any, _cancel: Any) -> bool:
+    """`refused`, mended: what the alarm asks is whether the money was taken."""
+    taken = told_refused = False
+
+    async def client() -> None:
+        nonlocal taken
+        await wait()
+        taken = True
+
+    async def alarm(of: asyncio.Task[None]) -> None:
+        nonlocal told_refused
+        await wait()
+        if not taken:
+            told_refused = True
+            of.cancel()
+
+    task = asyncio.create_task(client())
+    ringing = asyncio.create_task(alarm(task))
+    await asyncio.wait([task])
+    ringing.cancel()
+    return taken and told_refused
+
+
 async def booked_where_taken(wait: Any, cancel: Any) -> bool:
     """`unbooked`, mended: taken and booked in one step."""
     taken = booked = 0
@@ -95,7 +118,7 @@ async def booked_where_taken(wait: Any, cancel: Any) -> bool:
     return taken > booked
 
 
-@pytest.mark.parametrize("race", [counted_once, booked_where_taken])
+@pytest.mark.parametrize("race", [counted_once, booked_where_taken, refused_unless_taken])
 def test_the_mended_program_is_never_hit(race: Any) -> None:
     assert races.simulated(race, 500).hits == 0
 
@@ -103,9 +126,19 @@ def test_the_mended_program_is_never_hit(race: Any) -> None:
 def test_a_ratio_to_nothing_is_a_bound() -> None:
     none, ours = races.Tally(100, 0, 2.0, 10.0), races.Tally(100, 50, 1.0, 1.0)
     once = races.Tally(100, 1, 2.0, 10.0)
-    bound = "  dagstorm against the better of stock's: over 100x a CPU second, over 500x a second"
-    assert races._ratios(ours, none, none) == bound
-    assert races._ratios(ours, none, once) == bound.replace("over ", "")
+    bound = "  dagstorm against stock: over 33x a CPU second, over 167x a second"
+    assert races._ratios("stock", ours, none, none) == bound
+    # One hit may as well have been a seventh of one, or seven.
+    told = "100x (14 to 724) a CPU second, 500x (69 to 3620) a second"
+    assert races._ratios("stock", ours, none, once) == f"  dagstorm against stock: {told}"
+
+
+def test_what_every_run_of_ours_could_gain_is_a_bound() -> None:
+    ours, stock = races.Tally(100, 50, 1.0, 1.0), races.Tally(100, 4, 2.0, 10.0)
+    assert races._bound(ours, stock) == (
+        "  if every run of dagstorm hit, and not 50 in 100: 50x a CPU second, "
+        "as 4.0 in 100 of stock's do at 2.0 times the CPU a run"
+    )
 
 
 # The scripts.
@@ -117,8 +150,8 @@ def test_the_races_run_quickly() -> None:
         [sys.executable, str(script), "--quick"], capture_output=True, text=True, check=True
     )
     lines = done.stdout.splitlines()
-    assert len(lines) == 1 + 5 * len(races.RACES)
-    assert sum("a CPU second" in line for line in lines) == 4 * len(races.RACES)
+    assert len(lines) == 2 + 8 * len(races.RACES)
+    assert sum("hits in" in line for line in lines) == 4 * len(races.RACES)
 
 
 def test_a_peer_that_cannot_be_had_is_said_and_the_rest_is_measured(

@@ -19,7 +19,7 @@ from harness.kernel.errors import InputError
 from harness.lab.again import Again
 from harness.lab.campaign import Campaign, Engine
 from harness.lab.engines import EngineRef
-from harness.lab.profiles import PLANS, WEEK, day_of, seed_of
+from harness.lab.profiles import PLANS, WEEK, Shares, day_of, seed_of, shares_of
 from scenarios import PACKS, scenarios
 
 QUICK = ("--scenario", "cleanup/registry_order", "--no-confirm", "--quiet", "--no-registry")
@@ -76,6 +76,8 @@ def test_all_of_it_is_read() -> None:
         ("engines = []", "stress.toml: engines: []: expected a list"),
         ("engines = ['refrence']", "stress.toml: engines: refrence: no such engine; did you mean"),
         ("profile = 'nightli'", "stress.toml: profile: 'nightli': no such profile; did you mean"),
+        ("profile = ['daily']", "stress.toml: profile: ['daily']: no such profile"),
+        ("thresholds.'metrics.' = {max = 1}", "thresholds.metrics.: no such figure"),
         ("seed = true", "stress.toml: seed: True: expected a whole number"),
         ("budget = 60", "stress.toml: budget: 60: expected a time such as"),
         ("fail_on = 'newest'", "stress.toml: fail_on: 'newest': expected one of new, any"),
@@ -138,11 +140,14 @@ def test_a_threshold_that_is_broken_is_red_and_one_not_measured_is_no_pass(
     assert "threshold fail: p99_latency_s on reference must be at most 0.001" in (
         capsys.readouterr().out
     )
-    write("[thresholds]\nmemory_growth_mb = { max = 10 }\n", "unmeasured.toml")
+    write("[thresholds]\nmemory_growth_mb = { max = 1, required = true }\n", "grown.toml")
+    assert main((*words, "--config", "grown.toml", "--out", "grown")) == 0
+    assert gate_of("grown")["verdict"] == "pass"
+    write("[thresholds]\ndetection_rate = { min = 1.0 }\n", "unmeasured.toml")
     assert main((*words, "--config", "unmeasured.toml", "--out", "unmeasured")) == 0
     assert gate_of("unmeasured")["verdict"] == "inconclusive"
     assert "no run measured it" in capsys.readouterr().out
-    write("[thresholds]\nmemory_growth_mb = { max = 10, required = true }\n", "required.toml")
+    write("[thresholds]\ndetection_rate = { min = 1.0, required = true }\n", "required.toml")
     assert main((*words, "--config", "required.toml", "--out", "required")) == 1
 
 
@@ -181,6 +186,13 @@ def test_the_seed_of_a_night_is_its_date() -> None:
     }
     assert [day_of(None, date(2026, 11, d)) for d in (16, 22)] == ["mon", "sun"]
     assert day_of("Friday", day) == "fri"
+
+
+def test_a_budget_is_for_runs_proofs_and_reports() -> None:
+    assert shares_of(20.0) == Shares(runs_s=12.0, proofs_s=18.0)
+    assert shares_of(900.0) == Shares(runs_s=600.0, proofs_s=855.0)
+    # With almost no time there is at least some for runs.
+    assert shares_of(1.0) == Shares(runs_s=0.6, proofs_s=0.5)
 
 
 def test_what_failed_before_comes_first_and_engines_take_turns(tmp_path: Path) -> None:

@@ -10,6 +10,8 @@ import pytest
 
 from harness.findings import Finding, build_findings
 from harness.findings.finding import frequency_of
+from harness.findings.improvements import WORDS
+from harness.kernel.adapter import CAPABILITIES
 from tests.report import fixture
 from tests.report.fixture import CLAUSES, STAGEFLOW, clause, unit, witness
 
@@ -332,3 +334,7 @@ def test_findings_are_values_that_cannot_be_changed() -> None:
     bug = build(fixture.units())[0]
     with pytest.raises(dataclasses.FrozenInstanceError):
         bug.severity = "low"  # type: ignore[misc]
+
+
+def test_every_capability_has_a_name_for_sentences() -> None:
+    assert WORDS.keys() == CAPABILITIES.keys()

@@ -139,11 +139,34 @@ def test_claims_are_judged_on_their_own_engine_only() -> None:
     assert chapter(1)["claims"] == []
 
 
-def test_what_misled_is_told_only_of_claims_that_do_not_hold() -> None:
+def test_a_claim_is_judged_on_the_other_engines_of_its_package_as_well() -> None:
+    mission = {"claims": [claim("BUG-1", ("capability", "heartbeat"))]}
+    lacking = {"capabilities": []}
+    for name, judged in (("stageflow", 1), ("stageflow-legacy", 1), ("stageflower", 0)):
+        assert len(claim_rows(mission, {"name": name, **lacking}, [])) == judged
+
+
+def test_what_misled_is_told_only_where_something_measured_disagrees() -> None:
+    # IMP-040 has a reason, too, but nothing decided it.
     assert {c["id"]: c["why"] for c in chapter()["claims"] if c["why"]} == {
-        "BUG-016": "a wrong entry point",
-        "IMP-040": "never measured",
+        "BUG-016": "a wrong entry point"
     }
+
+
+@pytest.mark.parametrize(
+    ("rows", "told"),
+    [([PASS, FAIL], True), ([PASS, PASS], True), ([FAIL, OPEN], False), ([OPEN], False)],
+)
+def test_a_claim_that_only_lacks_evidence_has_nothing_to_explain(
+    rows: list[dict[str, Any]], told: bool
+) -> None:
+    units = [
+        unit(STAGEFLOW, f"p/{i}", "pass", clauses={"TIME-1": row}) for i, row in enumerate(rows)
+    ]
+    pairs = [(f"p/{i}", "TIME-1") for i in range(len(rows))]
+    mission = {"claims": [{**claim("BUG-1", *pairs), "why": "it was misread"}]}
+    (row,) = claim_rows(mission, fixture.engines()[0], units)
+    assert row["why"] == ("it was misread" if told else "")
 
 
 def test_the_execution_summary_counts_by_category() -> None:
@@ -185,6 +208,13 @@ def test_alike_stages_share_a_row() -> None:
         ("worker-0", 50, "sleeps 0 or 7 s", 1),
         ("bad", 1, "reports a failure", 1),
     ]
+
+
+def test_what_was_not_run_simulated_nothing_and_is_named() -> None:
+    found = chapter()["setting"]
+    assert found["not_run"] == ["timeouts/stage_cancel", "timeouts/heartbeat"]
+    run = {t["scenario"] for t in chapter()["tests"] if t["runs"]}
+    assert {row["scenario"] for row in (*found["stages"], *found["faults"])} <= run
 
 
 def test_only_failed_tests_have_a_timeline() -> None:
@@ -244,7 +274,7 @@ def test_findings_with_one_remedy_share_a_recommendation() -> None:
         (["BUG-001"], "What to do about CLEAN-1."),
         (["BUG-002"], "What to do about CLEAN-2."),
     ]
-    assert (["IMP-001"], "Offer heartbeat. TIME-9 demands: follow heartbeats.") in remedies["P2"]
+    assert (["IMP-001"], "Offer heartbeats of a stage (demanded by TIME-9).") in remedies["P2"]
     row = unit(
         STAGEFLOW,
         "timeouts/simple_timeout",

@@ -38,7 +38,7 @@ def test_a_stage_that_outlives_its_run_is_an_orphan() -> None:
             [0.9, "r0", "slow", "stage.end", "ok"],
         ]
     )
-    assert out["runs"] == [{"run": "r0", "end_s": 0.5, "how": "CancelledError"}]
+    assert out["runs"] == [{"run": "r0", "end_s": 0.5, "how": "CancelledError", "order": 5}]
     assert lane(out, "slow")["bars"] == [
         {
             "what": "stage",
@@ -47,11 +47,13 @@ def test_a_stage_that_outlives_its_run_is_an_orphan() -> None:
             "end_s": 0.9,
             "how": "ok",
             "bad": False,
+            "begin_order": 1,
+            "end_order": 6,
             "after_end": True,
         }
     ]
     assert lane(out, "quick")["bars"][0]["after_end"] is False
-    assert marks(out, "") == [("cancel", 0.5, "cancel sent 0")]
+    assert marks(out, "") == [("cancel", 0.5, "caller cancels")]
 
 
 def test_what_never_ended_after_the_run_is_an_orphan_and_without_an_end_is_not() -> None:
@@ -92,7 +94,7 @@ def test_deadlines_faults_cut_cleanups_and_drops_are_marked() -> None:
         stage_timeout_s=2.0,
     )
     assert marks(out, "slow") == [
-        ("fault", 0.1, "fault db 1"),
+        ("fault", 0.1, "fault fires: db 1"),
         ("dropped", 0.3, "events dropped so far: 2"),
         ("dropped", 0.3, "event p 7 not taken: refused"),
         ("deadline", 2.0, "deadline, 2.0 s after its start"),
@@ -129,4 +131,48 @@ def test_a_picture_is_bounded_counts_what_it_leaves_out_and_keeps_the_proof() ->
     assert len(proved["bars"]) == LIMIT_BARS
     assert len(proved["marks"]) == LIMIT_MARKS
     assert proved["left_out"] == 51 - LIMIT_BARS + 51 - LIMIT_MARKS
-    assert [m["words"] for m in proved["marks"] if m["proof"]] == ["acquire lock-19"]
+    assert [m["words"] for m in proved["marks"] if m["proof"]] == ["takes lock-19"]
+
+
+def test_entries_of_one_tick_are_told_apart_by_their_order() -> None:
+    out = drawn(
+        [
+            [0.0, "r0", "load", "stage.start", None],
+            [0.0, "r0", "load", "stage.end", "raise:ValueError"],
+            [0.0, "r0", "slow", "stage.start", None],
+            [0.0, "r0", "", "run.end", "returned"],
+        ],
+        2,
+    )
+    ((load,), (slow,)) = (lane(out, name)["bars"] for name in ("load", "slow"))
+    assert (load["begin_order"], load["end_order"], slow["begin_order"]) == (0, 1, 2)
+    assert [(m["words"], m["order"]) for m in lane(out, "slow")["marks"]] == [("starts", 2)]
+
+
+def test_many_deliveries_are_one_bar_and_events_that_never_came_are_counted() -> None:
+    journal: list[Row] = [[0.0, "r0", "slow", "stage.start", None]]
+    for n in range(6):
+        journal += [[0.1, "r0", "slow", "offer.end", ["p", n, "taken"]]]
+    for n in range(4):
+        journal += [[0.2 + n, "", "", "deliver.begin", ["p", n]]]
+        journal += [[0.3 + n, "", "", "deliver.end", ["p", n]]]
+    journal += [[4.0, "r0", "", "run.end", "returned"]]
+    out = drawn(journal, sink={"delivery_s": 0.1})
+    (bar,) = lane({**out, "lanes": [x for x in out["lanes"] if not x["run"]]}, "")["bars"]
+    assert (bar["name"], bar["begin_s"], bar["end_s"], bar["bad"]) == ("4 events", 0.2, 3.3, False)
+    shared = next(x for x in out["lanes"] if not x["run"])
+    assert [m["words"] for m in shared["marks"]] == ["events taken that never came to the sink: 2"]
+    unwatched = drawn(journal)
+    assert [m["words"] for x in unwatched["lanes"] for m in x["marks"]] == []
+
+
+def test_a_second_cancel_and_one_that_came_too_late_are_said_to_be_so() -> None:
+    out = drawn(
+        [
+            [0.0, "r0", "slow", "stage.start", None],
+            [0.1, "r0", "", "cancel.sent", [0, True]],
+            [0.2, "r0", "", "cancel.sent", [1, False]],
+        ]
+    )
+    said = [m["words"] for x in out["lanes"] for m in x["marks"]]
+    assert said == ["caller cancels", "caller cancels (no. 2), too late"]

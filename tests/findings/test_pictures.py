@@ -86,7 +86,7 @@ def test_a_timeline_marks_what_never_ended_and_what_was_cut_short() -> None:
             "    holds lock, cleanup cut short :crit, 0, 2000",
             "    release begins lock :milestone, 2000, 2000",
             "    section run",
-            "    cancel sent 1 :milestone, 1250, 1250",
+            "    caller cancels :milestone, 1250, 1250",
         )
     )
 

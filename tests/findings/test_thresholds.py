@@ -79,7 +79,20 @@ def test_detection_counts_the_engines_that_are_broken_on_purpose() -> None:
     assert (row["value"], row["verdict"], row["engine"]) == (0.5, "fail", "")
 
 
-def test_memory_growth_is_the_most_of_any_run() -> None:
-    units = [unit(samples=[{"memory_growth_mb": 1.5}, {"memory_growth_mb": 3}])]
-    (row,) = hold([Threshold("memory_growth_mb", high=2)], units)
-    assert (row["value"], row["verdict"]) == (3.0, "fail")
+def grown(engine: str, value: float | None) -> dict[str, Any]:
+    return {"engine": engine, "engine_version": "", "scenario": "s/a", "memory_growth_mb": value}
+
+
+def test_memory_growth_is_that_of_repeated_runs_of_each_engine() -> None:
+    rows = hold(
+        [Threshold("memory_growth_mb", high=2)], [unit()], [grown("a", 3.0), grown("b", 0.0)]
+    )
+    assert [(r["engine"], r["value"], r["verdict"]) for r in rows] == [
+        ("a", 3.0, "fail"),
+        ("b", 0.0, "pass"),
+    ]
+
+
+def test_memory_growth_that_could_not_be_measured_is_no_pass() -> None:
+    (row,) = hold([Threshold("memory_growth_mb", high=2)], [unit()], [grown("a", None)])
+    assert (row["value"], row["verdict"]) == (None, "inconclusive")

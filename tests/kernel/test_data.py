@@ -73,6 +73,8 @@ def test_defaults_are_left_out_of_json_and_filled_in_again() -> None:
     assert one.args == {"name": "lock", "cleanup": "async", "cleanup_s": 0, "fails": False}
     assert Plan().to_json() == {"version": 1}
     assert Plan(cancels=(Cancel(at_s=1.0),)).to_json()["cancels"] == [{"at_s": 1.0}]
+    said = [{"target": "stage", "run": "r0/child", "stage": "x", "at_point": 3}]
+    assert Plan.from_json({"cancels": said}).to_json()["cancels"] == said
 
 
 # Messages. Each is one line that names the place, what was expected and what came.
@@ -228,8 +230,28 @@ KNOWN = (
         ),
         ({"cancels": [{"at_s": 1, "run": "r9"}]}, "plan.cancels[0].run: no run 'r9' in the plan"),
         (
+            {"cancels": [{"at_s": 1, "target": "task"}]},
+            "plan.cancels[0].target: expected run or stage, got 'task'",
+        ),
+        (
             {"cancels": [{"at_s": 1, "target": "stage"}]},
-            "plan.cancels[0].target: expected 'run', got 'stage'",
+            "plan.cancels[0].stage: a cancel of target 'stage', and no other, names one",
+        ),
+        (
+            {"cancels": [{"at_s": 1, "by": "signal"}]},
+            "plan.cancels[0].by: expected cancel, timeout, wait_for, group, got 'signal'",
+        ),
+        (
+            {"cancels": [{"at_point": 1, "by": "timeout"}]},
+            "plan.cancels[0].by: 'timeout' ends a run, at a time at_s",
+        ),
+        (
+            {"cancels": [{"at_s": 1, "by": "group", "times": 2}]},
+            "plan.cancels[0].times: a deadline expires once, got 2",
+        ),
+        (
+            {"cancels": [{"at_s": 1, "by": "group"}, {"at_s": 2, "by": "timeout"}]},
+            "plan.cancels[1].by: run 'r0' has a deadline already",
         ),
         (
             {"cancels": [{"at_s": 1, "times": 0}]},

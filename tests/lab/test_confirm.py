@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,11 +11,12 @@ from typing import Any
 
 import pytest
 
-from harness.lab import conclude
-from harness.lab.campaign import Engine
+from harness.lab import conclude, confirm
 from harness.lab.conclude import confirmations
-from harness.lab.confirm import Said, Script, rate_of, run_again, run_scripts
+from harness.lab.confirm import OVER, Said, Script, Trial, rate_of, run_script, try_all
 from harness.lab.engines import EngineRef
+from harness.lab.pool import Pool
+from harness.lab.subject import Engine
 
 ENGINE = Engine(EngineRef("toy", "1.0", "", {}), python=sys.executable)
 BUG = {"id": "BUG-001", "fingerprint": "f", "clause": "CLEAN-1"}
@@ -59,22 +61,76 @@ def script(folder: Path, text: str) -> Script:
     ],
 )
 def test_what_a_script_says(tmp_path: Path, text: str, said: Said) -> None:
-    assert run_scripts([script(tmp_path, text)]) == [said]
+    assert run_script(script(tmp_path, text)) == said
 
 
-def test_no_script_is_run_again_when_the_time_is_up() -> None:
+SHOWN = Said("shows", "VIOLATION CLEAN-1: seen")
+HELD = Said("holds", "the script did not show it on the stock event loop")
+
+
+def tried(
+    says: Mapping[str, Said], *trials: Trial, again_s: float = 60.0, left_s: float | None = None
+) -> list[str]:
+    """Try these scripts, which say so by their names; returns those that were run, in order."""
     ran: list[str] = []
 
-    def run(one: Script) -> Said:
-        ran.append(one.fingerprint)
-        return Said("shows", "")
+    def run(one: Script, _deadline: float | None) -> Said:
+        ran.append(one.file.name)
+        return says[one.file.name]
 
-    one = Script("f", "CLEAN-1", Path("none"), "")
-    assert run_again([one], deadline=time.monotonic() - 1, run=run) == {"f": []}
-    assert ran == []
-    assert run_again([one], deadline=time.monotonic() + 60, run=run) == {
-        "f": [Said("shows", "")] * 2
-    }
+    now = time.monotonic()
+    deadline = None if left_s is None else now + left_s
+    try_all(trials, at_once=1, again_until=now + again_s, deadline=deadline, run=run)
+    return ran
+
+
+def trial(*names: str) -> Trial:
+    return Trial([Script("f", "CLEAN-1", Path(name), "") for name in names])
+
+
+def test_first_scripts_come_first_then_other_witnesses_then_further_runs() -> None:
+    one, other = trial("a"), trial("b", "c")
+    says = {"a": SHOWN, "b": HELD, "c": SHOWN}
+    assert tried(says, one, other) == ["a", "b", "c", "a", "a", "c", "c"]
+    assert (one.said, other.said) == ([[SHOWN] * 3], [[HELD], [SHOWN] * 3])
+    assert (one.shown, other.shown) == (0, 1)
+
+
+def test_no_script_is_run_again_when_the_time_for_that_is_up() -> None:
+    one = trial("a", "b")
+    assert tried({"a": HELD, "b": SHOWN}, one, again_s=-1.0) == ["a", "b"]
+    assert (one.said, one.late) == ([[HELD], [SHOWN]], False)
+
+
+def test_no_script_is_run_at_all_when_the_budget_is_spent() -> None:
+    one = trial("a", "b")
+    assert tried({"a": SHOWN}, one, left_s=-1.0) == []
+    assert (one.said, one.late, one.shown) == ([], True, None)
+
+
+def test_a_script_is_ended_with_the_budget_and_that_is_no_verdict(tmp_path: Path) -> None:
+    one = script(tmp_path, "import time\ntime.sleep(30)\n")
+    said = run_script(one, time.monotonic() + 0.2)
+    assert (said.verdict, said.note.startswith(OVER)) == ("broken", True)
+
+
+def test_a_script_that_sleeps_for_long_is_run_again_beside_itself(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(confirm, "LONG_S", 0.01)
+    ran: list[str] = []
+    third = threading.Event()
+
+    def run(one: Script, _deadline: float | None) -> Said:
+        ran.append(one.file.name)
+        if len(ran) == confirm.RUNS:
+            third.set()
+        assert third.wait(20)  # none of them ends before all of them have begun
+        return SHOWN
+
+    one = trial("a")
+    try_all([one], at_once=4, again_until=time.monotonic() + 60, run=run)
+    assert (ran, one.said) == (["a"] * 3, [[SHOWN] * 3])
 
 
 def test_the_rate_counts_what_was_run() -> None:
@@ -84,23 +140,32 @@ def test_the_rate_counts_what_was_run() -> None:
 
 
 def confirmed(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, *texts: str | None
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    *texts: str | None,
+    deadline: float | None = None,
 ) -> tuple[dict[str, Any], str]:
     """Confirm one bug whose witnesses have these scripts; returns the answer and its script."""
 
     def render(
         _engines: Sequence[Engine],
-        due: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]],
-        tried: Mapping[str, list[conclude._Tried]],
+        due: Sequence[tuple[conclude._Case, Sequence[Mapping[str, Any]]]],
+        _pool: Pool,
     ) -> None:
-        for bug, witness in due:
-            text = texts[int(witness["token"])]
-            why = "" if text else "step flood"
-            tried[bug["fingerprint"]].append(conclude._Tried(witness["token"], text, why))
+        for case, witnesses in due:
+            for witness in witnesses:
+                if text := texts[int(witness["token"])]:
+                    case.texts.append(text)
+                    case.tokens.append(witness["token"])
+                    case.pythons.append(sys.executable)
+                else:
+                    case.why = "step flood"
 
     monkeypatch.setattr(conclude, "_render", render)
     told = [{"engine": "toy@1.0", "token": str(i)} for i in range(len(texts))]
-    answers = confirmations(folder, [ENGINE], [BUG], {"f": told}, lambda _text: None)
+    answers = confirmations(
+        folder, [ENGINE], [BUG], {"f": told}, lambda _text: None, deadline=deadline
+    )
     file = folder / "repro" / "BUG-001.py"
     return answers["f"], file.read_text("utf-8") if file.exists() else ""
 
@@ -149,6 +214,19 @@ def test_why_there_is_no_script_is_handed_on(
         "no script: step flood",
         "",
     )
+
+
+def test_what_the_budget_left_unconfirmed_has_its_script_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer, text = confirmed(tmp_path, monkeypatch, SHOWS, deadline=time.monotonic())
+    assert answer == {
+        "confirmation": "simulated_only",
+        "confirmation_note": f"not confirmed: {OVER} before its script was run",
+        "script": "repro/BUG-001.py",
+        "token": "0",
+    }
+    assert text == SHOWS
 
 
 OFTEN = "VIOLATION CLEAN-1: seen: in 3 of 400 tries"

@@ -156,7 +156,9 @@ def test_the_default_tier_writes_no_notes(
 
 def test_a_search_has_no_order_tier(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", "--tier", "order", "--search", "swarm"]) == 2
-    assert "--tier order" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "--tier order: it does not go with --search" in said
+    assert len(said.splitlines()) == 1
 
 
 NAMED = {"engine": "toy", "engine_version": "", "scenario": "graph/x"}

@@ -29,6 +29,10 @@ REFERENCE = Laboratory(Adapter("reference"), simulated_tool)
 SOUND, BROKEN = "reference", "broken:caller-cancel-abandons"
 
 
+# Runs on a machine that is truly busy are made again, unseen: here it is busy when told so.
+BUSY_S, TRIES = 0.05, 6
+
+
 class Changing(LiveLaboratory):
     """A laboratory whose engine is another one in each run, or whose machine is busy in some."""
 
@@ -41,9 +45,12 @@ class Changing(LiveLaboratory):
 
     def run(self, program: Program, plan: Plan, **how: Any) -> RunRecord:
         self.made += 1
-        record = self.others[next(self.subjects)].run(program, plan, **how)
-        late_s = next(self.late)
-        return dataclasses.replace(record, late_s=late_s) if late_s else record
+        subject = self.others[next(self.subjects)]
+        for _ in range(TRIES):
+            record = subject.run(program, plan, **how)
+            if record.late_s <= BUSY_S:
+                break
+        return dataclasses.replace(record, late_s=next(self.late) or record.late_s)
 
 
 CANCELLED = ScenarioData(

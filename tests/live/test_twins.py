@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -46,12 +46,26 @@ def path(hosted: Hosted) -> Iterator[LivePath]:
         yield way
 
 
-def both(path: LivePath, one: Program, plan: Plan) -> tuple[RunRecord, RunRecord]:
+# The moments that a case compares are this far apart at least; of a run whose timers may have
+# been later, nothing can be said, and it is made again.
+APART_S = 0.03
+RUNS_MAX = 6
+
+
+def both(
+    path: LivePath, one: Program, plan: Plan, before: Callable[[], None] = lambda: None
+) -> tuple[RunRecord, RunRecord]:
+    """Run it in both laboratories; `before` is called before each live run."""
     sim = Laboratory(Adapter("reference"), simulated_tool)
     simulated = sim.run(one, plan)
     with path.through(plan.toxics) as addresses:
         live = LiveLaboratory(Adapter("reference"), LiveTool(addresses), beside=sim)
-        return simulated, live.run(one, plan)
+        for _ in range(RUNS_MAX):
+            before()
+            record = live.run(one, plan)
+            if record.late_s <= APART_S:
+                break
+        return simulated, record
 
 
 def happened(record: RunRecord) -> dict[str, list[tuple[str, Any]]]:
@@ -199,8 +213,7 @@ def test_memory_that_is_there_is_no_fault(hosted: Hosted) -> None:
 
 def test_a_slow_sink_hands_its_events_to_the_collector(path: LivePath, hosted: Hosted) -> None:
     one = program("p", stage("a", flood("a", 4, 0.01), ok("x")))
-    hosted.events.clear()
-    simulated, live = both(path, one, Plan(sink=Sink(delivery_s=0.01)))
+    simulated, live = both(path, one, Plan(sink=Sink(delivery_s=0.01)), hosted.events.clear)
     delivered = [("deliver.begin", ("r0/a/a", n)) for n in range(4)]
     for record in (simulated, live):
         assert [e for e in happened(record)["/"] if e[0] == "deliver.begin"] == delivered

@@ -53,6 +53,26 @@ def test_a_body_that_is_no_proxy(api: Api, body: bytes) -> None:
     assert status == 400 and text.startswith("bad request body: ")
 
 
+@pytest.mark.parametrize(
+    ("body", "text"),
+    [
+        (b"nonsense", "invalid character 'o' in literal null (expecting 'u')"),
+        (b'{"name":tru}', "invalid character '}' in literal true (expecting 'e')"),
+        (b'{"name":-x}', "invalid character 'x' in numeric literal"),
+        (b'{"name":-Infinity}', "invalid character 'I' in numeric literal"),
+        (b'{"name":nul', "unexpected EOF"),
+        (b'{"name" 1}', "invalid character '1' after object key"),
+        (
+            b'{"name":1}',
+            "json: cannot unmarshal number into Go struct field Proxy.name of type string",
+        ),
+        (b"5", "json: cannot unmarshal number into Go value of type toxiproxy.Proxy"),
+    ],
+)
+def test_what_is_wrong_with_a_body_is_said_as_go_says_it(api: Api, body: bytes, text: str) -> None:
+    assert error_of(api.post("/proxies", body)) == (400, f"bad request body: {text}")
+
+
 def test_names_are_unique(proxy: Proxied) -> None:
     again = proxy.api.post("/proxies", {**PROXY, "name": proxy.name})
     assert error_of(again) == (409, "proxy already exists")

@@ -157,13 +157,15 @@ def test_on_a_loop_of_ones_own(upstream: Upstream) -> None:
 
 
 def test_a_cancelled_block_stops_the_server() -> None:
-    async def main() -> None:
+    async def main(inside: asyncio.Event) -> None:
         async with ProxyServer():
+            inside.set()
             await asyncio.sleep(60)
 
     async def cancel() -> None:
-        task = asyncio.create_task(main())
-        await asyncio.sleep(0.05)
+        inside = asyncio.Event()
+        task = asyncio.create_task(main(inside))
+        await inside.wait()
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
         assert task.cancelled()
@@ -171,6 +173,28 @@ def test_a_cancelled_block_stops_the_server() -> None:
     before = listening_here()
     asyncio.run(cancel())
     assert listening_here() == before
+
+
+def test_a_start_that_is_cancelled_leaves_nothing_open() -> None:
+    async def cancelled_after(turns: int) -> bool:
+        server = ProxyServer()
+        task = asyncio.create_task(server.start())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await server.close()
+        return task.cancelled()
+
+    async def at_every_turn() -> int:
+        turns = 0
+        while await cancelled_after(turns):
+            turns += 1
+        return turns
+
+    descriptors = psutil.Process().num_fds()
+    assert asyncio.run(at_every_turn()) >= 2
+    assert psutil.Process().num_fds() == descriptors
 
 
 def test_a_taken_port_in_process() -> None:

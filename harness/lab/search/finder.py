@@ -22,7 +22,7 @@ from harness.kernel.record import RunRecord
 from harness.kernel.steps import step
 from harness.lab.search.coverage import situations
 from harness.lab.search.shrink import Key, key_of
-from harness.lab.unit import touches
+from harness.lab.touches import touches
 
 __all__ = ["HEAL", "Finder", "Found", "Tally", "heals"]
 

@@ -5,12 +5,11 @@ and the instants at which anything happened. Then, one at a time: the caller can
 these points, once or again; a caller's deadline expires at each instant, in the tick in which
 something else is due; every stage is called off or fails at each of its steps; each call of a
 tool fails, once and from there on; a stage beside fails at each instant; the engine's own
-timeout is due then, for all stages or for one. After each, all clauses judge, what is left is
+timeout is due then, for all stages or for one; the task of each stage under way is cancelled
+from outside the engine, at each point; the caller's `asyncio.timeout`, `wait_for` or task group
+ends the run at each instant. After each, all clauses judge, what is left is
 looked for before anything is torn down, and a plain program must still end well on the same
 adapter object.
-
-The cancel of a caller's `asyncio.timeout`, `wait_for` or task group reaches the engine as
-`Task.cancel` from a timer or from another task's end; it is given as these cancels here.
 """
 
 from __future__ import annotations
@@ -74,6 +73,8 @@ def injections(
             yield Injection(f"a timeout of {at_s:g} s for all stages", program, limited)
     if "stage_timeout_each" in capabilities:
         yield from _timeouts(program, calm, clean)
+    yield from _stage_cancels(program, again or calm, clean)
+    yield from _deadlines_by(program, again or calm, clean)
 
 
 def _run_after(calm: Plan) -> Plan | None:
@@ -143,6 +144,39 @@ def _deadlines(
         yield Injection(f"the caller's deadline expires at {at_s:g} s", program, plan)
 
 
+def _stage_cancels(program: Program, calm: Plan, clean: RunRecord) -> Iterator[Injection]:
+    """Cancel the task of each stage, a subpipeline's too, at each point at which it is under way.
+
+    To the engine it is as if the stage had raised CancelledError: nobody in it sent the cancel.
+    """
+    # A run that is to come afterwards has begun with a callback of its own.
+    later = len(calm.runs) - len(clean.outcomes)
+    for (run, stage), (first, last) in clean.stage_points.items():
+        if run.split("/", 1)[0] != calm.runs[0].id:
+            continue
+        cancel = Cancel(target="stage", run=run, stage=stage, at_point=1)
+        plan = dataclasses.replace(calm, cancels=(cancel,))
+        name = stage if run in clean.outcomes else f"{stage} of {run}"
+        for point in range(first + later, min(last, POINTS_MAX) + later + 1):
+            label = f"the task of stage {name} is cancelled at point {point}"
+            yield Injection(label, program, plan, point)
+
+
+DEADLINES = {
+    "timeout": "the caller's asyncio.timeout expires",
+    "wait_for": "the caller's asyncio.wait_for gives up",
+    "group": "another task of the caller's task group fails",
+}
+
+
+def _deadlines_by(program: Program, calm: Plan, clean: RunRecord) -> Iterator[Injection]:
+    run = calm.runs[0].id
+    for by, what in DEADLINES.items():
+        for at_s in (0.0, *_instants(clean)):
+            plan = dataclasses.replace(calm, cancels=(Cancel(run=run, at_s=at_s, by=by),))
+            yield Injection(f"{what} at {at_s:g} s", program, plan)
+
+
 def _tool_faults(program: Program, calm: Plan, clean: RunRecord) -> Iterator[Injection]:
     for tool, number in sorted({e.detail for e in clean.journal if e.kind == "call.begin"}):
         for error in TOOL_ERRORS:
@@ -188,8 +222,8 @@ def inject_all(
     """Run a program undisturbed, then with every injection, unless `until` says enough.
 
     Returns:
-        How many points and instants there are, and how many were left out as too many; 1 under
-        "cut_short" if `until` ended it.
+        How many points and instants there are, and how many were left out as too many; how many
+        cancels of a stage's task were taken; 1 under "cut_short" if `until` ended it.
     """
     calm = dataclasses.replace(plan, cancels=())
     clean = finder.run(program, calm)
@@ -202,6 +236,7 @@ def inject_all(
         "instants": instants,
         "instants_left_out": max(0, instants - INSTANTS_MAX),
         "cut_short": 0,
+        "stages_cancelled": 0,
     }
     for one in injections(program, plan, clean, finder.lab.info.capabilities):
         if until():
@@ -213,6 +248,7 @@ def inject_all(
         except NotOffered:
             finder.refused += 1
             continue
+        told["stages_cancelled"] += sum(e.detail[1] for e in record.journal.of("cancel.stage"))
         if record.build_error is None:
             finder.heal(one.program, one.plan, record)
         if progress is not None and finder.runs % 200 == 0:

@@ -543,7 +543,7 @@ def _without_strays(plan: Mapping[str, Any]) -> Data:
             known.add(run.get("id", "r0"))
     out["runs"] = runs
     if "cancels" in plan:
-        out["cancels"] = [c for c in plan["cancels"] if c.get("run", "r0") in known]
+        out["cancels"] = [c for c in plan["cancels"] if c.get("run", "r0").split("/")[0] in known]
     return out
 
 
