@@ -398,15 +398,13 @@ class _Shrinking:
 
     def _drop_stages(self, path: Path) -> None:
         def drop(start: int, count: int) -> bool:
-            return any(
-                self.take(
-                    self._with_program(
-                        path, partial(without_stages, start=start, count=count, bridged=bridged)
-                    ),
-                    moves_points=True,
+            cases = (
+                self._with_program(
+                    path, partial(without_stages, start=start, count=count, bridged=bridged)
                 )
                 for bridged in (True, False)
             )
+            return any(self.take(_without_stray_layers(case), moves_points=True) for case in cases)
 
         self._drop_chunks(lambda: len(at(self.case.program, path)["stages"]), drop)
 
@@ -547,6 +545,25 @@ def _without_strays(plan: Mapping[str, Any]) -> Data:
     return out
 
 
+def _without_stray_layers(case: _Case) -> _Case:
+    """Return a case whose layers name no stages that are there no more; a layer all of whose
+    stages are gone goes with them, as one that names none would be around every stage."""
+    layers = case.plan.get("layers", ())
+    if not any(one.get("stages") for one in layers):
+        return case
+    programs = [at(case.program, path) for path in programs_in(case.program)]
+    names = {stage["name"] for one in programs for stage in one["stages"]}
+    kept = []
+    for one in layers:
+        left = [name for name in one.get("stages", ()) if name in names]
+        if left:
+            kept.append({**one, "stages": left})
+        elif not one.get("stages"):
+            kept.append(one)
+    plan = {k: v for k, v in case.plan.items() if k != "layers"}
+    return dataclasses.replace(case, plan={**plan, "layers": kept} if kept else plan)
+
+
 def _inner_blocks(one: Mapping[str, Any]) -> Iterator[Sequence[Any]]:
     """Yield the blocks that a step holds, the longest of several branches first."""
     for name, spec in OPS[one["op"]].fields.items():
@@ -554,3 +571,6 @@ def _inner_blocks(one: Mapping[str, Any]) -> Iterator[Sequence[Any]]:
             yield one[name]
         elif spec.shape == "blocks":
             yield from sorted(one.get(name, ()), key=len, reverse=True)
+    if one["op"] == "subpipeline":
+        for stage in one["program"]["stages"]:
+            yield stage.get("steps", ())
