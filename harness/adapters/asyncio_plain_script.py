@@ -47,17 +47,6 @@ async def call(stages, run):
     return tasks
 """
 
-_REACH = """\
-def reachable(tasks, error):
-    \"\"\"What the tasks hold: the caller of the run has kept them.\"\"\"
-    got = {}
-    for name, task in (tasks or getattr(error, "tasks", {})).items():
-        if not task.cancelled() and task.done():
-            exc = task.exception()
-            got[name] = task.result()[0] if exc is None else f"failed: {exc!r}"
-    return got
-"""
-
 _ENDS = """\
 def ending(output):
     # A stage returns a tuple of one, so that None can be an output; all else it raises.
@@ -99,7 +88,9 @@ def _dialect(plan: Plan) -> Dialect:
         build=lambda program, functions: _build(plan, program, functions),
         run="call(graph, {run})",
         start=_START.replace("{KNOWN}", "run_name.set(run)\n    " if many else ""),
-        reach=_REACH,
+        value="one.result()[0]",
+        done="one.done() and not one.cancelled() and one.exception() is None",
+        kept='getattr(error, "tasks", {})',
         helpers={
             "run_name": 'run_name = contextvars.ContextVar("run_name")',
             "GO_ON": f"GO_ON = {go_on}  # whether the others go on when a stage fails",

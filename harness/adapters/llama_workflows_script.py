@@ -106,12 +106,6 @@ async def call(workflow, run):
     return got
 """
 
-_REACH = """\
-def reachable(got, error):
-    \"\"\"What the caller has read from the stream, also where the run has failed.\"\"\"
-    return dict(got if got is not None else getattr(error, "outputs", {}))
-"""
-
 _ENDS = """\
 def ending(output):
     # A stage returns a tuple of one, so that None can be an output; all else it raises.
@@ -176,7 +170,8 @@ def _dialect(engine: Probe) -> Dialect:
         build=lambda program, functions: _build(engine, program, functions),
         run="call(graph, {run})",
         start=_START,
-        reach=_REACH,
+        value="one",
+        kept='getattr(error, "outputs", {})',
         helpers={
             "add_step": _STEPS,
             "follow": _FOLLOW,

@@ -13,16 +13,28 @@ from harness.adapters.stageflow_layers import idempotency_key, priorities, retry
 from harness.kernel.errors import NotOffered
 from harness.kernel.plan import Layer, Plan
 from harness.kernel.program import Program
-from harness.kernel.script import Unrenderable, literal
-from harness.kernel.script_steps import identifier
+from harness.kernel.script_literals import Unrenderable, identifier, literal
 
 if TYPE_CHECKING:
     from harness.adapters.stageflow_probe import Probe
 
-__all__ = ["HELPERS", "chain", "data_of", "imports", "layers", "queue", "told"]
+__all__ = [
+    "HELPERS",
+    "account",
+    "chain",
+    "closed",
+    "data_of",
+    "identity",
+    "imports",
+    "layers",
+    "opened",
+    "queue",
+    "told",
+    "waits",
+]
 
 _OWN = ("observe", "raise", "deny")
-IMPORT_MAX = 86
+IMPORT_MAX = 100
 
 HELPERS = {
     "only(": '''\
@@ -43,72 +55,19 @@ def only(kind, stages, **options):
             return await super().on_error(stage_name, error, ctx)
 
     return ForStages(**options)''',
-    "told": '''\
-id_names = {}  # id -> what it stands for
-
-
-def told(ctx):
-    """For whom the code works, by what it is given and by the correlation id that was set."""
-    ids = {
-        "run": ctx.pipeline_run_id,
-        "tenant": {ORG},
-        "correlation": get_correlation_id() or ctx.request_id,
-    }
-    return {what: id_names.get(one, str(one)) for what, one in ids.items()}''',
 }
 
-_SINK = '''\
-class UserSink:
-    """The user's own sink, behind the queue."""
 
-    count = in_hand = 0
+def layers(engine: Probe, plan: Plan, check: str, run_of: str) -> dict[str, str]:
+    """Return how each layer of the user's own is made -> the source of its class.
 
-    async def emit(self, *, type, data):
-        number = (data.get("producer", ""), data.get("n", -1))
-        note("", "deliver.begin", number)
-        self.count += 1
-        mine = self.count
-        self.in_hand += 1
-        try:{STEPS}
-        finally:
-            self.in_hand -= 1
-        note("", "deliver.end", number)
-
-    def try_emit(self, *, type, data):
-        raise AssertionError("the queue awaits emit()")
-
-
-user_sink = UserSink()
-sink = BackpressureAwareEventSink(user_sink{SIZE})
-using_sink = set()  # runs under way
-
-
-def account():
-    """Offered, delivered, dropped, pending, most that may be pending, by the queue's metrics."""
-    metrics, pending = sink.metrics, sink.queue_size + user_sink.in_hand
-    emitted, dropped = metrics.emitted, metrics.dropped
-    return (emitted + dropped, emitted - pending, dropped, pending, {MAX})
-
-
-async def open_sink(run):
-    using_sink.add(run)
-    await sink.start()
-
-
-async def close_sink(run):
-    using_sink.discard(run)
-    if not using_sink:
-        with contextlib.suppress(Exception):  # the drain lets out what the user's sink raises
-            await sink.stop(drain=True, timeout={DRAIN})
-    note("", "account", account())'''
-
-
-def layers(engine: Probe, plan: Plan, check: str) -> dict[str, str]:
-    """Return how each layer of the user's own is made -> the source of its class."""
+    Args:
+        run_of: expression for the name of the run that a layer's `ctx` is of.
+    """
     many = len(plan.runs) > 1
     numbered = zip(plan.layers, priorities(engine, plan.layers), strict=True)
     return {
-        f"{_class_name(one)}()": _class(one, priority, plan, check, many=many)
+        f"{_class_name(one)}()": _class(one, priority, plan, check, run_of if many else "")
         for one, priority in numbered
         if one.kind in _OWN
     }
@@ -118,12 +77,13 @@ def _class_name(layer: Layer) -> str:
     return identifier(layer.name).title().replace("_", "") + "Layer"
 
 
-def _class(layer: Layer, priority: int, plan: Plan, check: str, *, many: bool) -> str:
+def _class(layer: Layer, priority: int, plan: Plan, check: str, run: str) -> str:
     """Return a layer's class: what it notes, and how it fails or denies, where it does."""
-    run = "run_names[ctx.pipeline_run_id]"
+    many = bool(run)
     me = f'f"{{{run}}}/{{stage_name}}"' if many else "stage_name"
     mine = [f"stage_name in {literal(layer.stages)}"] if layer.stages else []
-    acts = [*mine, *([f"{run} in {literal(layer.runs)}"] if many and layer.runs else ())]
+    asked = run.replace("'", '"')
+    acts = [*mine, *([f"{asked} in {literal(layer.runs)}"] if many and layer.runs else ())]
     told = literal(layer.name)
     before = _if(mine, [f'note({me}, "layer.enter", {told})'] if '"layer.enter"' in check else [])
     after: list[str] = []
@@ -190,7 +150,7 @@ def imports(engine: Probe, program: Program, plan: Plan, check: str) -> tuple[st
     if any(one.kind == "deny" for one in plan.layers):
         names.add("InterceptorResult")
     if any(stage.retry for stage in program.stages):
-        names.add("ErrorAction")
+        names |= {"ErrorAction"} if len(program.stages) > 1 else {"get_default_interceptors"}
         lines.append(
             "from stageflow.pipeline.retry import BackoffStrategy, JitterStrategy, RetryInterceptor"
         )
@@ -232,8 +192,7 @@ def chain(engine: Probe, program: Program, plan: Plan) -> list[str]:
     if restricted:
         kinds = f"({', '.join(restricted)},)"
         default = f"*(one for one in get_default_interceptors() if not isinstance(one, {kinds}))"
-    lines = (f"    {line}," for line in (default, *made))
-    return ["interceptors = [", *lines, "]"]
+    return [f"interceptors = [{', '.join((default, *made))}]"]
 
 
 def _restricted(engine: Probe, plan: Plan) -> list[str]:
@@ -252,6 +211,8 @@ def _retry(engine: Probe, stage: str, program: Program) -> str:
     words = ", ".join(
         f"{k}={'(Exception,)' if k == 'retryable_errors' else v}" for k, v in options.items()
     )
+    if len(program.stages) == 1:
+        return f"RetryInterceptor({words})"
     return f"only(RetryInterceptor, ({literal(stage)},), {words})"
 
 
@@ -264,31 +225,121 @@ def data_of(plan: Plan, timeout: str | None) -> str:
     return ", ".join(parts)
 
 
-def queue(engine: Probe, plan: Plan) -> str:
-    """Return the source of the queue, of the user's sink behind it, and of their use."""
+def queue(engine: Probe, plan: Plan, check: str) -> str:
+    """Return the source of the queue, and of the user's sink behind it."""
     spec = plan.sink
     assert spec is not None
-    steps = []
-    if spec.delivery_s:
-        steps.append(f"await asyncio.sleep({spec.delivery_s!r})")
+    counts = spec.hangs_at is not None or (spec.error is not None and spec.error_every > 1)
+    numbers = any(f'"deliver.{kind}"' in check for kind in ("begin", "end", "fail"))
+    pends = waits(plan) and ('"account"' in check or "pending" in check)
+    lines = []
+    if numbers:
+        lines.append('number = (data.get("producer", ""), data.get("n", -1))')
+        lines.append('note("", "deliver.begin", number)')
+    steps = [f"await asyncio.sleep({spec.delivery_s!r})"] if spec.delivery_s else []
+    if counts:
+        steps += ["self.count += 1", "mine = self.count"]
     if spec.hangs_at is not None:
         steps += [f"if mine >= {spec.hangs_at}:", "    await asyncio.sleep(86400)  # it hangs"]
     if spec.error is not None:
         error = "asyncio.CancelledError" if spec.error == "CancelledError" else spec.error
-        steps += [
-            f"if mine % {spec.error_every} == 0:",
-            '    note("", "deliver.fail", number)',
-            f'    raise {error}("the sink failed")',
-        ]
-    lines = "".join(f"\n            {line}" for line in steps or ["pass"])
+        raises = ['note("", "deliver.fail", number)', f'raise {error}("the sink failed")']
+        steps += (
+            [f"if mine % {spec.error_every} == 0:", *(f"    {one}" for one in raises)]
+            if counts and spec.error_every > 1
+            else raises
+        )
+    if pends:
+        inner = (f"    {one}" for one in steps)
+        steps = ["self.in_hand += 1", "try:", *inner, "finally:", "    self.in_hand -= 1"]
+    always = spec.error is not None and not spec.error_every > 1
+    last = [] if always or not numbers else ['note("", "deliver.end", number)']
+    variables = [name for name, one in (("count", counts), ("in_hand", pends)) if one]
+    body = [*lines, *steps, *last] or ["pass"]
     size = "" if spec.queue_max is None else f", max_queue_size={spec.queue_max}"
-    most = engine.queue_default if spec.queue_max is None else spec.queue_max
-    text = _SINK.replace("{STEPS}", lines).replace("{SIZE}", size).replace("{MAX}", str(most))
-    return text.replace("{DRAIN}", repr(spec.drain_s))
+    text = [
+        "class UserSink:",
+        *([f"    {' = '.join(variables)} = 0", ""] if variables else ()),
+        "    async def emit(self, *, type, data):",
+        *(f"        {line}" for line in body),
+        "",
+        "",
+        *(("user_sink = UserSink()",) if pends else ()),
+        f"sink = BackpressureAwareEventSink({'user_sink' if pends else 'UserSink()'}{size})",
+    ]
+    if len(plan.runs) > 1:
+        text += [
+            "using_sink = []  # runs under way",
+            "",
+            "",
+            "async def close_sink(run):",
+            "    using_sink.remove(run)",
+            "    if not using_sink:",
+            *(f"        {line}" for line in _stopped(plan)),
+        ]
+    return "\n".join(text)
 
 
-def told(engine: Probe) -> str:
+def _stopped(plan: Plan) -> list[str]:
+    assert plan.sink is not None
+    return [
+        "with contextlib.suppress(Exception):  # the drain lets out what the user's sink raises",
+        f"    await sink.stop(drain=True, timeout={plan.sink.drain_s!r})",
+    ]
+
+
+def opened(plan: Plan) -> list[str]:
+    """Return the lines by which a run begins to use the queue."""
+    if plan.sink is None:
+        return []
+    return ["await sink.start()", *(["using_sink.append({run})"] if len(plan.runs) > 1 else ())]
+
+
+def closed(plan: Plan, check: str) -> list[str]:
+    """Return the lines by which a run ends its use of the queue."""
+    if plan.sink is None:
+        return []
+    ends = ["await close_sink({run})"] if len(plan.runs) > 1 else _stopped(plan)
+    return [*ends, *(['note("", "account", account())'] if '"account"' in check else ())]
+
+
+def waits(plan: Plan) -> bool:
+    """Say whether the user's sink may have an event in hand for a while."""
+    sink = plan.sink
+    return sink is not None and (bool(sink.delivery_s) or sink.hangs_at is not None)
+
+
+def account(engine: Probe, plan: Plan) -> str:
+    """Return the source of `account`."""
+    assert plan.sink is not None
+    in_hand = " + user_sink.in_hand" if waits(plan) else ""
+    most = engine.queue_default if plan.sink.queue_max is None else plan.sink.queue_max
+    return f'''\
+def account():
+    """Offered, delivered, dropped, pending, most that may be pending, by the queue's metrics."""
+    metrics, pending = sink.metrics, sink.queue_size{in_hand}
+    emitted, dropped = metrics.emitted, metrics.dropped
+    return (emitted + dropped, emitted - pending, dropped, pending, {most})'''
+
+
+def identity(ids: tuple[str, ...]) -> str:
+    """Return the expression for those of the ids that code is told which are looked at."""
+    if ids == ("correlation",):
+        told = "get_correlation_id() or ctx.request_id"
+        return f'{{{{"correlation": id_names.get({told}, "none of these")}}}}'
+    return "told(ctx)"
+
+
+def told(engine: Probe, ids: tuple[str, ...]) -> str:
     """Return the source of `told`, as this graph's stages know their tenant."""
-    return HELPERS["told"].replace(
-        "{ORG}", "ctx.org_id" if engine.legacy else "ctx.snapshot.org_id"
-    )
+    values = {
+        "run": "ctx.pipeline_run_id",
+        "tenant": "ctx.org_id" if engine.legacy else "ctx.snapshot.org_id",
+        "correlation": "get_correlation_id() or ctx.request_id",
+    }
+    pairs = ", ".join(f'"{name}": {values[name]}' for name in ids)
+    return f'''\
+def told(ctx):
+    """For whom the code works, by what it is given and by the correlation id that was set."""
+    ids = {{{pairs}}}
+    return {{what: id_names.get(one, str(one)) for what, one in ids.items()}}'''

@@ -105,6 +105,8 @@ class Clause:
         effort: trivial, small, medium, large or epic.
         script: returns the source of `violation(seen, error, outputs, left, took)` for a
             stand-alone script (see `Adapter.render`), or None where a script cannot tell.
+        script_of_shape: the same for one shape of violation, where a check of all of them
+            would be longer than whoever reads it needs; then `script` is not asked.
     """
 
     id: str
@@ -123,3 +125,10 @@ class Clause:
     availability_risk: str = "none"
     workaround: str = ""
     script: Callable[[Program, Plan], str | None] = lambda _program, _plan: None
+    script_of_shape: Callable[[Program, Plan, str], str | None] | None = None
+
+    def check_of(self, program: Program, plan: Plan, shape: str) -> str | None:
+        """Return the source of a script's check that looks for violations of one shape."""
+        if self.script_of_shape is not None:
+            return self.script_of_shape(program, plan, shape)
+        return self.script(program, plan)

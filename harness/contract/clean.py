@@ -300,6 +300,9 @@ def check_clean_4(r: Reading) -> Judgement:
             and not (h.begun and h.begun[0] < held.begun[0])
         ]
         undone = [h for h in mates if not any(b < _over(r, h.run) for b in h.begun)]
+        holder = _execution(r, held)
+        if not held.registered and (holder is None or not 0 <= holder.end < _over(r, held.run)):
+            undone = []  # it is still at its cleanups: that nobody waits for it is CLEAN-1's
         if undone:
             bad.append(
                 Violation(
@@ -314,6 +317,12 @@ def check_clean_4(r: Reading) -> Judgement:
             )
         outcome = r.outcome(held.run)
         one = _execution(r, held)
+        if any(
+            h.failed > held.failed and h.run == held.run and h.stage == held.stage
+            for h in failed
+            if not (h.registered or held.registered)
+        ):
+            continue  # of nested ones that fail, Python lets the outermost out of the stage
         if not held.registered and one is not None and one.again:
             continue  # it is an attempt that failed by it, and is tried again
         late = one is not None and _late(r, one)
@@ -459,6 +468,13 @@ def check_clean_6(r: Reading) -> Judgement:
             o.attempt_failed or o.self_cancelled or o.how == "cancel_run" or r.by_timeout(o)
             for o in ones
         )
+        # A timeout of the engine's own, which nobody set.
+        default_s = r.info.facts.get("default_stage_timeout_s")
+        alone = alone and not any(
+            default_s and r.time_of(i) >= o.start_s + default_s - CLOSE_S
+            for o in ones
+            for i in o.interrupts
+        )
         alone = alone and not r.layers_disturb(run)
         alone = alone and not r.all_of("consume.stop", run)  # a consumer that stops ends a stage
         for held in r.held:
@@ -527,7 +543,7 @@ CLEAN: tuple[Clause, ...] = (
         "Await every stage, cancelled ones included, before the run is reported as over.",
         data_risk="medium",
         availability_risk="high",
-        script=scripts.clean_1,
+        script_of_shape=scripts.clean_1,
     ),
     Clause(
         "CLEAN-2",
@@ -546,7 +562,7 @@ CLEAN: tuple[Clause, ...] = (
         effort="medium",
         data_risk="medium",
         availability_risk="medium",
-        script=scripts.clean_2,
+        script_of_shape=scripts.clean_2,
     ),
     Clause(
         "CLEAN-3",
@@ -559,6 +575,7 @@ CLEAN: tuple[Clause, ...] = (
         "What depends on a resource is cleaned up after the resource itself.",
         "Keep cleanups on a stack.",
         effort="trivial",
+        script=scripts.clean_3,
     ),
     Clause(
         "CLEAN-4",
@@ -573,7 +590,7 @@ CLEAN: tuple[Clause, ...] = (
         },
         "A resource leaks and nobody is told.",
         "Collect the exceptions of cleanups and attach them to the run's result or error.",
-        script=scripts.clean_4,
+        script_of_shape=scripts.clean_4,
     ),
     Clause(
         "CLEAN-5",
@@ -595,7 +612,7 @@ CLEAN: tuple[Clause, ...] = (
         "Await or cancel every task that the run created before it ends.",
         data_risk="medium",
         availability_risk="medium",
-        script=scripts.clean_5,
+        script_of_shape=scripts.clean_5,
     ),
     Clause(
         "CLEAN-6",
@@ -613,6 +630,6 @@ CLEAN: tuple[Clause, ...] = (
         "Keep the cleanup registry in an object of the run, not of the pipeline.",
         data_risk="high",
         availability_risk="high",
-        script=scripts.clean_6,
+        script_of_shape=scripts.clean_6,
     ),
 )

@@ -99,6 +99,8 @@ def _lost_records(r: Reading, specs: Mapping[str, RunSpec]) -> list[Violation]:
         outcome, facts = r.outcome(run), r.runs[run]
         if outcome is None or not specs[run].correlation or facts.cancels or not facts.over:
             continue
+        if not r.told(run):
+            continue
         # A stage that was given up may write on when nobody keeps its run's records any more.
         written = Counter(entry.detail for at, entry in entries if at < facts.end)
         lost = written - Counter(record.message for record in outcome.logs)
@@ -497,7 +499,7 @@ CORR: tuple[Clause, ...] = (
         "cleanups in a copy of the context in which they were registered.",
         effort="medium",
         needs=frozenset({"identity"}),
-        script=scripts.corr_1,
+        script_of_shape=scripts.corr_1,
     ),
     Clause(
         "CORR-2",
@@ -540,6 +542,6 @@ CORR: tuple[Clause, ...] = (
         effort="medium",
         needs=frozenset({"identity", "concurrent_runs"}),
         security_risk="medium",
-        script=scripts.corr_3,
+        script_of_shape=scripts.corr_3,
     ),
 )

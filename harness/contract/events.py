@@ -304,7 +304,7 @@ EVENT: tuple[Clause, ...] = (
         "Count each event in one place, at the moment at which its fate is decided.",
         needs=frozenset({"events", "event_queue", "delivery_count"}),
         data_risk="medium",
-        script=scripts.event_1,
+        script_of_shape=scripts.event_1,
     ),
     Clause(
         "EVENT-2",
@@ -323,7 +323,7 @@ EVENT: tuple[Clause, ...] = (
         "Count every event that is dropped, by reason, and tell a callback of it.",
         needs=frozenset({"events"}),
         data_risk="medium",
-        script=scripts.event_2,
+        script_of_shape=scripts.event_2,
     ),
     Clause(
         "EVENT-3",
@@ -371,7 +371,7 @@ EVENT: tuple[Clause, ...] = (
         "Drain the queue at the end within a limit, and count what is left as dropped.",
         needs=frozenset({"events"}),
         data_risk="medium",
-        script=scripts.event_5,
+        script_of_shape=scripts.event_5,
     ),
     Clause(
         "EVENT-6",
@@ -392,6 +392,6 @@ EVENT: tuple[Clause, ...] = (
         effort="medium",
         needs=frozenset({"events"}),
         availability_risk="high",
-        script=scripts.event_6,
+        script_of_shape=scripts.event_6,
     ),
 )

@@ -462,6 +462,6 @@ CTX: tuple[Clause, ...] = (
         "Hand out copies or read-only views of outputs.",
         needs=frozenset({"inputs"}),
         data_risk="high",
-        script=scripts.ctx_2,
+        script_of_shape=scripts.ctx_2,
     ),
 )

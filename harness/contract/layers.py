@@ -233,6 +233,6 @@ LAYERS: tuple[Clause, ...] = (
         data_risk="high",
         security_risk="high",
         workaround="Put what must never be skipped into the stage itself.",
-        script=scripts.graph_5,
+        script_of_shape=scripts.graph_5,
     ),
 )

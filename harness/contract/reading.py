@@ -447,6 +447,14 @@ class Reading:
     def outcome(self, run: str) -> Outcome | None:
         return self.record.outcomes.get(run)
 
+    def told(self, run: str) -> bool:
+        """Say whether the engine told the caller of a run anything: not where all that came out
+        is a `CancelledError`, be it a stage's own, and the outcome is the laboratory's."""
+        outcome = self.outcome(run)
+        if outcome is None:
+            return False
+        return outcome.raised is None or outcome.raised.type != "CancelledError"
+
     def leaked_stage(self, stage: str) -> Leak | None:
         """Return the leak of the task that runs this stage, if there is one."""
         for leak in self.record.leaks:

@@ -762,6 +762,6 @@ RETRY: tuple[Clause, ...] = (
         needs=frozenset({"retry"}),
         data_risk="medium",
         availability_risk="medium",
-        script=scripts.retry_1,
+        script_of_shape=scripts.retry_1,
     ),
 )

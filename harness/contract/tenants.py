@@ -405,6 +405,12 @@ def _calm(r: Reading, run: str) -> bool:
     return (
         _undisturbed(r, run)
         and not any(one.again for one in r.executions(run))
+        and not any(
+            one.self_cancelled  # in a child of its own
+            for (of, _), ones in r.ran.items()
+            if of.startswith(f"{run}/")
+            for one in ones
+        )
         and "swallow" not in r.shape.ops
         and r.plan.stage_timeout_s is None
         and not any(s.timeout_s is not None or s.idle_timeout_s for s in r.program.stages)
@@ -541,7 +547,7 @@ TENANT: tuple[Clause, ...] = (
         needs=frozenset({"run_inputs", "concurrent_runs"}),
         data_risk="high",
         security_risk="high",
-        script=scripts.tenant_1,
+        script_of_shape=scripts.tenant_1,
     ),
     Clause(
         "TENANT-2",
@@ -563,7 +569,7 @@ TENANT: tuple[Clause, ...] = (
         needs=frozenset({"concurrent_runs", "tenancy"}),
         security_risk="medium",
         availability_risk="high",
-        script=scripts.tenant_2,
+        script_of_shape=scripts.tenant_2,
     ),
     Clause(
         "TENANT-3",
@@ -608,6 +614,6 @@ TENANT: tuple[Clause, ...] = (
         data_risk="high",
         security_risk="medium",
         workaround="Build a pipeline object of its own for each run.",
-        script=scripts.tenant_4,
+        script_of_shape=scripts.tenant_4,
     ),
 )

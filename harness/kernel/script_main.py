@@ -1,7 +1,10 @@
 """Writes the end of a script: its caller, the function that runs and judges, the exit codes.
 
-A check is source of `violation(seen, error, outputs, left, took)`. What of this it does not
-look at is not collected, and is no parameter of it in the script; `seen` is a global there.
+A check is source of `violation(seen, error, outputs, left, took)`; its body ends the script's
+`main`, which returns what it returns. What of this it does not look at is not collected.
+It may also look at `results`, of one run what the engine gives, as the engine gives it, and at
+`strays`: the functions of whatever tasks there are a moment after a run, and at `dropped` and
+`pending`: by the engine's account of events.
 """
 
 from __future__ import annotations
@@ -9,62 +12,49 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 from harness.kernel.plan import Cancel, Plan, RunSpec
-from harness.kernel.script_steps import literal
+from harness.kernel.script_literals import literal
 
 if TYPE_CHECKING:
     from harness.kernel.script import Dialect
 
-__all__ = ["Ending", "completed_only", "helpers_of", "judge", "parameters", "reached_whole"]
+__all__ = ["Ending", "body_of", "completed_only", "parameters"]
 
 RUN_LIMIT_S = 10
-WATCHDOG_S = 28
+RUN_LIMIT_MAX_S = 24
 
-GUARD = f"""\
-if __name__ == "__main__":
-    threading.Timer({WATCHDOG_S}, os._exit, (2,)).start()
-    asyncio.run(main())"""
+END = """\
+with asyncio.Runner() as runner:
+    found = runner.run(main())
+    print(f"VIOLATION {CLAUSE}: {found}" if found else "HOLDS {CLAUSE}", flush=True)
+    os._exit(1 if found else 0)  # at once: what is left running must not hold it up"""
+
+CAUGHT = "except (Exception, asyncio.CancelledError)"
+
+
+def body_of(check: str) -> str:
+    """Return the statements of a check; that nothing was found needs no words at their end."""
+    body = check.partition(":\n")[2]
+    lines = [line for line in body.rstrip("\n").split("\n") if line.startswith(" ")]
+    if len(lines) > 1 and lines[-1] == "    return None":
+        lines.pop()
+    return "\n".join(lines)
 
 
 def parameters(check: str) -> list[str]:
-    """Return what a check looks at of error, outputs, left and took, in this order."""
+    """Return what a check looks at of what `main` can tell it, in this order."""
     body = check.partition(":\n")[2]
-    names = ("error", "outputs", "left", "took")
+    names = ("error", "outputs", "results", "left", "strays", "took", "dropped", "pending")
     return [name for name in names if re.search(rf"\b{name}\b", body)]
-
-
-def reached_whole(check: str) -> bool:
-    """Say whether a check looks at outputs one by one: else what the engine gave will do."""
-    uses = re.findall(r"(in |\{|str\()?\boutputs\b([\w.]*)", check.partition(":\n")[2])
-    return any(not before or after for before, after in uses)
 
 
 def completed_only(check: str) -> bool:
     """Say whether all that a check asks of outputs is which stages have one."""
-    uses = re.findall(r"(in )?\boutputs\b([\w.]*)", check.partition(":\n")[2])
+    uses = re.findall(r"(in )?\boutputs\b([\w.\[]*)", check.partition(":\n")[2])
     return all(before and not after for before, after in uses)
-
-
-def judge(check: str) -> str:
-    """Return the check with these parameters only."""
-    head, _, body = check.partition(":\n")
-    # That nothing was found needs no words where something else could have been returned.
-    if body.count("return") > 1 and body.rstrip("\n").endswith("\n    return None"):
-        body = body.rstrip("\n").removesuffix("    return None")
-    return f"{head.partition('(')[0]}({', '.join(parameters(check))}):\n{body}"
-
-
-def helpers_of(plan: Plan, check: str) -> set[str]:
-    """Return the names of the helpers that `Ending.main` calls."""
-    wanted = parameters(check)
-    found = {"note"} if re.search(r"\bseen\b", check.partition(":\n")[2]) else set()
-    if "left" in wanted and "unretrieved" not in check:
-        found.add("stages_left")
-    if len(plan.runs) > 1 and {"error", "outputs"} & set(wanted):
-        found.add("settled")
-    return found
 
 
 def _indented(lines: Iterable[str]) -> list[str]:
@@ -79,6 +69,8 @@ class Ending:
         notes: the kinds that are noted.
         built: the lines that make the graph and return it.
         shared: whether stages use the graph, as a global.
+        nested: whether stages start functions of their own as tasks.
+        safe: whether nothing is meant to go wrong in a run.
     """
 
     plan: Plan
@@ -88,6 +80,8 @@ class Ending:
     notes: Collection[str]
     built: Sequence[str]
     shared: bool
+    nested: bool
+    safe: bool
 
     @property
     def many(self) -> bool:
@@ -105,9 +99,18 @@ class Ending:
         few = len(self.plan.runs) == 1 and len(self.plan.cancels) < 2
         return few and plain and "took" not in self.wanted
 
+    @property
+    def shown(self) -> list[str]:
+        """The plain variables of several runs, as lines."""
+        if not self.many:
+            return []
+        kept = "[]  # stages" if completed_only(self.check) else "{}  # of stages"
+        lines = [f"outputs = {kept} that completed"] if "outputs" in self.wanted else []
+        return lines + (["errors = {}  # run -> its exception"] if "error" in self.wanted else [])
+
     def caller(self) -> str:
         """Return the source of `start`: what a user does who wants a run; "" if it is in place."""
-        if self.in_place:
+        if self.in_place or self._bare:
             return ""
         prefix = 'f"{run}/"' if self.many else '""'
         body = [] if self.many else self._graph()
@@ -116,27 +119,65 @@ class Ending:
             body.append(f'note({prefix}, "run.begin")')
         after = self._of_run(self.dialect.after)
         inner = [f"return await {self._run()}"]
-        if self.many and "run.end" in self.notes and self._told_how:
-            inner = [f"results = await {self._run()}", f'note({prefix}, "run.end", "returned")']
-            inner = ["try:", *_indented([*inner, "return results"])]
-            inner += ["except BaseException as exc:"]
-            inner += _indented([f'note({prefix}, "run.end", type(exc).__name__)', "raise"])
-        elif "run.end" in self.notes:
-            after.append(f'note({prefix}, "run.end")')
-        if after:
-            inner = ["try:", *_indented(inner), "finally:", *_indented(after)]
+        if self.many:
+            body += self._collected(prefix, after)
+        else:
+            if "run.end" in self.notes:
+                after.append(f'note({prefix}, "run.end")')
+            if after:
+                inner = ["try:", *_indented(inner), "finally:", *_indented(after)]
+            body += inner
         head = f"async def start({', '.join(self._given()) if self.many else ''}):"
-        return "\n".join([head, *_indented([*body, *inner])])
+        return "\n".join([head, *_indented(body)])
+
+    def _collected(self, prefix: str, after: list[str]) -> list[str]:
+        """Return the lines by which one of several runs is made and keeps what comes out."""
+        outputs = "outputs" in self.wanted
+        call = f"results = await {self._run()}" if outputs else f"await {self._run()}"
+        told = "run.end" in self.notes and self._told_how
+        if "run.end" in self.notes and not told:
+            after = [*after, f'note({prefix}, "run.end")']
+        caught = [f"results = {self.dialect.kept}"] if outputs and not self.safe else []
+        caught += ["errors[run] = error"] if "error" in self.wanted else []
+        well = []
+        if told:
+            well = [f'note({prefix}, "run.end", "returned")']
+            caught.append(f'note({prefix}, "run.end", type(error).__name__)')
+        lines = [call, *well]
+        if caught:
+            named = " as error" if any("error" in line for line in caught) else ""
+            lines = ["try:", *_indented(lines), f"{CAUGHT}{named}:", *_indented(caught), *after]
+        elif after:
+            lines = ["try:", *_indented(lines), "finally:", *_indented(after)]
+        if outputs:
+            value, done = self.dialect.value, self.dialect.done
+            key, when = 'f"{run}/{name}"', f" if {done}" if done else ""
+            if completed_only(self.check):
+                return [*lines, f"outputs.extend({key} for name, one in results.items(){when})"]
+            lines.append("for name, one in results.items():")
+            keeps = f"outputs[{key}] = {value}"
+            lines += [f"    if {done}:", f"        {keeps}"] if done else [f"    {keeps}"]
+        return lines
+
+    def _values(self, key: str = "name") -> str:
+        """Return the expression for the outputs of a run's completed stages, from `results`."""
+        value, done = self.dialect.value, self.dialect.done
+        when = f" if {done}" if done else ""
+        if (key, value, when) == ("name", "one", ""):
+            return "outputs"  # as they are
+        return f"{{{key}: {value} for name, one in results.items(){when}}}"
+
+    @property
+    def _bare(self) -> bool:
+        """Whether one run is a task that needs no function of its own."""
+        noted = {"run.begin", "run.end"} & set(self.notes)
+        waits = self.plan.runs[0].start_s
+        return not (self.in_place or self.many or noted or self.dialect.after or waits)
 
     @property
     def _told_how(self) -> bool:
         """Whether the check asks what a run's caller got."""
         return any(word in self.check for word in ('"returned"', '"CancelledError"'))
-
-    @property
-    def _named(self) -> bool:
-        """Whether the tasks of several runs have to be told apart."""
-        return bool(self.plan.cancels) or bool({"error", "outputs"} & set(self.wanted))
 
     def _given(self) -> list[str]:
         """Return what `start` is given for one of several runs."""
@@ -173,10 +214,10 @@ class Ending:
         fetches = "unretrieved" in self.check
         body: list[str] = []
         if fetches:
+            said = "f\"{said['message']}: {said.get('exception')!r}\""
             body += [
                 "asyncio.get_running_loop().set_exception_handler(",
-                "    lambda _, said: unretrieved.append("
-                "f\"{said['message']}: {said.get('exception')!r}\")",
+                f"    lambda _, said: unretrieved.append({said})",
                 ")",
             ]
         if self.in_place:
@@ -185,38 +226,60 @@ class Ending:
             body += self._started()
             body += [self._cancel(number, one) for number, one in enumerate(self.plan.cancels)]
             body += self._awaited_all() if self.many else self._awaited()
+        if self._tells_partial:
+            body += self._of_run(self.dialect.partial)
         if "took" in self.wanted:
             body.append("took = time.monotonic() - began")
-        if fetches:
-            body += [
-                "await asyncio.sleep(0.01)  # for whatever only needs a turn or two",
-                "tasks = asyncio.all_tasks() - {asyncio.current_task()}",
-                "left = [task.get_coro().__qualname__ for task in tasks]",
-                "del tasks",
-                "gc.collect()",
-            ]
-        given = {
-            "outputs": "outputs" if self.many else self._reached(),
-            "left": "left" if fetches else "stages_left()",
-        }
-        told, clause = [given.get(name, name) for name in self.wanted], self.clause
-        body += [
-            f"found = violation({', '.join(told)})",
-            f'print(f"VIOLATION {clause}: {{found}}" if found else "HOLDS {clause}", flush=True)',
-            "os._exit(1 if found else 0)  # at once: what is left running must not hold it up",
+        if fetches or "strays" in self.wanted:
+            # A stage that is let go may have something to say yet.
+            waits = "1)  # for whatever is let go"
+            if "stubborn" not in self.check:
+                waits = "0.01)  # for whatever only needs a turn or two"
+            body.append(f"await asyncio.sleep({waits}")
+            body += [*self._let_go(), "gc.collect()"] if fetches else []
+        if "strays" in self.wanted:
+            tasks = "asyncio.all_tasks() - {asyncio.current_task()}"
+            body.append(f"strays = [task.get_coro().__qualname__ for task in {tasks}]")
+        if "left" in self.wanted:
+            body += self._left()
+        for name in ("dropped", "pending"):
+            if name in self.wanted:
+                body.append(f"{name} = {getattr(self.dialect, name)}")
+        if "outputs" in self.wanted and not self.many and self._reached() != "outputs":
+            body.append(f"outputs = {self._reached()}")
+        said = END.replace("{CLAUSE}", self.clause)
+        return "\n".join(["async def main():", *_indented(body), body_of(self.check), "", "", said])
+
+    def _let_go(self) -> list[str]:
+        """Return the lines that forget a run's task, whose exception holds what led to it."""
+        if self.in_place or self.many:
+            return []
+        return ["if run.done() and not run.cancelled():", "    run.exception()", "del run"]
+
+    def _left(self) -> list[str]:
+        """Return the lines that find the functions of this file in which tasks still are."""
+        others = "asyncio.all_tasks() - {asyncio.current_task()}"
+        mine = "coro.cr_code.co_filename == __file__"
+        if self.nested:  # what a stage has started by itself is not the engine's to end
+            mine += ' and "<locals>" not in coro.__qualname__'
+        if self.plan.consumer is not None:  # that is the user's, and no stage
+            mine += ' and coro.__name__ != "consume"'
+        return [
+            f"coros = [task.get_coro() for task in {others}]",
+            "for coro in coros:  # each is followed by the one that it awaits",
+            '    coros += [coro.cr_await] if hasattr(coro.cr_await, "cr_code") else []',
+            f"left = [coro.__qualname__ for coro in coros if {mine}]",
         ]
-        return "\n".join(["async def main():", *_indented(body), "", "", GUARD])
 
     def _in_place(self) -> list[str]:
         """Return the lines by which `main` calls the engine, and keeps what comes out."""
         lines = [*self._graph(), *self._prepared()]
-        awaits = f"await {self._run()}"
-        calls = [f"results = {awaits}" if "outputs" in self.wanted else awaits]
+        calls = [self._call(f"await {self._run()}")]
         if "run.begin" in self.notes:
             # What a check that looks for it is after is that the graph is refused.
             lines, calls = [], [*lines, 'note("", "run.begin")', *calls]
         ends = self._of_run(self.dialect.after)
-        fetches = "unretrieved" in self.check
+        fetches = "unretrieved" in self.check or "strays" in self.wanted
         for cancel in self.plan.cancels:
             if "cancel.sent" in self.notes:
                 lines.append("loop, caller = asyncio.get_running_loop(), asyncio.current_task()")
@@ -224,34 +287,85 @@ class Ending:
             ends += ["timer.cancel()"] if fetches else []
         if "run.end" in self.notes:
             ends.append('note("", "run.end")')
-        if not {"error", "outputs"} & set(self.wanted):
-            suppressed = "with contextlib.suppress(Exception, asyncio.CancelledError):"
-            return [*lines, suppressed, *_indented(calls), *ends]
-        start = "results = error = None" if "outputs" in self.wanted else "error = None"
-        caught = "except (Exception, asyncio.CancelledError) as exc:"
-        return [*lines, start, "try:", *_indented(calls), caught, "    error = exc", *ends]
+        return [*lines, *self._kept(calls), *ends]
+
+    def _call(self, awaits: str) -> str:
+        return f"{self._results} = {awaits}" if self._keeps else awaits
+
+    @property
+    def _keeps(self) -> bool:
+        return self._tells_partial or bool({"outputs", "results"} & set(self.wanted))
+
+    @property
+    def _tells_partial(self) -> bool:
+        """Whether it is noted what is told of the chunks that can be read."""
+        return "partial" in self.notes and self.in_place and bool(self.dialect.partial)
+
+    @property
+    def _results(self) -> str:
+        only = "outputs" in self.wanted and "results" not in self.wanted
+        return "outputs" if only and self._reached() == "outputs" else "results"
+
+    def _kept(self, calls: list[str]) -> list[str]:
+        """Return calls with what keeps their results, their error, or neither."""
+        outputs = self._keeps
+        error = self._tells_partial or "error" in self.wanted
+        results, kept = self._results, self.dialect.kept
+        if not outputs and not error:
+            return [
+                "with contextlib.suppress(Exception, asyncio.CancelledError):",
+                *_indented(calls),
+            ]
+        if not error:
+            named = " as error" if "error" in kept else ""
+            return ["try:", *_indented(calls), f"{CAUGHT}{named}:", f"    {results} = {kept}"]
+        start, caught = "error = None", "error = exc"
+        if outputs:
+            start = f"{results}, error = {{}}, None"
+            if kept != "{}":
+                caught = f"{results}, error = {kept.replace('error', 'exc')}, exc"
+        return [start, "try:", *_indented(calls), f"{CAUGHT} as exc:", f"    {caught}"]
 
     def _reached(self) -> str:
-        if completed_only(self.check) and self.dialect.completed is not None:
-            return self.dialect.completed
-        if not reached_whole(self.check) and self.dialect.reached is not None:
-            return self.dialect.reached
-        return "reachable(results, error)"
+        """Return the expression for a run's outputs, from `results`; "outputs" if it is itself."""
+        done = self.dialect.done
+        if done and completed_only(self.check):
+            return f"[name for name, one in results.items() if {done}]"
+        return self._values() if "results" not in self.wanted or done else "results"
 
     def _started(self) -> list[str]:
         """Return the lines that start each run as a task."""
         if not self.many:
-            return ["run = asyncio.create_task(start())"]
-        starts = [
-            f"    {literal(one.id)}: asyncio.create_task(start({self._words(one)})),"
-            for one in self.plan.runs
-        ]
-        if not self._named:
-            starts = [line.partition(": ")[2] for line in starts]
-            return [*self._graph(), "tasks = [", *(f"    {one}" for one in starts), "]"]
-        return [*self._graph(), "tasks = {", *starts, "}"]
+            if not self._bare:
+                return ["run = asyncio.create_task(start())"]
+            lines = [*self._graph(), *self._prepared()]
+            return [*lines, f"run = asyncio.create_task({self._run()})"]
+        return [*self._graph(), *self._grouped()]
 
-    def _words(self, run: RunSpec) -> str:
+    def _grouped(self) -> list[str]:
+        """Return the lines that start several runs, those together that differ by name only."""
+        named = bool(self.plan.cancels)
+        words = [w for w in self._given() if w not in ("graph", "run")]
+        lines = []
+        for i, (rest, group) in enumerate(
+            groupby(self.plan.runs, lambda run: self._words(run, words) if words else "")
+        ):
+            runs = list(group)
+            ids = literal([run.id for run in runs])
+            more = f", {rest}" if rest else ""
+            task = f"asyncio.create_task(start(graph, run{more}))"
+            one = f"asyncio.create_task(start(graph, {literal(runs[0].id)}{more}))"
+            if named and len(runs) == 1 and i:
+                lines.append(f"tasks[{literal(runs[0].id)}] = {one}")
+            elif named:
+                lines.append(f"tasks {'|=' if i else '='} {{run: {task} for run in {ids}}}")
+            elif len(runs) == 1:
+                lines.append(f"tasks.append({one})" if i else f"tasks = [{one}]")
+            else:
+                lines.append(f"tasks {'+=' if i else '='} [{task} for run in {ids}]")
+        return lines
+
+    def _words(self, run: RunSpec, names: Sequence[str] = ()) -> str:
         """Return the arguments with which one of several runs is started."""
         values = {
             "graph": "graph",
@@ -259,37 +373,29 @@ class Ending:
             "tenant": literal(run.tenant),
             "seconds": repr(run.start_s),
         }
-        return ", ".join(values[name] for name in self._given())
+        return ", ".join(values[name] for name in names or self._given())
 
     def _awaited(self) -> list[str]:
         """Return the lines that wait for a run that may never end, and keep what comes out."""
-        ended = f"await asyncio.wait_for(asyncio.shield(run), {RUN_LIMIT_S})"
-        if not {"error", "outputs"} & set(self.wanted):
-            return [f"await asyncio.wait([run], timeout={RUN_LIMIT_S})"]
-        return [
-            "results = error = None" if "outputs" in self.wanted else "error = None",
-            "try:",
-            f"    results = {ended}" if "outputs" in self.wanted else f"    {ended}",
-            "except (Exception, asyncio.CancelledError) as exc:",
-            "    error = exc",
-        ]
+        if not self._keeps and "error" not in self.wanted:
+            return [f"await asyncio.wait([run], timeout={self._limit_s})"]
+        ended = f"await asyncio.wait_for(asyncio.shield(run), {self._limit_s})"
+        return self._kept([self._call(ended)])
+
+    @property
+    def _limit_s(self) -> int:
+        """Seconds after which nobody waits for a run any more: not before its grace is up."""
+        if "took" not in self.wanted:
+            return RUN_LIMIT_S
+        return min(RUN_LIMIT_MAX_S, max(RUN_LIMIT_S, round(self.plan.cleanup_grace_s) + 4))
 
     def _awaited_all(self) -> list[str]:
         """As `_awaited`, for several runs."""
-        tasks = "tasks.values()" if self._named else "tasks"
+        tasks = "tasks.values()" if self.plan.cancels else "tasks"
         lines = [f"await asyncio.wait({tasks}, timeout={RUN_LIMIT_S})"]
-        if {"error", "outputs"} & set(self.wanted):
-            lines.append("outcomes = {run: settled(task) for run, task in tasks.items()}")
         if "error" in self.wanted:
-            lines.append("error = next((one for _, one in outcomes.values() if one), None)")
-        if "outputs" in self.wanted:
-            lines += [
-                "outputs = {",
-                '    f"{run}/{stage}": value',
-                "    for run, outcome in outcomes.items()",
-                "    for stage, value in reachable(*outcome).items()",
-                "}",
-            ]
+            ids = literal([one.id for one in self.plan.runs])
+            lines.append(f"error = next((errors[run] for run in {ids} if run in errors), None)")
         return lines
 
     def _cancel(self, number: int, cancel: Cancel) -> str:

@@ -5,23 +5,15 @@ They are code that is printed, not code that runs here; a test compiles and runs
 
 from __future__ import annotations
 
-import ast
-import re
 import textwrap
-from collections.abc import Iterable
 
 __all__ = [
     "HEAD",
     "HELPERS",
     "RECORDED",
-    "constants_together",
-    "few_notes_in_place",
     "with_told",
-    "without_notes",
 ]
 
-# Up to so many notes are written where they are taken.
-NOTES_IN_PLACE = 6
 TOLD_MAX = 98
 
 HEAD = '''\
@@ -30,6 +22,7 @@ HEAD = '''\
 {imports}
 
 sys.excepthook = lambda *error: (sys.__excepthook__(*error), os._exit(2))
+threading.Timer(28, os._exit, (2,)).start()
 
 {engine}'''
 
@@ -37,13 +30,6 @@ sys.excepthook = lambda *error: (sys.__excepthook__(*error), os._exit(2))
 HELPERS = {
     "kept": """\
 kept = []  # strong references: the loop itself holds its tasks weakly""",
-    "note": """\
-seen = []  # (seconds since the start, stage, what happened, detail)
-began = time.monotonic()
-
-
-def note(stage, kind, detail=None):
-    seen.append((time.monotonic() - began, stage, kind, detail))""",
     "note_interrupt": """\
 def note_interrupt(stage):
     if not asyncio.current_task().get_name().startswith("own "):  # those the stage itself ends
@@ -187,18 +173,6 @@ def noted_child(stage, name, keep):
         note(stage, "sub.end", (name, f"raise:{type(exc).__name__}"))
         if not keep:
             raise""",
-    "stages_left": """\
-def stages_left():
-    \"\"\"Return the functions of this file in which tasks still are.\"\"\"
-    coros = [task.get_coro() for task in asyncio.all_tasks() - {asyncio.current_task()}]
-    for coro in coros:  # each is followed by the one that it awaits
-        coros += [coro.cr_await] if hasattr(coro.cr_await, "cr_code") else []
-    return [coro.__qualname__ for coro in coros if {MINE}]""",
-    "settled": """\
-def settled(run):
-    if run.cancelled() or not run.done():
-        return None, asyncio.CancelledError() if run.cancelled() else TimeoutError("no end")
-    return (None, run.exception()) if run.exception() else (run.result(), None)""",
     "cancel_after": """\
 async def cancel_after(task, number, seconds, times=1, gap=0.0):
     await asyncio.sleep(seconds)
@@ -257,60 +231,3 @@ def _wrapped(text: str) -> str:
     """Return a text as it can stand in a docstring, in lines that fit."""
     plain = " ".join(text.replace("\\", "/").replace('"""', "'''").split())
     return textwrap.shorten(plain, TOLD_MAX, placeholder=" ...")
-
-
-def without_notes(text: str, wanted: Iterable[str]) -> str:
-    """Return a source text without the statements that note what nobody wants noted."""
-    kept = set(wanted)
-    if "cancel.sent" not in kept:  # what is noted there still has to be done
-        text = text.replace('note("", "cancel.sent", (number, task.cancel()))', "task.cancel()")
-    lines = []
-    for line in text.split("\n"):
-        noted = re.match(r'\s*note\([^"]*(?:"", )?"([a-z._]+\.?[a-z]*)"', line)
-        if noted is None or noted[1] in kept:
-            lines.append(line)
-    return "\n".join(lines)
-
-
-def few_notes_in_place(body: str, check: str) -> str:
-    """Return a script's body without the function `note`, where it has few notes."""
-    helper = HELPERS["note"].partition("\n\n\n")[2]
-    head, found, rest = body.partition(f"\n\n\n{helper}")
-    pieces = re.split(r"\bnote\(", rest)
-    if not found or len(pieces) > NOTES_IN_PLACE + 1:
-        return body
-    names = {one.id for one in ast.walk(ast.parse(check)) if isinstance(one, ast.Name)}
-    timed = bool(names & {"at", "took"}) or "- began" in rest
-    now = "time.monotonic() - began" if timed else "time.monotonic()"
-    for i, piece in enumerate(pieces[1:], 1):
-        words = _to_closing(piece)
-        row = words if _count(words) > 2 else f"{words}, None"
-        pieces[i] = f"seen.append(({now}, {row})){piece[len(words) + 1 :]}"
-    if not timed:
-        head = head.replace("\nbegan = time.monotonic()", "")
-        head = head.replace("seconds since the start", "seconds")
-    return head + "".join(pieces)
-
-
-def _to_closing(text: str) -> str:
-    """Return what comes before the parenthesis that closes one opened just before `text`."""
-    depth = 1
-    for i, char in enumerate(text):
-        depth += (char == "(") - (char == ")")
-        if not depth:
-            return text[:i]
-    raise ValueError(f"no closing parenthesis in {text!r}")
-
-
-def _count(words: str) -> int:
-    call = ast.parse(f"note({words})", mode="eval").body
-    return len(call.args) if isinstance(call, ast.Call) else 0
-
-
-def constants_together(body: str) -> str:
-    """Return a script's body with its plain variables at its head, one below the other."""
-    pieces = body.split("\n\n\n")
-    simple = r"(\w+ = (\{|\[|\(|set\(\)|time\.|contextvars\.)[^\n]*\n?)+"
-    plain = [one for one in pieces if re.fullmatch(simple, one)]
-    rest = [one for one in pieces if one not in plain]
-    return "\n\n\n".join([*(["\n".join(plain)] if plain else ()), *rest])

@@ -12,15 +12,19 @@ __all__ = ["script_of"]
 
 
 def script_of(
-    adapter: Adapter, clause: Clause, program: Program, plan: Plan
+    adapter: Adapter, clause: Clause, program: Program, plan: Plan, shape: str
 ) -> tuple[str | None, str]:
-    """Return (script, "") or (None, why there is none)."""
+    """Return (script, "") or (None, why there is none).
+
+    Args:
+        shape: of the violation that the script is to show.
+    """
     if any(cancel.target == "stage" for cancel in plan.cancels):
         return None, "a script cannot reach the task in which an engine runs a stage"
     ways = sorted({cancel.by for cancel in plan.cancels} - {"cancel"})
     if ways:
         return None, f"a script has no words for a caller's deadline by {ways[0]}"
-    check = clause.script(program, plan)
+    check = clause.check_of(program, plan, shape)
     if check is None:
         return None, f"a script on a real clock cannot tell {clause.id} for this program"
     render = getattr(adapter, "render", None)

@@ -387,7 +387,7 @@ class Unit:
         plan = _with_fired(plan, record)
         rows = record.journal.to_json()
         program = self.scenario.program.with_durations(record.chosen)
-        script, _ = script_of(self.lab.adapter, witness.clause, program, plan)
+        script, _ = script_of(self.lab.adapter, witness.clause, program, plan, violation.shape)
         return {
             "clause": witness.clause.id,
             "shape": violation.shape,

@@ -265,7 +265,7 @@ class _Served:
         program = Program.from_json(request["program"])
         plan = Plan.from_json(request["plan"])
         clause = CLAUSES[request["clause"]]
-        text, why = script_of(lab.adapter, clause, program, plan)
+        text, why = script_of(lab.adapter, clause, program, plan, request["shape"])
         if text is not None:
             expected = request.get("expected") or f"the engine must {clause.must}"
             text = with_told(text, expected, request.get("actual") or "")

@@ -23,7 +23,8 @@ from harness.kernel.loop import SimLoop
 from harness.kernel.plan import Cancel, Fault, Plan, RunSpec
 from harness.kernel.program import Program, Stage
 from harness.kernel.script import NOTES, Unrenderable, render, render_stage
-from harness.kernel.script_steps import HOWS, literal
+from harness.kernel.script_ends import HOWS
+from harness.kernel.script_literals import literal
 from harness.kernel.services import COMPILERS as SERVICES
 from harness.kernel.steps import OPS, Step, step
 from harness.kernel.tape import Tape
@@ -33,8 +34,12 @@ from tests.adapters.toy import PACKAGE, TOY, ToyAdapter, toy_start
 # Names every note and every end, so that scripts have them all.
 QUIET_CHECK = "def violation(seen, error, outputs, left, took):\n    return None\n"
 NOTED = '# "thread.end" "fault.fired" "release.begin"\n'
-EVERY_NOTE = "".join(f'# "{word}"\n' for word in (*NOTES, *HOWS) if word != "release.over")
-FULL_CHECK = QUIET_CHECK + EVERY_NOTE
+EVERY_NOTE = "".join(
+    f'# "{word}"\n' for word in (*NOTES, *HOWS) if word not in ("release.over", "taken")
+)
+# It takes notes as a whole, so that they are whole.
+WHOLE = "def violation(seen, error, outputs, left, took):\n    return None if seen else None\n"
+FULL_CHECK = WHOLE + EVERY_NOTE
 
 # Services that no script asks an engine for yet: a program with one has no script.
 UNWRITTEN = set(SERVICES) - {"emit"}
@@ -72,8 +77,9 @@ def journal_of(prog: Program, plan: Plan) -> list[tuple[Any, ...]]:
 def notes_of(prog: Program, plan: Plan) -> list[tuple[Any, ...]]:
     """Run the rendered script's own stages on the same loop; return what they noted."""
     source = render(prog, plan, TOY, "X-1", FULL_CHECK)
-    # The run's own entries are not stages', and its hook is for a process of its own.
-    source = re.sub(r"(?m)^sys\.excepthook = .*$", "", source)
+    # The run's own entries are not stages', and its hooks are for a process of its own.
+    source = re.sub(r"(?m)^(sys\.excepthook = |threading\.Timer\().*$", "", source)
+    source = source.partition("\nwith asyncio.Runner()")[0]
     names: dict[str, Any] = {"__name__": "rendered"}
     exec(compile(source, "<script>", "exec"), names)
     loop = SimLoop(Tape(0), horizon_s=3600, steps_max=200_000)
@@ -381,7 +387,8 @@ def test_what_the_dialect_has_no_words_for_is_refused() -> None:
 
 
 def test_a_list_of_durations_gives_its_first() -> None:
-    writer = render_stage(Stage("a", (step("sleep", seconds=[0.5, 1]),)), TOY, Plan())
+    waits = Stage("a", (step("sleep", seconds=[0.5, 1]),))
+    writer = render_stage(waits, TOY, Plan(), notes=("interrupt",))
     assert writer.lines == ['await sleep("a", 0.5)', 'return ("ok", None)']
 
 

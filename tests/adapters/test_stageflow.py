@@ -26,7 +26,7 @@ from harness.kernel.plan import Cancel, Fault, Plan, RunSpec
 from harness.kernel.program import Program, Stage
 from harness.kernel.record import RunRecord
 from harness.kernel.script import NOTES, Unrenderable
-from harness.kernel.script_steps import HOWS
+from harness.kernel.script_ends import HOWS
 from harness.kernel.steps import Step, step
 from mocks.tools import simulated_tool
 

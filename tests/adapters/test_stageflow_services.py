@@ -23,7 +23,7 @@ from harness.kernel.plan import Cancel, Consumer, Layer, Plan, RunSpec, Sink, re
 from harness.kernel.program import Program, Retry, Stage
 from harness.kernel.record import RunRecord
 from harness.kernel.script import NOTES, Unrenderable
-from harness.kernel.script_steps import HOWS
+from harness.kernel.script_ends import HOWS
 from harness.kernel.steps import Step, step
 from mocks.tools import simulated_tool
 
@@ -390,10 +390,29 @@ def test_a_cancel_of_the_caller_leaves_no_consumer_behind(lab: Laboratory) -> No
     assert [x for x in record.leaks if not x.what.startswith(("Unified", "StageGraph"))] == []
 
 
+def test_what_nobody_consumes_can_be_read_beside_a_consumer(lab: Laboratory) -> None:
+    plan = Plan(consumer=Consumer("a"))
+    record = run(lab, stage("a", *chunks(2)), stage("b", *chunks(3), step("fail")), plan=plan)
+    assert outcome(record).stages["b"].partial == (0, 1, 2)
+
+
 # Scripts
+
+
+def _paced(n: int) -> tuple[Step, Step]:
+    return step("sleep", seconds=0.05), step("chunk", value=n)
+
 
 KID = Program((stage("k", step("input"), step("identify", place="kid")),), "kid")
 SCRIPTS: dict[str, tuple[tuple[Stage, ...], Plan]] = {
+    "slow consumer": (
+        (stage("a", *chunks(6), step("ok", value=1)), stage("b", after=("a",))),
+        Plan(consumer=Consumer("a", every_s=0.02, buffer_max=2)),
+    ),
+    "consumer that stops": (
+        (stage("a", *(one for n in range(6) for one in _paced(n))),),
+        Plan(consumer=Consumer("a", stop_after=2)),
+    ),
     "ids": (
         (
             stage("a", step("input"), step("identify"), step("ok", value="$marker")),
@@ -444,6 +463,7 @@ SCRIPTS: dict[str, tuple[tuple[Stage, ...], Plan]] = {
     ),
 }
 KINDS = (
+    *("chunk", "consume", "consume.stop"),
     *("stage.start", "stage.end", "input", "identity", "flaky", "account", "log"),
     *("layer.enter", "layer.exit", "layer.raise", "layer.deny"),
     *("offer.begin", "deliver.begin", "deliver.end", "deliver.fail"),
@@ -478,6 +498,8 @@ def test_a_script_sees_what_the_laboratory_sees(lab: Laboratory, name: str, tmp_
 
 
 def _comparable(kind: str, detail: Any) -> str:
+    if kind == "consume.stop":
+        return kind
     if kind == "account":
         # How far the sink has come at an instant is the clock's; the run's end is not.
         return f"account {detail[0]} {detail[4]}"
@@ -493,8 +515,6 @@ def _comparable(kind: str, detail: Any) -> str:
 @pytest.mark.parametrize(
     ("stages", "plan"),
     [
-        ((stage("a", *chunks(1)),), PLAIN),
-        ((stage("a"),), Plan(consumer=Consumer("a"))),
         (
             (stage("a"),),
             layered(Layer("circuit_breaker", "b"), Layer("idempotency", "i", options={"key": "K"})),

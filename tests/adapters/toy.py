@@ -95,7 +95,7 @@ async def run_stages(stages, run):
             break
     return outputs
 """,
-    reach="def reachable(results, error):\n    return dict(results or {})\n",
+    value="one",
 )
 
 

@@ -9,16 +9,22 @@ from collections.abc import Sequence
 from typing import Any
 
 from harness.contract.clauses import CLAUSES
+from harness.contract.scripts.source import in_place
 from harness.kernel.outcome import Outcome
 from harness.kernel.plan import Plan
 from harness.kernel.program import Program
 from harness.kernel.record import RunRecord
-from harness.kernel.script_main import completed_only
 
-__all__ = ["Note", "check", "notes_of", "said"]
+__all__ = ["Note", "check", "notes_of", "said", "sources"]
 
 # (seconds, stage, kind, detail), as a script's `seen` has them.
 Note = tuple[float, str, str, Any]
+
+# Shapes that have no title of their own, and a check.
+MORE_SHAPES = {
+    "CLEAN-6": ("other-run-interrupted",),
+    "RETRY-1": ("called-off-rerun",),
+}
 
 NOT_COMPLETED = ("cancelled: ", "failed: ", "skipped: ", "timed_out: ")
 
@@ -29,14 +35,31 @@ class EngineError(Exception):
     __module__ = "engine"
 
 
+def sources(clause: str, program: Program, plan: Plan) -> dict[str, str]:
+    """Return shape of violation -> source of the check that a script has for it, where there is
+    one; "" stands for all shapes that have no title of their own."""
+    shapes = (*CLAUSES[clause].title, *MORE_SHAPES.get(clause, ()))
+    found = {shape: CLAUSES[clause].check_of(program, plan, shape) for shape in shapes}
+    return {shape: source for shape, source in found.items() if source is not None}
+
+
 def check(source: str, *told: Any) -> str | None:
     """Run a check's source on (seen, error, outputs, left, took); return what it says."""
-    names: dict[str, Any] = {"asyncio": asyncio, "uuid": uuid, "unretrieved": []}
-    exec(compile(source, "<check>", "exec"), names)
     seen, error, outputs, left, took = told
-    if completed_only(source):  # then a script gives it no others
-        outputs = {k: v for k, v in outputs.items() if not str(v).startswith(NOT_COMPLETED)}
-    return names["violation"](seen, error, outputs, left, took)  # type: ignore[no-any-return]
+    accounts = [detail for _, _, kind, detail in seen if kind == "account"]
+    *_, dropped, pending, _ = accounts[-1] if accounts else (0, 0, 0)
+    names: dict[str, Any] = {
+        "asyncio": asyncio,
+        "uuid": uuid,
+        "unretrieved": [],
+        "strays": left,
+        "results": outputs,
+        "dropped": dropped,
+        "pending": pending,
+    }
+    exec(compile(source, "<check>", "exec"), names)
+    completed = {k: v for k, v in outputs.items() if not str(v).startswith(NOT_COMPLETED)}
+    return names["violation"](seen, error, completed, left, took)  # type: ignore[no-any-return]
 
 
 def said(
@@ -45,20 +68,27 @@ def said(
     plan: Plan,
     seen: Sequence[Note],
     *,
+    shape: str | None = None,
     error: BaseException | None = None,
     outputs: dict[str, Any] | None = None,
     left: Sequence[str] = (),
     took: float = 10.0,
 ) -> str | None:
-    """Return what a clause's script says of notes; raises if it has no script for the plan."""
-    source = CLAUSES[clause].script(program, plan)
-    assert source is not None, f"{clause} has no script for this"
-    return check(source, list(seen), error, outputs or {}, list(left), took)
+    """Return what a clause's script says of notes, of one shape or the first that is there;
+    raises if it has no script for the plan."""
+    checks = sources(clause, program, plan)
+    if shape is not None:
+        source = CLAUSES[clause].check_of(program, plan, shape)
+        checks = {} if source is None else {shape: source}
+    assert checks, f"{clause} has no script for this"
+    told = (list(seen), error, outputs or {}, list(left), took)
+    texts = (check(source, *told) for source in checks.values())
+    return next((text for text in texts if text is not None), None)
 
 
 def notes_of(plan: Plan, record: RunRecord) -> tuple[Any, ...]:
     """Return what a script of a laboratory's run would have handed to its check."""
-    many = len(plan.runs) > 1
+    many, now = len(plan.runs) > 1, in_place(plan)
     seen: list[Note] = []
     for at_s, run, stage, kind, detail in record.journal:
         if kind == "returned":
@@ -67,17 +97,26 @@ def notes_of(plan: Plan, record: RunRecord) -> tuple[Any, ...]:
         top, _, rest = run.partition("/")
         name = "/".join(part.split("#")[0] for part in (*rest.split("/"), stage) if part)
         label = f"{top}/{name}" if many else name
+        if kind == "offer.end" and detail[2] == "refused":
+            detail = (*detail[:2], "taken")  # what does not raise, a script takes for taken
         alone = kind.startswith("deliver.") or kind == "cancel.sent"
         outcome = record.outcomes.get(run)
         if kind == "run.end" and outcome is not None and outcome.sink is not None:
             said = outcome.sink
             parts = (said.offered, said.delivered, said.dropped, said.pending, said.queue_max)
             seen.append((at_s, "", "account", parts))
+        if kind == "run.end" and outcome is not None:
+            partial = {k: v for k, v in outcome.stages.items() if v.partial is not None}
+            seen += [(at_s, name, "partial", v.complete) for name, v in partial.items()]
         if kind == "run.end" and outcome is not None and outcome.raised is not None:
             detail = outcome.raised.type  # a script's caller gets what the adapter has caught
         seen.append((at_s, "" if alone else label, kind, detail))
         if kind in ("release.end", "release.fail", "release.cut"):
             seen.append((at_s, label, "release.over", detail))
+        if kind == "offer.end" and detail[2] == "taken":
+            seen.append((at_s, label, "taken", detail[:2]))
+        if kind == "run.end" and now:
+            break  # it is judged at once
     errors = [_error(o) for r in plan.runs if (o := record.outcomes.get(r.id)) and o.raised]
     outputs = {
         f"{run}/{name}" if many else name: report.value

@@ -20,7 +20,7 @@ from harness.kernel.program import Program, Retry, Stage
 from harness.kernel.steps import step
 from scenarios import scenarios
 from tests.contract.bench import laboratory
-from tests.contract.script_bench import EngineError, Note, check, notes_of, said
+from tests.contract.script_bench import EngineError, Note, check, notes_of, said, sources
 
 STAGES_MAX = 30
 RUNS_MAX = 20
@@ -45,10 +45,11 @@ def judged_by_scripts(name: str) -> dict[str, str | None]:
         return {}
     found = {}
     for clause in CLAUSES.values():
-        source = clause.script(one.program, one.plan)
         # GRAPH-1 is about a graph that was built and should not have been.
-        if source is not None and clause.id != "GRAPH-1":
-            found[clause.id] = check(source, *notes_of(one.plan, record))
+        if clause.id == "GRAPH-1":
+            continue
+        for shape, source in sources(clause.id, one.program, one.plan).items():
+            found[f"{clause.id} {shape}"] = check(source, *notes_of(one.plan, record))
     return found
 
 
@@ -78,6 +79,7 @@ def traffic(*rows: Any, account: tuple[Any, ...] | None = (2, 2, 0, 0, 9)) -> li
         seen += [
             (0.1, "a", "offer.begin", ("a/p", n)),
             (0.1, "a", "offer.end", ("a/p", n, "taken")),
+            (0.1, "a", "taken", ("a/p", n)),
         ]
     seen += [(0.2, "a", "stage.end", "ok")]
     seen += [(0.2, "", f"deliver.{kind}", ("a/p", n)) for kind, n in rows]
@@ -98,7 +100,6 @@ SWAPPED = (("begin", 1), ("end", 1), ("begin", 0), ("end", 0))
         ("EVENT-1", BOTH, (2, 2, 0, 0, 9), None),
         ("EVENT-1", FIRST, (2, 1, 0, 1, 9), None),
         ("EVENT-1", FIRST, (2, 1, 1, 0, 9), None),
-        ("EVENT-1", FIRST, None, None),
         ("EVENT-1", FIRST, (2, 2, 0, 0, 9), "the account says 2 delivered; the sink has taken 1"),
         ("EVENT-1", BOTH, (2, 1, 0, 1, 9), "the account says 1 delivered; the sink has taken 2"),
         (
@@ -110,14 +111,14 @@ SWAPPED = (("begin", 1), ("end", 1), ("begin", 0), ("end", 0))
         ("EVENT-1", BOTH + FIRST, (3, 3, 0, 0, 9), "delivered more than once: [('a/p', 0)"),
         ("EVENT-2", RAISED, (2, 1, 1, 0, 9), None),
         ("EVENT-2", FIRST, (2, 1, 0, 1, 9), None),
-        ("EVENT-2", RAISED, (2, 2, 0, 0, 9), "1 events were lost, the sink raised over 1; by the"),
-        ("EVENT-2", FIRST, (2, 2, 0, 0, 9), "1 events were lost, the sink raised over 0"),
+        ("EVENT-2", RAISED, (2, 2, 0, 0, 9), "the sink raised over 1 events; the account has 0"),
+        ("EVENT-2", FIRST, (2, 2, 0, 0, 9), "1 events never came to the sink; the account has 0"),
         ("EVENT-4", BOTH, (2, 2, 0, 0, 9), None),
         ("EVENT-4", SWAPPED, (2, 2, 0, 0, 9), "of a/p the sink got 1 before 0"),
         ("EVENT-5", BOTH, (2, 2, 0, 0, 9), None),
         ("EVENT-5", FIRST, (2, 1, 1, 0, 9), None),
         ("EVENT-5", RAISED, (2, 2, 0, 0, 9), None),
-        ("EVENT-5", FIRST, (2, 1, 0, 1, 9), "1 of 2 accepted events had not been delivered; by"),
+        ("EVENT-5", FIRST, (2, 1, 0, 1, 9), "of 2 accepted events 1 had not been delivered; the"),
         ("EVENT-6", BOTH, (2, 2, 0, 0, 9), None),
     ],
 )
@@ -126,15 +127,6 @@ def test_the_account_is_held_against_what_the_sink_got(
 ) -> None:
     found = said(clause, FLOOD, SLOW, traffic(*rows, account=account))
     assert found is None if text is None else text in (found or "")
-
-
-def test_a_delivery_after_the_account_was_given_is_not_in_it() -> None:
-    seen = traffic(*FIRST, account=(2, 1, 1, 0, 9))
-    late: list[Note] = [
-        (0.4, "", "deliver.begin", ("a/p", 1)),
-        (0.4, "", "deliver.end", ("a/p", 1)),
-    ]
-    assert said("EVENT-1", FLOOD, SLOW, [*seen, *late]) is None
 
 
 def test_a_sink_that_is_slow_or_raises_is_nothing_to_stages_and_run() -> None:
@@ -182,7 +174,7 @@ def test_a_value_of_one_tenant_in_what_another_has_is_told() -> None:
     leak = said("TENANT-1", AB, MARKED, own, outputs={"r1/a": "by marker-north"})
     assert leak == "marker-north, an input of r0, is in the output of r1/a"
     same = Plan(runs=tuple(RunSpec(r.id, "t0", inputs=r.inputs) for r in MARKED.runs))
-    assert CLAUSES["TENANT-1"].script(AB, same) is None
+    assert sources("TENANT-1", AB, same) == {}
     mixed = said("TENANT-4", AB, same, own, outputs={"r1/a": "by marker-north"})
     assert mixed == "marker-north, an input of r0, is in the output of r1/a"
 
@@ -193,7 +185,7 @@ KEPT = Plan(runs=TWO, layers=(Layer("idempotency", "once", stages=("a",)),))
 def test_an_output_kept_for_one_tenant_is_not_for_another() -> None:
     first = runs(*ran("r0/a", "r0/b", "r1/b"))
     kept = said("TENANT-2", AB, KEPT, first, outputs={"r0/a": "va", "r1/a": "va"})
-    assert kept == "r1/a is told as completed, 'va'; no run of t1 ran it, but one of t0 did"
+    assert kept == "r1/a is told as completed, 'va'; t1 never ran it"
     refused = {"r0/a": "va", "r1/a": "failed: key in use"}
     assert said("TENANT-2", AB, KEPT, first, outputs=refused) is None
     own = runs(*ran("r0/a", "r0/b", "r1/a", "r1/b"))
@@ -203,7 +195,7 @@ def test_an_output_kept_for_one_tenant_is_not_for_another() -> None:
 def test_one_tenants_failures_do_not_cut_off_another() -> None:
     plan = Plan(runs=TWO, layers=(Layer("circuit_breaker", "cb", options={"threshold": 1}),))
     seen = runs(*ran("r0/a", how="fail"), ends={"r0": "E", "r1": "E"})
-    assert "r1/a was not let run; t1 had run it 0 times" in str(said("TENANT-2", AB, plan, seen))
+    assert "r1/a was not let run; its tenant had 0 tries" in str(said("TENANT-2", AB, plan, seen))
     both = runs(*ran("r0/a", how="fail"), *ran("r1/a", how="fail"), ends={"r0": "E", "r1": "E"})
     assert said("TENANT-2", AB, plan, both) is None
 
@@ -216,7 +208,8 @@ def test_a_run_without_trouble_is_not_spoilt_by_one_beside_it() -> None:
     fine = runs(*trouble, ("r1/a", "stage.end", "ok"), *ran("r1/b"), ends={"r0": "E"})
     assert said("TENANT-4", AB, plan, fine) is None
     left_out = runs(*ran("r0/a", "r0/b", "r1/a"))
-    assert "its stages ['b'] did not run" in str(said("TENANT-4", AB, plan, left_out))
+    spoilt = "nothing went wrong in r1, but: returned, stages: ['r0', 'r0', 'r1']"
+    assert said("TENANT-4", AB, plan, left_out) == spoilt
     cancelled = Plan(runs=TWO, cancels=(Cancel(run="r1", at_s=0.1),))
     assert said("TENANT-4", AB, cancelled, cut) is None
 
@@ -236,22 +229,25 @@ def test_ids_are_told_and_are_the_runs_own() -> None:
     other = runs(identity("r0/a", run="r0", correlation="corr-1"))
     run = runs(identity("r0/a", run="r1/child", correlation="corr-0"))
     assert [said(c, AB, NAMED, own) for c in ("CORR-1", "CORR-3")] == [None, None]
-    assert said("CORR-1", AB, NAMED, lost) == "r0/a, cleanup: the correlation id is '', not corr-0"
+    assert "r0/a, cleanup: the correlation id is not told" in str(said("CORR-1", AB, NAMED, lost))
     assert said("CORR-3", AB, NAMED, lost) is None
     assert said("CORR-1", AB, NAMED, other) is None
-    text = "the cleanup of r0/a is told the correlation id of run r1"
+    text = "the cleanup of r0/a is told of another: {'run': 'r0', 'correlation': 'corr-1'}"
     assert said("CORR-3", AB, NAMED, other) == text
-    assert said("CORR-3", AB, NAMED, run) == "the cleanup of r0/a is told that it is of run r1"
+    text = "the cleanup of r0/a is told of another: {'run': 'r1/child', 'correlation': 'corr-0'}"
+    assert said("CORR-3", AB, NAMED, run) == text
 
 
 def test_an_error_of_the_engine_carries_the_correlation_id_of_its_run() -> None:
-    seen = runs(*ran("r1/a", how="fail"), ends={"r1": "EngineError"})
+    seen = one_run(*ran("a", how="fail"))
+    plan = Plan(runs=(RunSpec(correlation="corr-1"),))
+    failing = Program((Stage("a", (step("fail"),)),))
     bare, with_id = EngineError("stage a failed"), EngineError("stage a failed")
     with_id.__dict__["request"] = "corr-1"
-    assert "corr-1 is not on the error" in str(said("CORR-1", AB, NAMED, seen, error=bare))
-    assert said("CORR-1", AB, NAMED, seen, error=with_id) is None
-    assert said("CORR-1", AB, NAMED, seen, error=ValueError("the stage's own")) is None
-    assert said("CORR-1", AB, NAMED, seen, error=asyncio.CancelledError()) is None
+    assert "corr-1 is not on the error" in str(said("CORR-1", failing, plan, seen, error=bare))
+    assert said("CORR-1", failing, plan, seen, error=with_id) is None
+    assert said("CORR-1", failing, plan, seen, error=ValueError("the stage's own")) is None
+    assert said("CORR-1", failing, plan, seen, error=asyncio.CancelledError()) is None
 
 
 # GRAPH-5
@@ -273,13 +269,15 @@ def test_what_a_layer_denies_is_no_success() -> None:
     refused = {"a": "failed: denied", "b": "skipped: a"}
     assert said("GRAPH-5", AB, DENIES, one_run(denied), outputs=refused) is None
     told = said("GRAPH-5", AB, DENIES, one_run(denied), outputs={"a": None})
-    assert told == "stage a: a layer denied it; it is told as completed"
+    assert told == "told as completed, although a layer denied them: ['a']"
     below = said("GRAPH-5", AB, DENIES, one_run(denied, *ran("b")), outputs=refused)
-    assert below == "stage b ran, which needs a: a layer denied it"
+    assert below == "ran, though a layer refused or failed what they need: ['b']"
     despite = said("GRAPH-5", AB, DENIES, one_run(denied, *ran("a")), outputs=refused)
     assert despite == "stage a ran after a layer around it had denied it"
-    untold = said("GRAPH-5", AB, DENIES, one_run(denied))
-    assert untold == "stage a: a layer denied it; nothing is said of it"
+    fails, failed = Plan(layers=(Layer("raise", "bad"),)), ("a", "layer.raise", "bad")
+    untold = said("GRAPH-5", AB, fails, one_run(failed))
+    assert untold == "a layer failed, and nothing is said of these stages: ['a']"
+    assert said("GRAPH-5", AB, fails, one_run(failed), outputs=refused) is None
 
 
 def test_a_stage_is_answered_for_only_with_what_it_has_put_out() -> None:
@@ -287,16 +285,18 @@ def test_a_stage_is_answered_for_only_with_what_it_has_put_out() -> None:
     own = {"r0/a": "va", "r0/b": "vb", "r1/b": "vb"}
     assert said("GRAPH-5", AB, KEPT, seen, outputs={**own, "r1/a": "va"}) is None
     wrong = said("GRAPH-5", AB, KEPT, seen, outputs={**own, "r1/a": None})
-    assert wrong == "r1/a was not run again; its output is None, it had been 'va'"
+    assert wrong == "r1/a did not run; its output is None, it was ['va']"
     never = runs(*ran("r0/b", "r1/b"))
     other = said("GRAPH-5", AB, KEPT, never, outputs={"r0/b": "vb", "r1/a": "vb"})
-    assert "r1/a is told as completed ('vb'); it did not run" in str(other)
-    assert "r1/a is given r0/b's output: 'vb'" in str(other)
+    assert "did not run, nor had they before: ['r1/a']" in str(other)
+    kept = said("GRAPH-5", AB, KEPT, never, shape="kept-for-another-stage", outputs={"r1/a": "vb"})
+    assert kept == "r1/a did not run; its output is 'vb', it was []"
 
 
 def test_a_circuit_that_must_be_open_lets_nothing_through() -> None:
     specs = tuple(RunSpec(f"r{i}") for i in range(6))
     plan = Plan(runs=specs, layers=(Layer("circuit_breaker", "cb", stages=("a",)),))
+    failing = Program((Stage("a", (step("fail"),)),))
 
     def one_after_another(last: bool) -> list[Note]:
         seen: list[Note] = []
@@ -307,9 +307,9 @@ def test_a_circuit_that_must_be_open_lets_nothing_through() -> None:
             seen += [(i + 0.5, f"r{i}/", "run.end", "E")]
         return seen
 
-    assert said("GRAPH-5", AB, plan, one_after_another(last=False)) is None
-    text = "r5/a ran 1.00 s after 5 failures in a row, the last in r4"
-    assert said("GRAPH-5", AB, plan, one_after_another(last=True)) == text
+    assert said("GRAPH-5", failing, plan, one_after_another(last=False)) is None
+    text = "r5/a ran within 30 s of 5 failures in a row"
+    assert said("GRAPH-5", failing, plan, one_after_another(last=True)) == text
 
 
 HELD = Program((Stage("a", (step("acquire", name="lock"),)), B))
@@ -391,13 +391,14 @@ def test_a_cleanup_has_finished_when_the_run_is_over() -> None:
     assert "not finished" in str(said("CLEAN-2", REGISTERED, plan, [*one_run(begun)[:2], OVER]))
     assert said("CLEAN-2", HELD, plan, one_run(begun)) is not None
     late = dataclasses.replace(plan, cleanup_grace_s=1)
-    assert said("CLEAN-2", HELD, late, one_run(begun)) is None  # it was over long before
+    slow = Program((Stage("a", (step("acquire", name="lock", cleanup_s=20),)), B))
+    assert said("CLEAN-2", slow, late, one_run(begun)) is None  # it was over long before
 
 
 TRIED = Program(
     (
         Stage("a", (step("ok"),), retry=Retry(attempts=3, backoff_s=0.05, factor=1.0)),
-        Stage("b", (step("ok"),)),
+        Stage("b", (step("flaky"),)),
     )
 )
 
@@ -409,13 +410,14 @@ def test_no_attempt_comes_after_the_end() -> None:
     assert few == "stage a failed and was tried 2 of 3 times"
     failed = said("RETRY-1", TRIED, Plan(), one_run(*again, *ran("b", how="fail"), *ran("a")))
     assert "was tried again" in str(failed)
-    assert "after stage b had ended fail" in str(failed)
     goes_on = Plan(on_failure="continue")
     assert (
         said("RETRY-1", TRIED, goes_on, one_run(*again, *ran("b", how="fail"), *ran("a"))) is None
     )
     late: list[Note] = [*one_run(*again), (9.5, "a", "stage.start", None)]
-    assert "0.50 s after the run was over" in str(said("RETRY-1", TRIED, Plan(), late))
+    assert "0.50 s after the end" in str(
+        said("RETRY-1", TRIED, Plan(), late, shape="retried-after-cancel")
+    )
 
 
 def test_a_value_that_a_stage_changed_is_its_own_affair() -> None:

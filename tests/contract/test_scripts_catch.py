@@ -36,8 +36,7 @@ def said() -> dict[str, set[bool]]:
     for engine, by in CAUGHT.items():
         for clause, scenario in by.items():
             one = scenarios()[scenario]
-            source = CLAUSES[clause].script(one.program, one.plan)
-            if source is None or len(one.program.stages) > STAGES_MAX or True in spoke[clause]:
+            if len(one.program.stages) > STAGES_MAX or True in spoke[clause]:
                 continue
             lab = laboratory(f"broken:{engine}")
             for seed in SEEDS:
@@ -45,8 +44,10 @@ def said() -> dict[str, set[bool]]:
                 if record.ended != "over":
                     continue
                 reading = Reading(one.program, one.plan, record, lab.info)
-                if CLAUSES[clause].check(reading).verdict == "violated":
-                    spoke[clause].add(check(source, *notes_of(one.plan, record)) is not None)
+                for violation in CLAUSES[clause].check(reading).violations:
+                    source = CLAUSES[clause].check_of(one.program, one.plan, violation.shape)
+                    if source is not None:
+                        spoke[clause].add(check(source, *notes_of(one.plan, record)) is not None)
     return {clause: answers for clause, answers in spoke.items() if answers}
 
 

@@ -122,6 +122,43 @@ def test_blocks_are_unwrapped_and_lists_of_durations_settled() -> None:
     assert found.program == program(stage("b", {"op": "sleep", "seconds": 0}))
 
 
+def test_what_fails_or_waits_by_other_means_becomes_a_plain_failure_or_a_sleep() -> None:
+    called = program(stage("a", {"op": "call", "tool": "t", "seconds": 0.5}))
+    faulty = Plan.from_json({"faults": [{"tool": "t"}]})
+    found = small(lambda p, _q, _t: bool(p.stages[0].steps), called, faulty)
+    assert found.program == program(stage("a", {"op": "raise"}))
+    assert found.plan == Plan()
+
+    def waits(p: Program, _q: Plan, _t: Tape) -> bool:
+        return any(one.args.get("seconds") == 0.5 for _, one in p.walk())
+
+    found = small(waits, program(stage("a", {"op": "thread", "seconds": 0.5})), Plan())
+    assert found.program == program(stage("a", {"op": "sleep", "seconds": 0.5}))
+
+
+def test_a_subpipeline_gives_way_to_what_its_stages_do() -> None:
+    child = {"name": "kid", "stages": [stage("k", {"op": "raise"})]}
+    held = program(stage("a", {"op": "subpipeline", "program": child}))
+
+    def fails(p: Program, _q: Plan, _t: Tape) -> bool:
+        inner = [one.args["program"] for _, one in p.walk() if one.op == "subpipeline"]
+        return any(one.op == "raise" for q in (p, *inner) for _, one in q.walk())
+
+    assert small(fails, held, Plan()).program == program(stage("a", {"op": "raise"}))
+
+
+def test_a_layer_goes_with_the_stages_that_it_is_around() -> None:
+    around = [{"kind": "deny", "name": "l", "stages": ["a", "b"]}]
+    guarded = Plan.from_json({"layers": [*around, {"kind": "deny", "name": "m", "stages": ["a"]}]})
+
+    def guards(p: Program, q: Plan, _t: Tape) -> bool:
+        return "b" in p.names and any(one.name == "l" and one.stages for one in q.layers)
+
+    found = small(guards, BIG, guarded)
+    assert found.program.names == ("b",)
+    assert [(one.name, one.stages) for one in found.plan.layers] == [("l", ("b",))]
+
+
 def test_a_limit_or_a_cancel_s_time_is_never_put_to_zero() -> None:
     found = small(
         lambda p, q, _t: (

@@ -1,10 +1,13 @@
-"""Layers around stages: GRAPH-5."""
+"""Layers around stages: GRAPH-5, one check for each shape of violation."""
 
 from __future__ import annotations
 
-from harness.contract.scripts.source import TOLD, around, several, source
+from collections.abc import Callable
+
+from harness.contract.scripts.source import always_fails, around, named_in, several, source
 from harness.kernel.plan import Layer, Plan
 from harness.kernel.program import Program
+from harness.kernel.script_literals import literal
 
 __all__ = ["graph_5"]
 
@@ -12,10 +15,12 @@ USERS_OWN = ("observe", "raise", "deny")
 # What the engines' circuit breakers do if they cannot be told otherwise.
 FAILURES_MIN, RESET_S = 5, 30.0
 
+Shaped = Callable[[Program, Plan], str | None]
 
-def graph_5(program: Program, plan: Plan) -> str | None:
+
+def graph_5(program: Program, plan: Plan, shape: str) -> str | None:
     """What a layer failed over, denied or answered for itself is no success of its stage, and
-    the engine's own layers cut off and keep what they should. Says one thing of each kind."""
+    the engine's own layers cut off and keep what they should."""
     kinds = {one.kind for one in plan.layers}
     if not kinds or "rate_limit" in kinds or any(s.retry for s in program.stages):
         return None
@@ -23,155 +28,206 @@ def graph_5(program: Program, plan: Plan) -> str | None:
         return None
     if len(plan.runs) > 1 and not several(plan):
         return None
-    if len(plan.runs) == 1 and len(plan.layers) == 1 and kinds != {"observe"}:
-        return _one_layer(program, plan.layers[0])
-    lines: tuple[str, ...] = ("found = {}", *TOLD)
-    lines += _users(program) if kinds & {"raise", "deny"} else ("did = {}",)
-    behind = [one for one in plan.layers if one.kind not in USERS_OWN]
-    if behind:
-        kept = [one for one in behind if one.kind == "idempotency"]
-        lines += _answered(
-            [s.name for s in program.stages if around(behind, s.name)],
-            [s.name for s in program.stages if around(kept, s.name)],
-        )
-    for layer in behind:
-        if layer.kind == "circuit_breaker" and len(plan.runs) > 1:
-            lines += _stays_closed(plan, layer, layer.stages or program.names)
-    return source(*lines, 'return "; ".join(found.values()) or None')
+    check = _SHAPES.get(shape)
+    return None if check is None else check(program, plan)
 
 
-def _one_layer(program: Program, layer: Layer) -> str | None:
-    """Return the check for one run with one layer."""
-    names = [s.name for s in program.stages if around([layer], s.name)]
-    if layer.kind not in USERS_OWN:
-        part = "" if names == list(program.names) else f" and stage in {names!r}"
+def _noted(plan: Plan, kind: str, phase: str = "") -> str:
+    """Return the condition by which a note tells that a layer denied or failed."""
+    mine = [one for one in plan.layers if one.kind == kind]
+    chosen = [one.name for one in mine if not phase or one.phase == phase]
+    condition = f'kind == "layer.{kind}"'
+    if len(chosen) == len(mine):
+        return condition
+    return f'kind == "layer.{kind}" and name in {literal(chosen)}'
+
+
+def _name(condition: str) -> str:
+    return "name" if "name" in condition else "_"
+
+
+def _told(kind: str, how: str, phase: str = "") -> Shaped:
+    """Return the check that no stage is told as completed that a layer denied or failed."""
+
+    def check(_program: Program, plan: Plan) -> str:
+        noted = _noted(plan, kind, phase)
         return source(
-            'started = [stage for _, stage, kind, _ in seen if kind == "stage.start"]',
-            *TOLD,
-            "for stage, value in told.items():",
-            f"    if stage not in started{part}:",
-            "        of = [one for one in started if value is not None and told.get(one) == value]",
-            '        text = f"{stage} is told as completed ({value!r}); it did not run, nor had "',
-            '        text += "it succeeded before"',
-            '        return text + (f"; it is given the output of {of[0]}" if of else "")',
+            f"did = [stage for _, stage, kind, {_name(noted)} in seen if {noted}]",
+            "told = [stage for stage in did if stage in outputs]",
+            "if told:",
+            f'    return f"told as completed, although a layer {how}: {{told}}"',
             "return None",
         )
-    late = layer.kind == "raise" and layer.phase == "after"
-    how = "denied it" if layer.kind == "deny" else "failed after it" if late else "failed"
-    below = sorted({one for name in names for one in program.descendants(name)})
-    ran: tuple[str, ...] = ()
-    if not late:
-        ran += (
-            '    if (stage, "stage.start") in [one[1:3] for one in seen]:',
-            f'        found.append(f"stage {{stage}} ran after a layer around it had {how}")',
+
+    return check
+
+
+def _ran(kind: str, how: str) -> Shaped:
+    """Return the check that no stage runs once a layer has denied or failed it."""
+
+    def check(_program: Program, plan: Plan) -> str:
+        noted = _noted(plan, kind, "before" if kind == "raise" else "")
+        return source(
+            "did = []",
+            f"for _, stage, kind, {_name(noted)} in seen:",
+            f"    if {noted}:",
+            "        did.append(stage)",
+            '    if kind == "stage.start" and stage in did:',
+            f'        return f"stage {{stage}} ran after a layer around it had {how}"',
+            "return None",
+        )
+
+    return check
+
+
+def _untold(_program: Program, plan: Plan) -> str | None:
+    if len(plan.runs) > 1:
+        return None
+    return source(
+        'did = [stage for _, stage, kind, _ in seen if kind == "layer.raise"]',
+        "untold = [stage for stage in did if stage not in results]",
+        "if untold and error is None:",
+        '    return f"a layer failed, and nothing is said of these stages: {untold}"',
+        "return None",
+    )
+
+
+def _dependents(program: Program, plan: Plan) -> str:
+    above = {
+        one: [s for s in program.names if one in program.descendants(s)] for one in program.names
+    }
+    above = {one: needs for one, needs in above.items() if needs}
+    kinds = [f"layer.{kind}" for kind in ("raise", "deny") if _any(plan, kind)]
+    condition = f"kind == {literal(kinds[0])}" if len(kinds) == 1 else f"kind in {literal(kinds)}"
+    if len(plan.runs) == 1:
+        return source(
+            f"above = {literal(above)}  # what each stage needs, directly or not",
+            f"did = [stage for _, stage, kind, _ in seen if {condition}]",
+            'ran = [stage for _, stage, kind, _ in seen if kind == "stage.start"]',
+            "wrong = [stage for stage in ran if set(above.get(stage, ())) & set(did)]",
+            "if wrong:",
+            '    return f"ran, though a layer refused or failed what they need: {wrong}"',
+            "return None",
         )
     return source(
-        f'did = [stage for _, stage, kind, _ in seen if kind == "layer.{layer.kind}"]',
-        *TOLD,
-        "found = []",
-        "for stage in did:",
-        *ran,
-        "    if stage in told:",
-        f'        found.append(f"stage {{stage}}: a layer {how}; it is told as completed")',
-        "    if stage not in outputs and error is None:",
-        f'        found.append(f"stage {{stage}}: a layer {how}; nothing is said of it")',
-        *_ran_below(program, below, how),
-        'return "; ".join(found) or None',
-    )
-
-
-def _ran_below(program: Program, below: list[str], how: str) -> tuple[str, ...]:
-    if not below:
-        return ()
-    above = {one: [s for s in program.names if one in program.descendants(s)] for one in below}
-    return (
-        f"above = {above!r}  # what each stage needs, directly or not",
+        f"above = {literal(above)}  # what each stage needs, directly or not",
+        "did = []",
         "for _, stage, kind, _ in seen:",
-        "    needs = [one for one in above.get(stage, ()) if one in did]",
+        '    run, _, name = stage.partition("/")',
+        f"    if {condition}:",
+        "        did.append(stage)",
+        '    needs = [one for one in above.get(name, ()) if f"{run}/{one}" in did]',
         '    if kind == "stage.start" and needs:',
-        f'        found.append(f"stage {{stage}} ran, which needs {{needs[0]}}: a layer {how}")',
+        '        return f"stage {stage} ran, which needs {needs[0]}, which a layer ended"',
+        "return None",
     )
 
 
-def _users(program: Program) -> tuple[str, ...]:
-    below = {s.name: sorted(program.descendants(s.name)) for s in program.stages}
-    return (
-        f"below = {below!r}  # what needs each stage, directly or not",
-        "did, exits = {}, set()",
-        "for _, stage, kind, detail in seen:",
-        '    run, _, name = stage.rpartition("/")',
-        '    if kind == "layer.exit":',
-        "        exits.add((stage, detail[0]))",
-        '    if kind == "layer.deny":',
-        '        did[stage] = "denied it"',
-        '    if kind == "layer.raise":',
-        '        did[stage] = "failed after it" if (stage, detail) in exits else "failed"',
-        '    if kind == "stage.start":',
-        '        if did.get(stage) in ("denied it", "failed"):',
-        '            text = f"stage {stage} ran after a layer around it had {did[stage]}"',
-        '            found["ran " + did[stage]] = text',
-        "        for other in did:",
-        '            of, _, need = other.rpartition("/")',
-        "            if of == run and name in below.get(need, ()):",
-        '                text = f"stage {stage} ran, which needs {other}: a layer {did[other]}"',
-        '                found["below " + did[other]] = text',
-        'fine = [stage.strip("/") for _, stage, kind, how in seen',
-        '        if kind == "run.end" and how == "returned"]',
-        "for stage in did:",
-        "    if stage in told:",
-        '        text = f"stage {stage}: a layer {did[stage]}; it is told as completed"',
-        '        found["told " + did[stage]] = text',
-        '    if stage not in outputs and stage.rpartition("/")[0] in fine:',
-        '        text = f"stage {stage}: a layer {did[stage]}; nothing is said of it"',
-        '        found["untold " + did[stage]] = text',
+def _any(plan: Plan, kind: str) -> bool:
+    return any(one.kind == kind for one in plan.layers)
+
+
+def _behind(program: Program, plan: Plan, kinds: tuple[str, ...] = ()) -> list[str]:
+    """Return the stages that have a layer of the engine's around them."""
+    layers = [one for one in plan.layers if one.kind not in USERS_OWN]
+    layers = [one for one in layers if not kinds or one.kind in kinds]
+    return [s.name for s in program.stages if around(layers, s.name)]
+
+
+def _unrun(program: Program, plan: Plan) -> str | None:
+    """No stage is told as completed that has not run, nor completed in an earlier run."""
+    behind = _behind(program, plan)
+    if not behind:
+        return None
+    also = [f"layer.{kind}" for kind in ("raise", "deny") if _any(plan, kind)]
+    unless = named_in(program, behind, many=len(plan.runs) > 1)
+    denied: tuple[str, ...] = ()
+    if also:
+        condition = f"kind == {literal(also[0])}" if len(also) == 1 else f"kind in {literal(also)}"
+        denied = (f"denied = [stage for _, stage, kind, _ in seen if {condition}]",)
+        unless += " and stage not in denied"
+    name, good = "stage", 'kind == "stage.start"'
+    kept = _behind(program, plan, ("idempotency",))
+    if len(plan.runs) > 1 and not all(always_fails(program, plan, name) for name in kept):
+        # It may be told as completed since it had completed in another run.
+        name, good = 'stage.split("/")[1]', 'kind == "stage.end" and how == "ok"'
+        if not any(_may_fail(program, plan, one) for one in kept):
+            good = 'kind == "stage.start"'
+    how = "how" if "how" in good else "_"
+    return source(
+        f"ran = [{name} for _, stage, kind, {how} in seen if {good}]",
+        *denied,
+        f"lost = [stage for stage in outputs if {name} not in ran{unless}]",
+        "if lost:",
+        '    return f"told as completed, though they did not run, nor had they before: {lost}"',
+        "return None",
     )
 
 
-def _answered(behind: list[str], kept: list[str]) -> tuple[str, ...]:
-    return (
-        f"behind, kept = {behind!r}, {kept!r}  # a layer of the engine's; its idempotency layer",
-        'started = [stage for _, stage, kind, _ in seen if kind == "stage.start"]',
-        'good = [stage for _, stage, kind, how in seen if kind == "stage.end" and how == "ok"]',
-        "for stage, value in told.items():",
-        '    name = stage.rpartition("/")[2]',
-        "    if name not in behind or stage in started or stage in did:",
-        "        continue",
-        '    before = [one for one in good if one.rpartition("/")[2] == name and name in kept]',
-        "    if not before:",
-        '        text = f"{stage} is told as completed ({value!r}); it did not run, nor had it "',
-        '        text += "succeeded before"',
-        '        found.setdefault("answered", text)',
-        "        of = [one for one in good if value is not None and told.get(one) == value]",
-        "        if of:",
-        '            found.setdefault("whose", f"{stage} is given {of[0]}\'s output: {value!r}")',
-        "    elif all(one in told and told[one] != value for one in before):",
-        '        found.setdefault("kept", f"{stage} was not run again; its output is {value!r}, "',
-        '                         f"it had been {told[before[0]]!r}")',
+def _may_fail(program: Program, plan: Plan, name: str) -> bool:
+    calm = ("sleep", "yield", "input", "emit", "log", "ok")
+    return bool(plan.cancels) or any(one.op not in calm for one in program.stage(name).steps)
+
+
+def _kept_wrong(program: Program, plan: Plan) -> str | None:
+    """An output that was kept is one that the stage had."""
+    kept = _behind(program, plan, ("idempotency",))
+    if not kept or len(plan.runs) < 2:
+        return _unrun(program, plan)
+    unless = named_in(program, kept, many=True)
+    return source(
+        'ran = [stage for _, stage, kind, _ in seen if kind == "stage.start"]',
+        f"for stage in [one for one in outputs if one not in ran{unless.replace('stage', 'one')}]:",
+        '    name = stage.split("/")[1]',
+        '    had = [outputs[one] for one in ran if one.split("/")[1] == name and one in outputs]',
+        "    if outputs[stage] not in had:",
+        '        return f"{stage} did not run; its output is {outputs[stage]!r}, it was {had}"',
+        "return None",
     )
 
 
-def _stays_closed(plan: Plan, layer: Layer, stages: tuple[str, ...]) -> tuple[str, ...]:
+def _stays_closed(program: Program, plan: Plan) -> str | None:
+    """After so many failures in a row a stage is cut off: where all runs are of one tenant, and
+    the stage fails in each."""
+    layers = [one for one in plan.layers if one.kind == "circuit_breaker"]
+    tenants = {run.tenant for run in plan.runs}
+    if len(plan.runs) < 2 or len(tenants) > 1 or len(program.stages) > 1 or len(layers) != 1:
+        return None
+    (layer,), (stage,) = layers, program.stages
+    if not always_fails(program, plan, stage.name):
+        return None
     most = max(FAILURES_MIN, int(layer.options.get("threshold", FAILURES_MIN)))
-    reset = min(RESET_S, float(layer.options.get("reset_s", RESET_S)))
-    tenants = {run.id: run.tenant for run in plan.runs}
-    return (
-        f"most, reset = {most}, {reset}  # failures in a row, and seconds for which they cut off",
-        f"tenants = {tenants!r}",
-        'over = {stage[:-1]: at for at, stage, kind, _ in seen if kind == "run.end"}',
-        'begun = {stage[:-1]: at for at, stage, kind, _ in seen if kind == "run.begin"}',
-        f"for name in {list(stages)!r}:",
-        "    row, opened = {}, {}  # tenant -> failures in a row; the one that made them enough",
-        "    for at, stage, kind, how in seen:",
-        '        run, _, one = stage.partition("/")',
-        "        who = tenants.get(run)",
-        '        if one == name and kind == "stage.start" and who in opened:',
-        "            since, last = opened[who]",
-        "            if begun[run] > over.get(last, took) and at < since + reset:",
-        '                found.setdefault("closed", f"{stage} ran {at - since:.2f} s after "',
-        '                                 f"{most} failures in a row, the last in {last}")',
-        '        if one == name and kind == "stage.end":',
-        '            failed = how == "fail" or how.startswith("raise:")  # not "cancelled"',
-        "            row = {**row, who: row.get(who, 0) + 1} if failed else {}",
-        "            if row.get(who, 0) >= most:",
-        "                opened.setdefault(who, (at, run))",
+    reset = _reset_s(layer)
+    return source(
+        "failed, over, before = set(), 0, {}",
+        "for _, stage, kind, _ in seen:",
+        '    run = stage.split("/")[0]',
+        '    if kind == "stage.end":',
+        "        failed.add(run)",
+        '    if kind == "run.end" and run in failed:',
+        "        over += 1",
+        '    if kind == "run.begin":',
+        "        before[run] = over",
+        f'    if kind == "stage.start" and before[run] >= {most}:',
+        f'        return f"{{stage}} ran within {reset:g} s of {{before[run]}} failures in a row"',
+        "return None",
     )
+
+
+def _reset_s(layer: Layer) -> float:
+    return min(RESET_S, float(layer.options.get("reset_s", RESET_S)))
+
+
+_SHAPES: dict[str, Shaped] = {
+    "denied-completed": _told("deny", "denied them"),
+    "failed-layer-completed": _told("raise", "around them failed", "before"),
+    "failure-after-completed": _told("raise", "failed after them", "after"),
+    "failed-layer-untold": _untold,
+    "ran-despite-denial": _ran("deny", "denied it"),
+    "ran-despite-failing-layer": _ran("raise", "failed"),
+    "dependents-ran": _dependents,
+    "completed-without-running": _unrun,
+    "kept-for-another-stage": _kept_wrong,
+    "kept-wrong": _kept_wrong,
+    "circuit-stayed-closed": _stays_closed,
+}

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from harness.contract.scripts.source import every_step, lets_go, one_run, source
+from harness.contract.scripts.source import every_step, in_place, lets_go, one_run, several, source
 from harness.kernel.plan import Plan
 from harness.kernel.program import Program
+from harness.kernel.script_literals import literal
+from harness.kernel.steps import Step
 
 __all__ = ["clean_1", "clean_2", "clean_4", "clean_6"]
 
@@ -13,11 +15,14 @@ def _over(plan: Plan) -> tuple[str, ...]:
     """Return lines that say at which place in `seen` each run was over."""
     if one_run(plan):
         return (
-            'ends = [i for i, one in enumerate(seen) if one[2] == "run.end"]',
+            'ends = [i for i, (_, _, kind, _) in enumerate(seen) if kind == "run.end"]',
             "over = ends[0] if ends else len(seen)  # the place at which the run was over",
         )
     return (
-        'over = {one[1].split("/")[0]: i for i, one in enumerate(seen) if one[2] == "run.end"}',
+        "over = {}  # run -> the place at which it was over",
+        "for i, (_, stage, kind, _) in enumerate(seen):",
+        '    if kind == "run.end":',
+        '        over[stage.split("/")[0]] = i',
     )
 
 
@@ -40,76 +45,96 @@ def _taken(program: Program) -> str:
     return 'kind == "register"' if registers else 'kind == "acquire"'
 
 
-def clean_1(program: Program, plan: Plan) -> str | None:
+def _cleanups(program: Program) -> list[Step]:
+    return [one for one in every_step(program) if "cleanup_s" in one.args]
+
+
+def clean_1(program: Program, plan: Plan, shape: str) -> str | None:
     """Everything acquired is released once by the time its run is over."""
-    if _named_apart(program) and not lets_go(program, plan):
-        return _clean_1_by_name(program, plan)
-    return _clean_1(plan)
-
-
-def _clean_1_by_name(program: Program, plan: Plan) -> str:
-    taken = _taken(program)
-    if one_run(plan):
+    if not _named_apart(program) or lets_go(program, plan):
+        return _twice_of_many() if shape == "released-twice" else _held_of_many(plan)
+    taken, one = _taken(program), one_run(plan)
+    if shape == "released-twice":
+        who = ("name", "name") if one else ("(stage, name)", "stage, name")
         return source(
-            'over = [kind for _, _, kind, _ in seen].index("run.end")',
-            f"taken = [name for _, _, kind, name in seen[:over] if {taken}]",
-            'in_time = [name for _, _, kind, name in seen[:over] if kind == "release.begin"]',
-            "held = [name for name in taken if name not in in_time]",
+            f'begun = [{who[0]} for _, stage, kind, name in seen if kind == "release.begin"]',
+            "twice = [one for one in begun if begun.count(one) > 1]",
+            "if twice:",
+            '    return f"released more than once: {twice[0]}"',
+            "return None",
+        )
+    if one:
+        now = in_place(plan)
+        ended = 'over = [kind for _, _, kind, _ in seen].index("run.end")'
+        upto = "seen" if now else "seen[:over]"
+        return source(
+            *(() if now else (ended,)),
+            f'begun = [name for _, _, kind, name in {upto} if kind == "release.begin"]',
+            f"held = [name for _, _, kind, name in {upto} if {taken} and name not in begun]",
             "if held:",
             '    return f"not released when the run was over: {held}"',
-            'begun = [name for _, _, kind, name in seen if kind == "release.begin"]',
-            "twice = [name for name in taken if begun.count(name) > 1]",
-            "if twice:",
-            '    return f"released more than once: {twice}"',
+            "return None",
+        )
+    if len(program.stages) == 1 and len(_cleanups(program)) == 1:
+        kind = taken.removeprefix("kind == ")
+        return source(
+            f"for run in {literal([run.id for run in plan.runs])}:",
+            '    order = [kind for _, stage, kind, _ in seen if stage.split("/")[0] == run]',
+            f'    if order[:2] == [{kind}, "run.end"]:  # "release.begin" is missing between them',
+            '        return f"not released when run {run} was over: {order}"',
             "return None",
         )
     return source(
-        "held, begun = [], []",
+        "held = []",
         "for _, stage, kind, name in seen:",
         f"    if {taken}:",
         "        held.append((stage, name))",
-        '    if kind == "release.begin":',
-        "        begun.append((stage, name))",
-        "        if (stage, name) in held:",
-        "            held.remove((stage, name))",
+        '    if kind == "release.begin" and (stage, name) in held:',
+        "        held.remove((stage, name))",
         '    lost = [one for one in held if kind == "run.end" and one[0].startswith(stage)]',
         "    if lost:",
         '        return f"not released when the run was over: {lost}"',
-        "twice = [one for one in begun if begun.count(one) > 1]",
-        "if twice:",
-        '    return f"released more than once: {twice[0]}"',
         "return None",
     )
 
 
-def _clean_1(plan: Plan) -> str:
+def _held_of_many(plan: Plan) -> str:
+    """Count what is acquired and released under one name; leave out whoever clings to it."""
     over = "over" if one_run(plan) else 'over.get(stage.split("/")[0], len(seen))'
     return source(
         *_over(plan),
-        "taken, acquired, released, late, stubborn = [], [], [], [], set()",
+        "due, released, stubborn = [], [], set()",
         "for i, (_, stage, kind, name) in enumerate(seen):",
+        f"    in_time = i < {over}",
         '    if kind == "swallowed":',
         "        stubborn.add(stage)",
-        f'    if kind == "stage.end" and i < {over}:',
+        '    if kind == "stage.end" and in_time:',
         "        stubborn.discard(stage)",
+        '    if kind in ("acquire", "register") and in_time:',
+        "        due.append((stage, name))",
+        '    if kind == "release.begin" and in_time:',
+        "        released.append((stage, name))",
+        "# What a stage holds that swallows its cancellation is not the engine's to release.",
+        "due = [one for one in due if one[0] not in stubborn]",
+        "held = [one for one in due if released.count(one) < due.count(one)]",
+        "if held:",
+        '    return f"not released when the run was over: {held[:3]}"',
+        "return None",
+    )
+
+
+def _twice_of_many() -> str:
+    return source(
+        "acquired, released = [], []",
+        "for _, stage, kind, name in seen:",
         '    if kind in ("acquire", "register"):',
         "        acquired.append((stage, name))",
-        f"        if i < {over}:",
-        "            taken.append((stage, name))",
         '    if kind == "release.begin":',
-        f"        (released if i < {over} else late).append((stage, name))",
-        "# What a stage holds that swallows its cancellation is not the engine's to release.",
-        "due = [one for one in taken if one[0] not in stubborn]",
-        "held = [one for one in due if released.count(one) < due.count(one)]",
-        "found = []",
-        "if held:",
-        '    found.append(f"{len(due) - len(held)} of {len(due)} resources released when the run "',
-        '                 f"was over; held: {held[:3]}; later: {[h for h in held if h in late]}")',
-        "every = released + late",
-        "twice = sorted({one for one in taken if every.count(one) > acquired.count(one)})",
+        "        released.append((stage, name))",
+        "twice = [one for one in acquired if released.count(one) > acquired.count(one)]",
         "if twice:",
-        '    found.append(f"released {every.count(twice[0])} times: {twice[0]}")',
-        'return "; ".join(found) or None',
+        '    return f"released {released.count(twice[0])} times: {twice[0]}"',
+        "return None",
     )
 
 
@@ -127,7 +152,7 @@ def _cancellations(program: Program, plan: Plan) -> int:
     return sum(c.times for c in plan.cancels) + timed + len(ends) + len(plan.faults)
 
 
-def clean_2(program: Program, plan: Plan) -> str | None:
+def clean_2(program: Program, plan: Plan, _shape: str) -> str | None:
     """Cleanups that were begun have finished when their run is over, unless the grace is up."""
     registers = _taken(program) == 'kind == "register"'
     if not one_run(plan) or not (registers or _cancellations(program, plan) < 2):
@@ -136,6 +161,16 @@ def clean_2(program: Program, plan: Plan) -> str | None:
     finished = 'kind in ("release.end", "release.fail")' if registers else 'kind == "release.over"'
     if registers and not any(one.args.get("fails") for one in every_step(program)):
         finished = 'kind == "release.end"'
+    if in_place(plan) and _named_apart(program) and not lets_go(program, plan):
+        # All together take less than the grace: nobody may give up on them.
+        return source(
+            f"done = [name for _, _, kind, name in seen if {finished}]",
+            "begun = [name for _, _, kind, name in seen"
+            ' if kind == "release.begin" and name not in done]',
+            "if begun:",
+            '    return f"begun, and not finished when the run was over: {begun}"',
+            "return None",
+        )
     return source(
         "begun = {}",
         "for at, stage, kind, name in seen:",
@@ -190,39 +225,55 @@ def _clean_2(program: Program, plan: Plan) -> str:
     )
 
 
-def clean_4(program: Program, plan: Plan) -> str | None:
+def clean_4(program: Program, plan: Plan, shape: str) -> str | None:
     """Cleanups after a failing one run, and the failure is reported."""
     if not one_run(plan):
         return None
-    undone: tuple[str, ...] = ()
-    cleanups = [one for one in every_step(program) if "cleanup_s" in one.args]
-    if len(cleanups) > 1:
-        undone = (
+    failed = 'failed = [name for _, _, kind, name in seen if kind == "release.fail"]'
+    if shape != "failure-not-reported":
+        return source(
+            failed,
             'begun = [name for _, _, kind, name in seen if kind == "release.begin"]',
-            f"undone = [name for _, _, kind, name in seen if {_taken(program)}",
-            "          and name not in begun]",
+            f"taken = [name for _, _, kind, name in seen if {_taken(program)}]",
+            "undone = [name for name in taken if name not in begun]",
             "if failed and undone:",
             '    return f"cleanup of {failed[0]} failed; not run after it: {undone}"',
+            "return None",
         )
     return source(
-        'failed = [name for _, _, kind, name in seen if kind == "release.fail"]',
-        *undone,
+        failed,
         "if error is None or isinstance(error, asyncio.CancelledError):",
         "    return None  # what its results say of it is not looked at here",
-        'text = f"{error!r} {vars(error)} {error.__cause__!r} {error.__context__!r} {outputs}"',
+        'text = f"{error!r} {vars(error)} {error.__cause__!r} {error.__context__!r} {results}"',
         'if failed and f"cleanup of {failed[0]} failed" not in text:',
         '    return f"cleanup of {failed[0]} failed; the caller was told: {error!r}"',
         "return None",
     )
 
 
-def clean_6(program: Program, plan: Plan) -> str | None:
+def clean_6(program: Program, plan: Plan, shape: str) -> str | None:
     """The cleanups of each of several runs of one pipeline object run at its own end."""
-    if one_run(plan):
+    if not several(plan):
         return None
-    if _cancellations(program, plan) or _taken(program) != 'kind == "register"':
-        return _clean_6(plan)
+    if shape == "other-run-interrupted":
+        return _interrupted(plan)
+    if len(program.stages) == 1 == len(_cleanups(program)) and not lets_go(program, plan):
+        return source(
+            f"for run in {literal([run.id for run in plan.runs])}:",
+            '    order = [kind for _, stage, kind, _ in seen if stage.split("/")[0] == run]',
+            '    if "run.end" in order and order[:2] != ["stage.end", "release.begin"]:',
+            '        return f"not between the end of the stage of {run} and its own: {order}"',
+            "return None",
+        )
+    return _apart(plan)
+
+
+def _apart(plan: Plan) -> str:
+    """Return the check that no cleanup runs while stages of its run do, unless that is cancelled
+    or has a stage that failed, and that none is forgotten."""
+    cancelled = literal(sorted({cancel.run for cancel in plan.cancels}))
     return source(
+        f"ending = set({cancelled if plan.cancels else ''})  # runs that are cancelled, or fail",
         "registered, running = [], []",
         "for _, stage, kind, name in seen:",
         '    run = stage.split("/")[0]',
@@ -230,11 +281,13 @@ def clean_6(program: Program, plan: Plan) -> str | None:
         "        running.append(run)",
         '    if kind == "stage.end":',
         "        running.remove(run)",
+        '        if name.split(":")[0] in ("fail", "raise", "cancel_run", "cancelled"):',
+        "            ending.add(run)",
         '    if kind == "register":',
         "        registered.append((stage, name))",
         '    if kind == "release.begin" and (stage, name) in registered:',
         "        registered.remove((stage, name))",
-        "        if run in running:",
+        "        if run in running and run not in ending:",
         '            return f"cleanup {name} of {stage} ran while its run went on"',
         '    lost = [one for one in registered if kind == "run.end" and one[0].startswith(stage)]',
         "    if lost:",
@@ -243,32 +296,16 @@ def clean_6(program: Program, plan: Plan) -> str | None:
     )
 
 
-def _clean_6(plan: Plan) -> str:
+def _interrupted(plan: Plan) -> str:
+    """Return the check that no stage is cancelled in a run in which nothing goes wrong."""
+    cancelled = literal(sorted({cancel.run for cancel in plan.cancels}))
     return source(
-        f"cancelled = {[cancel.run for cancel in plan.cancels]!r}  # the run of each cancel",
-        "ending, begun, registered, running, found = set(), [], {}, {}, {}",
-        "for _, stage, kind, detail in seen:",
+        f"ending = set({cancelled if plan.cancels else ''})  # runs that are cancelled, or fail",
+        "for _, stage, kind, how in seen:",
         '    run = stage.split("/")[0]',
-        '    if kind == "cancel.sent":',
-        "        ending.add(cancelled[detail[0]])",
-        '    if kind == "run.begin":',
-        "        begun.append(run)",
-        '    if kind == "stage.start":',
-        "        running.setdefault(run, set()).add(stage)",
-        '    if kind == "stage.end":',
-        "        running[run].discard(stage)",
-        '        if detail not in ("ok", "skip"):  # "cancelled" as well',
-        "            ending.add(run)",
-        '    if kind == "register":',
-        "        registered[stage, detail] = run",
-        '    if kind == "release.begin" and (stage, detail) in registered:',
-        "        if running.get(run) and run not in ending:",
-        '            found["early"] = f"cleanup {detail} of {stage} ran while its run went on"',
-        "        del registered[stage, detail]",
-        '    if kind == "run.end":',
-        "        lost = [one for one, of in registered.items() if of == run]",
-        "        if lost and len(begun) > 1:",
-        "            others = sorted(set(begun) - {run})[:3]",
-        '            found["lost"] = f"not run when {run} was over: {lost}; other runs: {others}"',
-        'return "; ".join(found.values()) or None',
+        '    if kind == "stage.end" and how == "cancelled" and run not in ending:',
+        '        return f"{stage} was cancelled, though nothing had ended its run"',
+        '    if kind == "stage.end" and how.split(":")[0] in ("fail", "raise", "cancel_run"):',
+        "        ending.add(run)",
+        "return None",
     )

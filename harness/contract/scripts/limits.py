@@ -5,6 +5,7 @@ from __future__ import annotations
 from harness.contract.scripts.source import SLACK_S, one_run, source
 from harness.kernel.plan import Plan
 from harness.kernel.program import Program
+from harness.kernel.script_literals import literal
 
 __all__ = ["time_1", "time_4", "time_5"]
 
@@ -17,24 +18,34 @@ def _limits(program: Program, plan: Plan) -> dict[str, float]:
     return {stage: limit for stage, limit in limits.items() if limit is not None}
 
 
-def time_1(program: Program, plan: Plan) -> str | None:
-    """Each stage that sleeps past its timeout is ended at it."""
+def time_1(program: Program, plan: Plan, shape: str) -> str | None:
+    """Each stage that sleeps past its timeout is ended at it, and is named."""
     limits = {stage: limit for stage, limit in _limits(program, plan).items() if limit > 0}
     if not limits or not one_run(plan):
         return None
     swallows = any(one.op == "swallow" for _, one in program.walk())
-    excused = ' or (stage, "swallowed") in [one[1:3] for one in seen]' if swallows else ""
-    return source(
-        f"limits = {limits!r}  # seconds",
-        'started = {stage: at for at, stage, kind, _ in seen if kind == "stage.start"}',
+    stubborn = 'stubborn = [stage for _, stage, kind, _ in seen if kind == "swallowed"]'
+    excused = " and stage not in stubborn" if swallows else ""
+    times = (
+        f"limits = {literal(limits)}  # seconds",
+        'begun = {stage: at for at, stage, kind, _ in seen if kind == "stage.start"}',
         'ended = {stage: at for at, stage, kind, _ in seen if kind == "stage.end"}',
-        "for stage, limit in limits.items():",
-        f"    if stage not in started{excused}:",
-        "        continue",
-        "    ran = ended.get(stage, took) - started[stage]",
-        f"    if ran > limit + {SLACK_S}:",
-        '        return f"stage {stage} ran for {ran:.2f} s; its timeout is {limit} s"',
-        "    if ran > limit - 0.05 and stage not in str(error) and stage not in str(outputs):",
+        *((stubborn,) if swallows else ()),
+        "for stage in begun.keys() & limits:",
+        "    limit, ran = limits[stage], ended.get(stage, took) - begun[stage]",
+    )
+    if shape == "late":
+        return source(
+            *times,
+            f"    if ran > limit + {SLACK_S}{excused}:",
+            '        return f"stage {stage} ran for {ran:.2f} s; its timeout is {limit} s"',
+            "return None",
+        )
+    if shape not in ("stage-not-named", "timeout-not-named", "not-called-timeout"):
+        return None
+    return source(
+        *times,
+        f'    if ran > limit - 0.05 and stage not in f"{{error}} {{results}}"{excused}:',
         '        return f"the timeout of stage {stage} is reported as: {error!r}"',
         "return None",
     )
@@ -46,11 +57,11 @@ def time_4(program: Program, plan: Plan) -> str | None:
     if not own or not one_run(plan):
         return None
     return source(
-        'own = [at for at, _, kind, how in seen if kind == "stage.end"',
-        '       and how == "raise:TimeoutError"]',
-        'text = f"{error} {outputs}"',
+        "own = [stage for _, stage, kind, how in seen"
+        ' if kind == "stage.end" and how == "raise:TimeoutError"]',
+        'text = f"{error} {results}"',
         'if own and "timed out after" in text:',
-        '    return f"a TimeoutError raised by the stage after {own[0]:.2f} s is told as: {text}"',
+        '    return f"a TimeoutError raised by stage {own[0]} itself is told as: {text}"',
         "return None",
     )
 

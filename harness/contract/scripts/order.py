@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from harness.contract.scripts.source import one_run, ops, source
+from harness.contract.scripts.source import always_fails, one_run, ops, several, source
 from harness.kernel.plan import Plan
 from harness.kernel.program import Program
+from harness.kernel.script_literals import literal
 
 __all__ = ["graph_1", "graph_2", "retry_1"]
 
@@ -34,7 +35,7 @@ def graph_2(program: Program, plan: Plan) -> str | None:
     need = "need" if one else 'f"{run}/{need}"'
     ends = 'how in ("ok", "skip")' if "skip" in ops(program) else 'how == "ok"'
     return source(
-        f"needs = {needs!r}",
+        f"needs = {literal(needs)}",
         "done = set()",
         "for _, stage, kind, how in seen:",
         *(() if one else ('    run, _, name = stage.partition("/")',)),
@@ -49,69 +50,125 @@ def graph_2(program: Program, plan: Plan) -> str | None:
     )
 
 
-def retry_1(program: Program, plan: Plan) -> str | None:
+def retry_1(program: Program, plan: Plan, shape: str) -> str | None:
     """Each stage is tried as often as declared, with the declared waits, and no more."""
-    retries = {
-        s.name: (s.retry.attempts, s.retry.backoff_s, s.retry.factor)
-        for s in program.stages
-        if s.retry is not None
-    }
+    retries = {s.name: s.retry for s in program.stages if s.retry is not None}
+    if retries and several(plan) and shape == "retried-after-run":
+        return _after_their_runs()
     if not retries or not one_run(plan):
         return None
+    if shape == "retried-after-cancel":
+        return _after_the_end(program, plan)
+    attempts = {name: retry.attempts for name, retry in retries.items()}
+    if shape == "too-many":
+        return source(
+            f"attempts = {literal(attempts)}  # declared",
+            'begun = [stage for _, stage, kind, _ in seen if kind == "stage.start"]',
+            "for stage, most in attempts.items():",
+            "    if begun.count(stage) > most:",
+            '        return f"stage {stage} was tried {begun.count(stage)} times, not {most}"',
+            "return None",
+        )
+    if shape == "too-few":
+        return _too_few(program, plan, attempts)
+    if shape == "backoff-short":
+        waits = {name: (retry.backoff_s, retry.factor) for name, retry in retries.items()}
+        return source(
+            f"waits = {literal(waits)}  # seconds of the first, factor",
+            "for stage, (first, factor) in waits.items():",
+            "    rows = [(at, kind) for at, one, kind, _ in seen if one == stage]",
+            '    begun = [at for at, kind in rows if kind == "stage.start"]',
+            '    ended = [at for at, kind in rows if kind == "stage.end"]',
+            "    for i, (end, begin) in enumerate(zip(ended, begun[1:])):",
+            "        if begin - end < first * factor**i - 0.01:",
+            '            return f"stage {stage} was tried again after {begin - end:.3f} s"',
+            "return None",
+        )
+    return _rerun(program, plan) if shape in ("completed-rerun", "called-off-rerun") else None
+
+
+def _too_few(program: Program, plan: Plan, attempts: dict[str, int]) -> str | None:
+    """Return the check that a stage that goes on failing is tried as often as declared, where
+    nothing else ends the run and no timeout may have ended an attempt."""
+    timed = plan.stage_timeout_s is not None or any(s.timeout_s for s in program.stages)
+    if plan.cancels or timed:
+        return None
+    if len(program.stages) == 1 and always_fails(program, plan, program.names[0]):
+        (name,), (most,) = program.names, attempts.values()
+        return source(
+            'tries = [kind for _, _, kind, _ in seen].count("stage.end")',
+            f"if tries < {most}:",
+            f'    return f"stage {name} failed and was tried {{tries}} of {most} times"',
+            "return None",
+        )
+    return source(
+        f"attempts = {literal(attempts)}  # declared",
+        'ends = [(stage, how) for _, stage, kind, how in seen if kind == "stage.end"]',
+        'good = [stage for stage, how in ends if how == "ok"]  # and not "cancelled"',
+        "failed = {stage for stage, _ in ends} - set(good)",
+        "for stage, most in attempts.items():",
+        "    tries = [one for one, _ in ends].count(stage)",
+        "    if failed == {stage} and tries < most:",
+        '        return f"stage {stage} failed and was tried {tries} of {most} times"',
+        "return None",
+    )
+
+
+def _after_the_end(program: Program, plan: Plan) -> str:
+    """Return the check that nothing is tried again once the run is cancelled, over, or ended by
+    another stage."""
+    ends = ['kind == "run.end"']
+    ends += ['kind == "cancel.sent" and how[1]'] if plan.cancels else []
+    asks = "cancel_run" in ops(program)
+    ends += ['kind == "stage.end" and how == "cancel_run"'] if asks else []
+    once = [s.name for s in program.stages if s.retry is None]
+    if plan.on_failure == "cancel" and any(_may_fail(program, plan, name) for name in once):
+        failed = 'kind == "stage.end" and how.split(":")[0] in ("fail", "raise")'
+        ends.append(f"{failed} and stage in {literal(once)}")
+    final = " or ".join(f"({one})" if " and " in one and len(ends) > 1 else one for one in ends)
+    name = "stage" if "stage in" in final else "_"
+    return source(
+        f"final = [at for at, {name}, kind, how in seen if {final}]",
+        "tried = set()",
+        "for at, stage, kind, _ in seen:",
+        '    if kind == "stage.start" and stage in tried and final and at > final[0] + 0.02:',
+        '        return f"stage {stage} was tried again {at - final[0]:.2f} s after the end"',
+        '    if kind == "stage.start":',
+        "        tried.add(stage)",
+        "return None",
+    )
+
+
+def _after_their_runs() -> str:
+    """Return the check that nothing is tried again in any of several runs that is over."""
+    return source(
+        "over = []",
+        "for _, stage, kind, _ in seen:",
+        '    run = stage.split("/")[0]',
+        '    if kind == "run.end":',
+        "        over.append(run)",
+        '    if kind == "stage.start" and run in over:',
+        '        return f"stage {stage} was tried again after its run was over"',
+        "return None",
+    )
+
+
+def _may_fail(program: Program, plan: Plan, name: str) -> bool:
+    calm = ("sleep", "yield", "input", "emit", "log")
+    return bool(plan.faults) or any(one.op not in calm for one in program.stage(name).steps)
+
+
+def _rerun(program: Program, plan: Plan) -> str:
+    """Return the check that what ended well, or for good, is not tried again."""
     # Whether an attempt is tried again that a timeout ended is the engine's choice.
     timed = plan.stage_timeout_s is not None or any(s.timeout_s for s in program.stages)
     last = ("ok", "skip", "cancel_run", "cancel_branch", *(() if timed else ("cancelled",)))
     return source(
-        f"retries = {retries!r}  # stage -> attempts, seconds of the first wait, factor",
-        "begins, ends, final = {}, {}, []",
-        "for at, stage, kind, how in seen:",
-        '    if kind == "cancel.sent" and how[1]:',
-        '        final.append((at + 0.02, "", "the caller cancelled the run"))',
-        '    if kind == "run.end":',
-        '        final.append((at, "", "the run was over"))',
-        '    if kind == "stage.start":',
-        "        begins.setdefault(stage, []).append(at)",
-        '    if kind == "stage.end":',
-        "        ends.setdefault(stage, []).append((at, how))",
-        '        failed = how == "fail" or how.startswith("raise:")  # not "cancelled", or "ok"',
-        "        last = len(ends[stage]) == retries.get(stage, (1,))[0]",
-        *(
-            (
-                '        if how == "cancel_run" or (failed and last):',
-                '            final.append((at + 0.02, stage, f"stage {stage} had ended {how}"))',
-            )
-            if plan.on_failure == "cancel"
-            else (
-                '        if how == "cancel_run":',
-                '            final.append((at + 0.02, stage, f"stage {stage} had ended {how}"))',
-            )
-        ),
-        "for stage, (attempts, backoff, factor) in retries.items():",
-        "    begun = begins.get(stage, [])",
-        "    if len(begun) > attempts:",
-        '        return f"stage {stage} was tried {len(begun)} times; declared: {attempts}"',
-        "    for since, by, why in final:",
-        "        late = [at - since for at in begun[1:] if at > since]",
-        "        if late and by != stage:",
-        '            return f"stage {stage} was tried again {late[0]:.2f} s after {why}"',
-        "    for number, (at, how) in enumerate(ends.get(stage, []), 1):",
-        f"        if how in {last!r}:",
-        "            if len(begun) > number:",
-        '                return f"stage {stage} ended {how} and was tried again"',
-        "        elif len(begun) == number and number < attempts:",
-        *(
-            ("            pass  # the cancel may have come first",)
-            if plan.cancels
-            else (
-                '            others = [n for n, one in ends.items() if one[-1][1] != "ok"]',
-                "            if others == [stage]:",
-                '                text = f"tried {number} of {attempts} times"',
-                '                return f"stage {stage} failed and was {text}"',
-            )
-        ),
-        "        elif len(begun) > number:",
-        "            wait = begun[number] - at",
-        "            if wait < backoff * factor ** (number - 1) - 0.01:",
-        '                return f"stage {stage} was tried again {wait:.3f} s after it failed"',
+        "done = {}",
+        "for _, stage, kind, how in seen:",
+        '    if kind == "stage.start" and stage in done:',
+        '        return f"stage {stage} ended {done[stage]} and was tried again"',
+        f'    if kind == "stage.end" and how in {literal(last)}:',
+        "        done[stage] = how",
         "return None",
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from harness.contract.scripts.source import one_run, ops, source
 from harness.kernel.plan import Plan
 from harness.kernel.program import Program
+from harness.kernel.script_literals import literal
 
 __all__ = ["ctx_2", "part_1", "part_3", "part_4"]
 
@@ -16,14 +17,15 @@ def part_1(program: Program, plan: Plan) -> str | None:
     one = one_run(plan)
     name = "stage" if one else 'stage.partition("/")[2]'
     # What a subpipeline's stages put out is not the run's.
-    mine = f" and {name} in {list(program.names)!r}" if "subpipeline" in ops(program) else ""
+    mine = f" and {name} in {literal(list(program.names))}" if "subpipeline" in ops(program) else ""
     # A layer around a stage may have failed it after all: then it is enough that it is told of.
-    told = "dict(outputs)" if plan.layers else "outputs"
+    told = "results" if one else "outputs"
+    error = "; what it got: {error!r}" if one else ""
     return source(
         'done = [stage for _, stage, kind, how in seen if kind == "stage.end" and how == "ok"]',
         f"lost = [stage for stage in done if stage not in {told}{mine}]",
         "if lost:",
-        '    return f"completed, and lost to the caller: {lost}; what it got: {error!r}"',
+        f'    return f"completed, and lost to the caller: {{lost}}{error}"',
         "return None",
     )
 
@@ -32,49 +34,46 @@ def part_3(program: Program, _plan: Plan) -> str | None:
     return part_1(program, _plan)
 
 
-def part_4(program: Program, plan: Plan) -> str | None:
+def part_4(program: Program, plan: Plan, shape: str) -> str | None:
     """Every stage that failed is named in what the caller gets, with its cause."""
     if not one_run(plan):
         return None
-    kinds = {one.op for _, one in program.walk()}
-    inner = kinds & {"subpipeline"}
     # A stage that fails over its cancellation did not fail by itself.
     cut = _fails_when_cut(program)
     # One that was tried again ended as it did at last, be it "ok".
     again = any(stage.retry for stage in program.stages)
-    ends = (
-        '# The last end of each counts, be it "ok" or "cancelled".',
+    mine = f" and stage in {literal(list(program.names))}" if "subpipeline" in ops(program) else ""
+    failed = (
+        *(('# The last end of each counts, be it "ok" or "cancelled".',) if again else ()),
         'ends = {stage: how for _, stage, kind, how in seen if kind == "stage.end"}',
+        "failed = {stage: how for stage, how in ends.items()"
+        ' if how.split(":")[0] in ("fail", "raise")'
+        + mine
+        + (" and stage not in cut}" if cut else "}"),
     )
-    return source(
-        "if isinstance(error, asyncio.CancelledError):",
-        "    return None  # who cancels a run is told nothing",
+    lines = (
         *(('cut = {stage for _, stage, kind, _ in seen if kind == "interrupt"}',) if cut else ()),
-        *(ends if again else ()),
-        "failed = {stage: how for "
-        + ("stage, how in ends.items()" if again else "_, stage, kind, how in seen"),
-        ("          if " if again else '          if kind == "stage.end" and ')
-        + 'how.split(":")[0] in ("fail", "raise")'
-        + (" and stage not in cut" if cut else "")
-        + (f" and stage in {list(program.names)!r}" if inner else "")
-        + "}",
-        "text, one = str(outputs), error",
+        *failed,
+        "text, one = str(results), error",
         "while one is not None and len(text) < 100_000:",
         '    text += f"{one!r} {vars(one)}"',
-        "    one = getattr(one, 'original', None) or one.__cause__ or one.__context__",
-        "lost = [stage for stage in failed if f\"'{stage}'\" not in text]",
-        "if lost:",
+        '    one = getattr(one, "original", None) or one.__cause__ or one.__context__',
+    )
+    # Who cancels a run is told nothing.
+    told = "not isinstance(error, asyncio.CancelledError)"
+    if shape == "cause-lost":
+        return source(
+            *lines,
+            'gone = [stage for stage, how in failed.items() if how.partition(":")[2] not in text]',
+            f"if gone and {told}:",
+            '    return f"what failed in {gone} is gone; the caller got: {text[:200]}"',
+            "return None",
+        )
+    return source(
+        *lines,
+        "lost = [stage for stage in failed if repr(stage) not in text]",
+        f"if lost and {told}:",
         '    return f"stages that failed: {sorted(failed)}; not reported: {lost}"',
-        *(
-            (
-                "for stage, how in failed.items():",
-                '    if how.partition(":")[2] not in text:',
-                '        told = f"the caller got: {text[:200]}"',
-                '        return f"the {how[6:]} of stage {stage} is gone; {told}"',
-            )
-            if kinds != {"fail"}
-            else ()
-        ),
         "return None",
     )
 
@@ -88,20 +87,19 @@ def _fails_when_cut(program: Program) -> bool:
     )
 
 
-def ctx_2(program: Program, _plan: Plan) -> str | None:
+def ctx_2(program: Program, _plan: Plan, shape: str) -> str | None:
     """No stage reads, and no output carries, a change that another stage made."""
     changers = sorted({stage.name for stage, one in program.walk() if one.op == "mutate"})
-    reads: tuple[str, ...] = ()
-    if any(one.op == "read" for _, one in program.walk()):
-        reads = (
-            'read = [(stage, what) for _, stage, kind, what in seen if kind == "read"',
-            f"        and what[0] not in {changers!r}]",
-            'if any("changed" in str(what) for _, what in read):',
+    if shape == "sibling-sees-change":
+        return source(
+            'read = [(stage, what) for _, stage, kind, what in seen if kind == "read"]',
+            f"read = [(stage, what) for stage, what in read if stage not in {literal(changers)}]",
+            'if "changed" in str([what for _, what in read]):',
             '    return f"a stage read what its sibling had changed: {read}"',
+            "return None",
         )
     return source(
-        *reads,
-        f"own = {{stage: value for stage, value in outputs.items() if stage not in {changers!r}}}",
+        f"own = {{one: outputs[one] for one in outputs if one not in {literal(changers)}}}",
         'if "changed" in str(own):',
         '    return f"an output carries a change that another stage made: {own}"',
         "return None",

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from harness.contract.scripts.source import SLACK_S, lets_go, one_run, source
+from harness.contract.scripts.source import SLACK_S, every_step, lets_go, one_run, source
 from harness.kernel.plan import Plan
 from harness.kernel.program import Program
+from harness.kernel.script_literals import literal
 
 __all__ = ["cancel_3", "cancel_4", "clean_5", "left_running"]
 
@@ -13,17 +14,30 @@ def _left_running(program: Program, plan: Plan) -> tuple[str, ...]:
     if not lets_go(program, plan):
         return ("if left:", '    return f"still running when the run was over: {left}"')
     return (
-        'running = [stage for _, stage, kind, _ in seen if kind == "stage.start"]',
-        "for _, stage, kind, _ in seen:",
-        '    if kind == "stage.end":',
-        "        running.remove(stage)",
-        "# One that swallows its cancellation, or whose cleanup outlasts the grace, is let go.",
-        'over = min([at for at, _, kind, _ in seen if kind == "run.end"], default=took)',
-        'stubborn = {stage for at, stage, kind, _ in seen if kind == "swallowed"',
-        f'            or kind == "release.begin" and over - at > {plan.cleanup_grace_s!r} - 0.05}}',
-        "running = [stage for stage in running if stage not in stubborn]",
+        *_stubborn(program, plan),
+        'ended = [stage for _, stage, kind, _ in seen if kind == "stage.end"] + stubborn',
+        'begun = [stage for _, stage, kind, _ in seen if kind == "stage.start"]',
+        "running = [stage for stage in begun if stage not in ended]",
         "if running:",
         '    return f"still running when the run was over: {running}"',
+    )
+
+
+def _stubborn(program: Program, plan: Plan) -> tuple[str, ...]:
+    """Return the lines that name the stages that an engine may let go."""
+    swallows = any(one.op == "swallow" for one in every_step(program))
+    holds = any("cleanup_s" in one.args for one in every_step(program))
+    if not holds:
+        return (
+            "# One that swallows its cancellation is let go.",
+            'stubborn = [stage for _, stage, kind, _ in seen if kind == "swallowed"]',
+        )
+    late = f'kind == "release.begin" and over - at > {plan.cleanup_grace_s - 0.05!r}'
+    condition = f'kind == "swallowed" or {late}' if swallows else late
+    return (
+        "# One whose cleanup outlasts the grace, or that swallows its cancellation, is let go.",
+        'over = min([at for at, _, kind, _ in seen if kind == "run.end"], default=took)',
+        f"stubborn = [stage for at, stage, kind, _ in seen if {condition}]",
     )
 
 
@@ -32,27 +46,31 @@ def left_running(program: Program, plan: Plan) -> str | None:
     return source(*_left_running(program, plan), "return None") if one_run(plan) else None
 
 
-def clean_5(program: Program, plan: Plan) -> str | None:
+def clean_5(program: Program, plan: Plan, shape: str) -> str | None:
     """Nothing is running when the run is over, and no exception was left unfetched."""
     if not one_run(plan):
         return None
-    return source(
-        *_left_running(program, plan),
-        'lost = [one for one in unretrieved if "never retrieved" in one]',
-        "if lost:",
-        '    return f"exceptions that nobody fetched: {lost}"',
-        "return None",
-    )
+    if shape == "exception-unretrieved":
+        return source(
+            'lost = [one for one in unretrieved if "never retrieved" in one]',
+            "if lost:",
+            '    return f"exceptions that nobody fetched: {lost}"',
+            "return None",
+        )
+    if lets_go(program, plan):
+        return left_running(program, plan)
+    return source("if strays:", '    return f"still there when the run was over: {strays}"')
 
 
-def cancel_3(program: Program, plan: Plan) -> str | None:
+def cancel_3(program: Program, plan: Plan, shape: str) -> str | None:
     """A cancelled run leaves nothing running, and its caller sees `CancelledError`."""
     if not one_run(plan):
         return _cancel_3_of_several(plan)
+    if shape == "stage-outlived-run":
+        return left_running(program, plan)
     return source(
-        *_left_running(program, plan),
-        'accepted = any(kind == "cancel.sent" and sent[1] for _, _, kind, sent in seen)',
-        "if accepted and not isinstance(error, asyncio.CancelledError):",
+        'sent = [done for _, _, kind, done in seen if kind == "cancel.sent"]',
+        "if any(done for _, done in sent) and not isinstance(error, asyncio.CancelledError):",
         '    return f"cancel() was accepted, but what the caller then saw was: {error!r}"',
         "return None",
     )
@@ -64,7 +82,7 @@ def _cancel_3_of_several(plan: Plan) -> str | None:
     if not runs:
         return None
     return source(
-        f"cancelled = {runs!r}  # the run of each cancel",
+        f"cancelled = {literal(runs)}  # the run of each cancel",
         "running, sent = [], set()",
         "for _, stage, kind, detail in seen:",
         '    run = stage.split("/")[0]',
@@ -84,25 +102,26 @@ def _cancel_3_of_several(plan: Plan) -> str | None:
     )
 
 
-def cancel_4(_program: Program, plan: Plan) -> str | None:
-    """The run ends within the grace although a stage swallows its cancellation."""
-    grace = plan.cleanup_grace_s
+def cancel_4(_program: Program, plan: Plan, shape: str) -> str | None:
+    """The run ends within the grace although a stage swallows its cancellation, and who did is
+    named."""
     if not one_run(plan):
         return None
-    told: tuple[str, ...] = ()
-    if not plan.cancels:  # who cancels a run is told nothing
-        told = (
-            'ended = [stage for _, stage, kind, _ in seen if kind == "stage.end"]',
-            'running = [one for _, one, kind, _ in seen if kind == "stage.start"',
-            "           and one not in ended]",
-            "text = f\"{error!r} {getattr(error, '__dict__', None)} {outputs}\"",
-            "if asked and any(stage not in text for stage in running):",
-            '    return f"still running: {running}; the caller was told: {error!r}"',
+    if shape != "not-reported":
+        return source(
+            'asked = [at for at, _, kind, _ in seen if kind == "swallowed"]',
+            f"if asked and took > asked[0] + {plan.cleanup_grace_s + SLACK_S!r}:",
+            '    return f"the run ended {took - asked[0]:.2f} s after it was told to"',
+            "return None",
         )
+    if plan.cancels:
+        return None  # who cancels a run is told nothing
     return source(
-        'asked = [at for at, _, kind, _ in seen if kind == "swallowed"]',
-        f"if asked and took > asked[0] + {grace + SLACK_S!r}:",
-        '    return f"the run ended {took - asked[0]:.2f} s after it was told to: {error!r}"',
-        *told,
+        'asked = [stage for _, stage, kind, _ in seen if kind == "swallowed"]',
+        'ended = [stage for _, stage, kind, _ in seen if kind == "stage.end"]',
+        "running = [stage for stage in asked if stage not in ended]",
+        "text = f\"{error!r} {getattr(error, '__dict__', None)} {results}\"",
+        "if any(stage not in text for stage in running):",
+        '    return f"still running: {running}; the caller was told: {error!r}"',
         "return None",
     )

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from harness.contract.produced import planted
-from harness.contract.scripts.source import TOLD, around, several, source
+from harness.contract.scripts.source import around, several, source
 from harness.kernel.plan import Plan
 from harness.kernel.program import Program
+from harness.kernel.script_literals import literal
 
 __all__ = ["tenant_1", "tenant_2", "tenant_4"]
 
@@ -33,103 +34,126 @@ def _secrets(program: Program, plan: Plan, *, same_tenant: bool) -> dict[str, li
 
 
 def _search(secrets: dict[str, list[str]], plan: Plan, *, same_tenant: bool) -> tuple[str, ...]:
+    """Return the lines that look for a text of one run in the outputs of another."""
     tenants = {run.id: run.tenant for run in plan.runs}
+    alike = {a == b for one, a in tenants.items() for other, b in tenants.items() if one != other}
+    mixed = alike != {same_tenant}
     differ = "==" if same_tenant else "!="
+    concerned = f" and tenants[of] {differ} tenants[run]" if mixed else ""
+    pairs = {text: run for run, texts in secrets.items() for text in texts}
     return (
-        f"tenants = {tenants!r}",
-        f"given = {secrets!r}",
-        "produced = [(stage, kind, detail) for _, stage, kind, detail in seen]",
-        'produced += [(stage, "output", value) for stage, value in outputs.items()]',
-        "for stage, kind, detail in produced:",
-        '    run = stage.split("/")[0]',
-        "    for other, texts in given.items():",
-        f"        if run in tenants and run != other and tenants[run] {differ} tenants[other]:",
-        "            for text in texts:",
-        "                if text in repr(detail):",
-        '                    return f"{text}, an input of {other}, is in the {kind} of {stage}"',
+        *((f"tenants = {literal(tenants)}",) if mixed else ()),
+        f"given = {literal(pairs)}  # inputs, and the run that each was given to",
+        "for stage, value in outputs.items():",
+        *(('    of = stage.split("/")[0]',) if mixed else ()),
+        "    for text, run in given.items():",
+        f'        if text in repr(value) and not stage.startswith(f"{{run}}/"){concerned}:',
+        '            return f"{text}, an input of {run}, is in the output of {stage}"',
     )
 
 
-def tenant_1(program: Program, plan: Plan) -> str | None:
-    """No text that was given to one tenant's run is in what another's noted or put out."""
+def tenant_1(program: Program, plan: Plan, shape: str) -> str | None:
+    """No text that was given to one tenant's run is in what another's put out, and no code is
+    told that it works for another tenant."""
     if not several(plan) or len({run.tenant for run in plan.runs}) < 2:
         return None
-    secrets = _secrets(program, plan, same_tenant=False)
+    if shape != "wrong-tenant":
+        secrets = _secrets(program, plan, same_tenant=False)
+        return (
+            source(*_search(secrets, plan, same_tenant=False), "return None") if secrets else None
+        )
     identifies = any(
         s.op == "identify" or (s.op in ("cleanup", "thread") and s.args["identify"])
         for _, s in program.walk()
     )
-    if not secrets and not identifies:
+    if not identifies:
         return None
     return source(
-        *_search(secrets, plan, same_tenant=False),
-        '    said = detail[1].get("tenant") if kind == "identity" else None',
-        "    if said in tenants.values() and said != tenants[run]:",
-        '        return f"{stage} is {tenants[run]}\'s; its {detail[0]} is told {said}"',
+        f"tenants = {literal({run.id: run.tenant for run in plan.runs})}",
+        "for _, stage, kind, detail in seen:",
+        '    if kind != "identity":',
+        "        continue",
+        '    place, said, own = *detail, tenants[stage.split("/")[0]]',
+        '    if said.get("tenant") in tenants.values() and said["tenant"] != own:',
+        "        return f\"{stage} is of {own}; its {place} is told {said['tenant']}\"",
         "return None",
     )
 
 
-def tenant_2(program: Program, plan: Plan) -> str | None:
+def tenant_2(program: Program, plan: Plan, shape: str) -> str | None:
     """No stage is given the kept output of another tenant's, nor cut off for its failures."""
     if not several(plan) or len({run.tenant for run in plan.runs}) < 2:
         return None
     keeps = [one for one in plan.layers if one.kind == "idempotency"]
-    cuts = [one for one in plan.layers if one.kind in ("circuit_breaker", "rate_limit")]
     kept = [s.name for s in program.stages if around(keeps, s.name)]
+    if shape == "output-of-another-tenant":
+        return _given(program, plan, kept) if kept else None
+    return _refused(program, plan, kept) if shape.startswith("refused-for-another") else None
+
+
+def _given(program: Program, plan: Plan, kept: list[str]) -> str:
+    tenants = {run.id: run.tenant for run in plan.runs}
+    unless = "" if set(kept) == set(program.names) else f" and name in {literal(kept)}"
+    return source(
+        f"tenants = {literal(tenants)}",
+        'rows = [stage.split("/") for _, stage, kind, _ in seen if kind == "stage.start"]',
+        "ran = [(tenants[run], name) for run, name in rows]",
+        "for stage, value in outputs.items():",
+        '    run, name = stage.split("/")',
+        f"    if (tenants[run], name) not in ran{unless}:",
+        '        return f"{stage} is told as completed, {value!r}; {tenants[run]} never ran it"',
+        "return None",
+    )
+
+
+def _refused(program: Program, plan: Plan, kept: list[str]) -> str | None:
+    """Return the check that no stage was refused whose tenant had not tried it before."""
+    cuts = [one for one in plan.layers if one.kind in ("circuit_breaker", "rate_limit")]
     cut = [s.name for s in program.stages if around(cuts, s.name) and s.name not in kept]
     whole = not plan.cancels and plan.stage_timeout_s is None
     whole = whole and not any(s.timeout_s or s.idle_timeout_s for s in program.stages)
     whole = whole and all(one.kind not in ("raise", "deny") for one in plan.layers)
-    if not kept and not (cut and whole):
+    if not cut or not whole:
         return None
-    tenants = {run.id: run.tenant for run in plan.runs}
-    lines: tuple[str, ...] = (
-        f"tenants = {tenants!r}",
-        *TOLD,
-        "ran = {}  # (tenant, stage) -> in which runs",
-        "for _, stage, kind, _ in seen:",
-        '    if kind == "stage.start":',
-        '        run, _, name = stage.partition("/")',
-        "        ran.setdefault((tenants[run], name), []).append(run)",
+    allowed = min(
+        int(one.options.get("threshold" if one.kind == "circuit_breaker" else "limit", 1))
+        for one in cuts
     )
-    if kept:
-        lines += (
-            f"for name in {kept!r}:  # behind the idempotency layer",
-            "    whose = [tenant for tenant, one in ran if one == name]",
-            "    for run, tenant in tenants.items():",
-            '        if f"{run}/{name}" in told and tenant not in whose and whose:',
-            '            value = told[f"{run}/{name}"]',
-            '            return (f"{run}/{name} is told as completed, {value!r}; no run of "',
-            '                    f"{tenant} ran it, but one of {whose[0]} did")',
+    tenants = {run.id: run.tenant for run in plan.runs}
+    if len(program.stages) == 1:
+        return source(
+            f"tenants = {literal(tenants)}",
+            'ran = [stage.split("/")[0] for _, stage, kind, _ in seen if kind == "stage.start"]',
+            "for run, tenant in tenants.items():",
+            "    tries = [one for one in ran if tenants[one] == tenant]",
+            f"    if run not in ran and len(ran) > len(tries) and len(tries) < {allowed}:",
+            '        return f"{run} of {tenant} was not let run; it had {len(tries)} tries"',
+            "return None",
         )
-    if cut and whole:
-        allowed = min(
-            int(one.options.get("threshold" if one.kind == "circuit_breaker" else "limit", 1))
-            for one in cuts
-        )
-        needs = {s.name: list(s.needs) for s in program.stages if s.name in cut}
-        lines += (
-            f"needs = {needs!r}  # of the stages that the engine may cut off",
-            'ends = {stage: how for _, stage, kind, how in seen if kind == "stage.end"}',
-            '# However each ended, be it "cancelled".',
-            'over = [stage[:-1] for _, stage, kind, _ in seen if kind == "run.end"]',
-            "for run in over:",
-            "    mine = {s: how for s, how in ends.items() if s.split('/')[0] == run}",
-            '    if any(how not in ("ok", "skip") for how in mine.values()):',
-            "        continue  # it has trouble of its own",
-            "    for name, before in needs.items():",
-            '        due = all(f"{run}/{need}" in mine for need in before)',
-            "        tries = len(ran.get((tenants[run], name), []))",
-            "        theirs = [who for who, one in ran if one == name and who != tenants[run]]",
-            f'        if due and f"{{run}}/{{name}}" not in ends and theirs and tries < {allowed}:',
-            '            return (f"{run}/{name} was not let run; {tenants[run]} had run it "',
-            '                    f"{tries} times; others who had run it: {theirs}")',
-        )
-    return source(*lines, "return None")
+    needs = {s.name: list(s.needs) for s in program.stages if s.name in cut}
+    return source(
+        f"tenants = {literal(tenants)}",
+        f"needs = {literal(needs)}  # of the stages that the engine may cut off",
+        'rows = [stage.split("/") for _, stage, kind, _ in seen if kind == "stage.start"]',
+        "ran = [(tenants[run], name) for run, name in rows]",
+        'ends = {stage: how for _, stage, kind, how in seen if kind == "stage.end"}',
+        '# However each ended, be it "cancelled".',
+        'over = [stage[:-1] for _, stage, kind, _ in seen if kind == "run.end"]',
+        "for run in over:",
+        '    mine = {s: how for s, how in ends.items() if s.split("/")[0] == run}',
+        '    if any(how not in ("ok", "skip") for how in mine.values()):',
+        "        continue  # it has trouble of its own",
+        "    for name, before in needs.items():",
+        '        due = all(f"{run}/{need}" in mine for need in before)',
+        "        tries = ran.count((tenants[run], name))",
+        "        theirs = [who for who, one in ran if one == name and who != tenants[run]]",
+        f'        if due and f"{{run}}/{{name}}" not in ends and theirs and tries < {allowed}:',
+        '            return f"{run}/{name} was not let run; its tenant had {tries} tries"',
+        "return None",
+    )
 
 
-def tenant_4(program: Program, plan: Plan) -> str | None:
+def tenant_4(program: Program, plan: Plan, shape: str) -> str | None:
     """A run in which nothing goes wrong is not spoilt by one beside it, nor mixed up with it."""
     if not several(plan) or any(run.redrives for run in plan.runs):
         return None
@@ -147,7 +171,7 @@ def tenant_4(program: Program, plan: Plan) -> str | None:
     inputs = {run.id: dict(run.inputs) for run in plan.runs}
     if "input" in ops:
         lines += (
-            f"inputs = {inputs!r}",
+            f"inputs = {literal(inputs)}",
             "for _, stage, kind, detail in seen:",
             '    own = inputs.get(stage.split("/")[0], {})',
             '    if kind == "input" and detail[0] in own and detail[1] != own[detail[0]]:',
@@ -155,39 +179,29 @@ def tenant_4(program: Program, plan: Plan) -> str | None:
             "            if theirs.get(detail[0]) == detail[1]:",
             '                return f"{stage} was handed the {detail[0]} of {run}: {detail[1]!r}"',
         )
-    cancelled = sorted({cancel.run for cancel in plan.cancels})
+    if shape != "trouble-of-another-run":
+        return source(*lines, "return None") if lines else None
+    return _spoilt(program, plan)
+
+
+def _spoilt(program: Program, plan: Plan) -> str:
+    """Return the check that a run ends well in which nothing goes wrong by itself, as others do
+    or would but for troubles of their own."""
+    cancelled = literal(sorted({cancel.run for cancel in plan.cancels}))
+    kinds = [f"layer.{one}" for one in ("raise", "deny") if any(p.kind == one for p in plan.layers)]
+    kinds += ["self_cancel"] if "CancelledError" in repr(program) else []
+    own = 'kind == "stage.end" and how.split(":")[0] in ("fail", "raise", "cancel_run")'
+    own = f"kind in {literal(kinds)} or {own}" if kinds else own
     return source(
-        *lines,
-        f"stages = {sorted(program.names)!r}",
-        f"troubled = set({cancelled!r})  # runs that are cancelled, fail or are refused something",
-        "begun, over, ran, spoilt = {}, {}, {}, {}",
-        "for at, who, kind, how in seen:",
-        '    run, _, name = who.partition("/")',
-        '    if kind == "run.begin":',
-        "        begun[run] = at",
-        '    if kind == "run.end":',
-        "        over[run] = at",
-        '        if how != "returned":',
-        '            spoilt.setdefault(run, []).append(f"its caller got {how}")',
-        '    if kind == "stage.start":',
-        "        ran.setdefault(run, set()).add(name)",
-        '    if kind == "stage.end" and how == "cancelled":',
-        '        spoilt.setdefault(run, []).append(f"its stage {name} was cancelled")',
-        '    own = kind == "stage.end" and how not in ("ok", "cancelled")',
-        '    if own or kind in ("layer.raise", "layer.deny", "self_cancel"):',
-        "        troubled.add(run)",
-        "for run in over:",
-        "    missing = [name for name in stages if name not in ran.get(run, set())]",
-        "    if missing:",
-        '        spoilt.setdefault(run, []).append(f"its stages {missing} did not run")',
-        "found = {}",
-        "for run, what in spoilt.items():",
-        "    if run in troubled or run not in over:",
-        "        continue",
-        "    for other in begun:",
-        "        beside = begun[other] < over[run] and begun[run] < over.get(other, took)",
-        "        if other != run and beside and (other in troubled or other not in spoilt):",
-        '            text = " and ".join(what)',
-        '            found[text] = f"nothing went wrong in {run}, but {text}; beside it: {other}"',
-        'return "; ".join(found.values()) or None',
+        'rows = [(stage.split("/")[0], kind, how) for _, stage, kind, how in seen]',
+        f"failed = {{run for run, kind, how in rows if {own}}}"
+        + (f" | set({cancelled})  # or cancelled" if plan.cancels else ""),
+        'got = {run: how for run, kind, how in rows if kind == "run.end"}',
+        'done = [run for run, kind, how in rows if kind == "stage.end" and how == "ok"]',
+        f"whole = [run for run in got if done.count(run) == {len(program.stages)}]",
+        'fine = [run for run in whole if got[run] == "returned"]',
+        "spoilt = [run for run in got if run not in fine and run not in failed]",
+        "if spoilt and len(spoilt) < len(got):",
+        '    return f"nothing went wrong in {spoilt[0]}, but: {got[spoilt[0]]}, stages: {done}"',
+        "return None",
     )

@@ -6,18 +6,22 @@ of the ways in which a stage can end, those that stand there so (`"raise:` for a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from harness.kernel.plan import Layer, Plan
 from harness.kernel.program import Program
+from harness.kernel.script_literals import literal
 from harness.kernel.steps import Step
 
 __all__ = [
     "SLACK_S",
-    "TOLD",
+    "always_fails",
     "around",
     "every_step",
+    "in_place",
     "lets_go",
+    "named_in",
     "one_run",
     "ops",
     "several",
@@ -26,12 +30,6 @@ __all__ = [
 
 # The scripts run on the stock event loop: rules about an instant allow this much.
 SLACK_S = 0.25
-
-# What did not complete stands among the outputs as a text like `failed: why`.
-TOLD = (
-    "told = {stage: value for stage, value in outputs.items()",
-    '        if not (isinstance(value, str) and ": " in value)}  # that it completed',
-)
 
 
 def source(*lines: str) -> str:
@@ -81,3 +79,37 @@ def several(plan: Plan) -> bool:
 def around(layers: list[Layer], stage: str) -> list[Layer]:
     """Return those of the layers that are around a stage."""
     return [one for one in layers if not one.stages or stage in one.stages]
+
+
+def in_place(plan: Plan) -> bool:
+    """Say whether a script's `main` itself is the caller of its one run, and judges in the same
+    turn of the loop: then what it has seen is what had happened when the run was over.
+
+    A check that looks at `took` is never judged so.
+    """
+    plain = all(one.at_s is not None and one.times == 1 for one in plan.cancels)
+    return len(plan.runs) == 1 and len(plan.cancels) < 2 and plain and plan.sink is None
+
+
+def named_in(program: Program, names: Sequence[str], *, many: bool) -> str:
+    """Return the condition, to be added to others, that `stage` is one of these, "" if all are."""
+    if set(names) == set(program.names):
+        return ""
+    name = 'stage.split("/")[1]' if many else "stage"
+    return f" and {name} in {literal(list(names))}"
+
+
+def always_fails(program: Program, plan: Plan, name: str) -> bool:
+    """Say whether no execution of a stage can be a success, as far as its steps show."""
+    for one in program.stage(name).steps:
+        if one.op in ("raise", "fail"):
+            return True
+        if one.op == "call" and (one.args["error"] or _first_call_fails(plan, one.args["tool"])):
+            return True
+        if one.op not in ("sleep", "yield", "acquire", "cleanup", "emit", "log", "input"):
+            return False
+    return False
+
+
+def _first_call_fails(plan: Plan, tool: str) -> bool:
+    return any(fault.tool == tool and fault.nth == 1 for fault in plan.faults)

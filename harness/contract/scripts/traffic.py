@@ -5,69 +5,90 @@ from __future__ import annotations
 from harness.contract.scripts.source import SLACK_S, source
 from harness.kernel.plan import Plan
 from harness.kernel.program import Program
+from harness.kernel.script_literals import literal
 
 __all__ = ["event_1", "event_2", "event_4", "event_5", "event_6"]
 
 
-def _events(plan: Plan, *lines: str) -> str | None:
-    """Return a check of the account with which the run was over: of one run, since several may
-    share an account, and of one that its caller did not cancel, who is told nothing."""
-    if plan.sink is None or len(plan.runs) > 1 or plan.cancels:
-        return None
-    return source(
-        "# The account with which the run was over is noted last, and by no stage.",
-        'last = [i for i, (_, *one, _) in enumerate(seen) if one == ["", "account"]]',
-        "if not last:",
-        "    return None",
-        "before = seen[: last[-1]]",
-        "offered, delivered, dropped, pending, _ = seen[last[-1]][3]",
-        "of = {}  # what happened -> producers and numbers of the events to which it did",
-        "for _, _, kind, detail in before:",
-        '    if kind[:5] in ("offer", "deliv") and detail[0]:  # what the engine emits has none',
-        '        what = detail[2] if kind == "offer.end" else kind',
-        "        of.setdefault(what, []).append(detail[:2])",
-        'taken, got = of.get("taken", []), of.get("deliver.end", [])',
-        'begun, failed = of.get("deliver.begin", []), of.get("deliver.fail", [])',
-        *lines,
-    )
+# The account as it was last noted: with which the run was over, if it was.
+LAST = 'said = [detail for _, _, kind, detail in seen if kind == "account"][-1]'
+# The producers and numbers of events that something happened to; what the engine itself emits
+# has no producer.
+TAKEN = 'taken = [n for _, _, kind, n in seen if kind == "taken"]'
 
 
-def event_1(_program: Program, plan: Plan) -> str | None:
+def _events(kind: str) -> str:
+    return f'n for _, _, kind, n in seen if kind == "{kind}" and n[0]'
+
+
+def _judged(plan: Plan) -> bool:
+    """Say whether the account of a run can be judged: of one, since several may share it, and of
+    one that its caller did not cancel, who is told nothing."""
+    return plan.sink is not None and len(plan.runs) == 1 and not plan.cancels
+
+
+def event_1(_program: Program, plan: Plan, shape: str) -> str | None:
     """The account adds up whenever it is looked at, and at the end tells what was delivered."""
-    return _events(
-        plan,
+    if not _judged(plan):
+        return None
+    if shape == "delivered-twice":
+        return source(
+            f"got = [{_events('deliver.end')}]",
+            "twice = [one for one in got if got.count(one) > 1]",
+            "if twice:",
+            '    return f"delivered more than once: {twice[:3]}"',
+            "return None",
+        )
+    if shape == "delivered-miscounted":
+        return source(
+            LAST,
+            'got = [n for _, _, kind, n in seen if kind == "deliver.end"]',
+            "if said[1] > len(got) or said[1] < len([one for one in got if one[0]]):",
+            '    return f"the account says {said[1]} delivered; the sink has taken {len(got)}"',
+            "return None",
+        )
+    if shape == "offered-miscounted":
+        return source(
+            LAST,
+            TAKEN,
+            "if said[0] < len(taken):",
+            '    return f"the account says {said[0]} offered; {len(taken)} were taken"',
+            "return None",
+        )
+    return source(
         'for said in [detail for _, _, kind, detail in seen if kind == "account"]:',
         "    if said[0] != said[1] + said[2] + said[3] or min(said[1:4]) < 0:",
         '        return f"offered, delivered, dropped, pending by the account: {said[:4]}"',
-        "twice = [one for one in got if got.count(one) > 1]",
-        "if twice:",
-        '    return f"delivered more than once: {twice[:3]}"',
-        'all_got = len([1 for _, _, kind, _ in before if kind == "deliver.end"])',
-        "if delivered > all_got or delivered < len(got):",
-        '    return f"the account says {delivered} delivered; the sink has taken {all_got}"',
-        "if offered < len(taken):",
-        '    return f"the account says {offered} offered; {len(taken)} were taken"',
         "return None",
     )
 
 
-def event_2(_program: Program, plan: Plan) -> str | None:
+def event_2(_program: Program, plan: Plan, shape: str) -> str | None:
     """Whatever was taken and lost is among the dropped, or still among the pending."""
-    return _events(
-        plan,
-        "lost = [n for n in taken if n not in got and (n in failed or n not in begun)]",
-        "raised = [n for n in lost if n in failed]",
-        'said = f"by the account {dropped} dropped, {pending} pending"',
+    if not _judged(plan):
+        return None
+    if shape == "sink-error-unseen":
+        lost: tuple[str, ...] = (f"lost = [{_events('deliver.fail')}]",)
+        what = "the sink raised over {len(lost)} events"
+    else:
+        lost = (
+            TAKEN,
+            f"got = [{_events('deliver.begin')}]",
+            "lost = [n for n in taken if n not in got]",
+        )
+        what = "{len(lost)} events never came to the sink"
+    return source(
+        *lost,
         "if len(lost) > dropped + pending:",
-        '    return f"{len(lost)} events were lost, the sink raised over {len(raised)}; {said}"',
+        f'    return f"{what}; the account has {{dropped}} dropped, {{pending}} pending"',
         "return None",
     )
 
 
 def event_4(_program: Program, plan: Plan) -> str | None:
     """The sink gets each producer's events in the order of their emission."""
-    if plan.sink is None or plan.cancels:
-        return None  # where a cancel finds the queue is another place each time on a real clock
+    if plan.sink is None:
+        return None
     return source(
         "last = {}  # producer -> number of its event that the sink was given last",
         "for _, _, kind, detail in seen:",
@@ -80,65 +101,93 @@ def event_4(_program: Program, plan: Plan) -> str | None:
     )
 
 
-def event_5(_program: Program, plan: Plan) -> str | None:
+def event_5(_program: Program, plan: Plan, shape: str) -> str | None:
     """When the run is over, what it accepted has been delivered or is counted as dropped."""
-    if plan.sink is None:
+    if not _judged(plan) or plan.sink is None:
         return None
-    limit = plan.sink.drain_s
-    return _events(
-        plan,
-        "open_ = [n for n in taken if n not in got and n not in failed]",
-        'said = f"by the account {dropped} dropped, {pending} pending"',
-        "if len(open_) > dropped:",
-        '    return f"{len(open_)} of {len(taken)} accepted events had not been delivered; {said}"',
-        "since = max([at for at, stage, _, _ in before if stage], default=0.0)",
-        "waited = seen[last[-1]][0] - since",
-        f"if open_ and waited > {limit!r} + {SLACK_S}:",
-        f'    return f"the run was over {{waited:.2f}} s after its stages, not {limit:g} s"',
+    left = (
+        TAKEN,
+        'got = [n for _, _, kind, n in seen if kind in ("deliver.end", "deliver.fail")]',
+        "left = [n for n in taken if n not in got]",
+    )
+    if shape == "drain-too-long":
+        limit = plan.sink.drain_s
+        return source(
+            *(line.replace("left", "late") for line in left),
+            "since = max([at for at, stage, _, _ in seen if stage], default=0.0)",
+            'over = max([at for at, _, kind, _ in seen if kind == "run.end"], default=since)',
+            f"if late and over - since > {limit + SLACK_S!r}:",
+            f'    return f"the run was over {{over - since:.2f}} s late, not {limit:g} s"',
+            "return None",
+        )
+    return source(
+        *(line.replace("left", "late") for line in left),
+        "if len(late) > dropped:",
+        '    told = f"of {len(taken)} accepted events {len(late)} had not been delivered"',
+        '    return f"{told}; the account has {dropped} dropped"',
         "return None",
     )
 
 
-def event_6(_program: Program, plan: Plan) -> str | None:
+def event_6(_program: Program, plan: Plan, shape: str) -> str | None:
     """A sink that is slow, hangs or raises neither stalls nor fails stages and run."""
     sink = plan.sink
     if sink is None or len(plan.runs) > 1 or plan.cancels:
         return None
     if not (sink.error or sink.hangs_at or sink.delivery_s):
         return None
-    error = f"raise:{sink.error}"
-    blocks = sink.policy == "block"
-    limit = sink.block_s if blocks else 0.0 if sink.policy else None
-    # Under the policy of blocking, waiting is right until the sink has hung.
-    judged = limit is not None and (sink.hangs_at is not None or not blocks)
+    if shape == "sink-error-reaches-stage":
+        return source(
+            'offers = [d for _, _, kind, d in seen if kind == "offer.end"]',
+            f"hit = [d for d in offers if d[2] == {literal(f'raise:{sink.error}')}]",
+            "if hit:",
+            '    return f"the error of the sink came out of the emission of {hit[0]}"',
+            "return None",
+        )
+    if shape == "emission-stalls":
+        return _stalls(plan)
+    if shape == "stalled-for-ever":
+        return source(
+            'begun = [d for _, _, kind, d in seen if kind == "offer.begin"]',
+            'over = [d[:2] for _, _, kind, d in seen if kind == "offer.end"]',
+            "waiting = [d for d in begun if d not in over]",
+            "ends = [kind for _, _, kind, _ in seen]",
+            'idle = ends.count("stage.start") == ends.count("stage.end")',
+            'if "run.end" not in ends and (waiting or idle) and took:',
+            '    return f"the run never ended; emissions that wait for the sink: {waiting}"',
+            "return None",
+        )
+    if shape != "run-failed":
+        return None
     return source(
-        'begun = {d: at for at, _, kind, d in seen if kind == "offer.begin"}',
-        'done = [d for _, _, kind, d in seen if kind in ("deliver.end", "deliver.fail")]',
-        'given = [(at, d) for at, _, kind, d in seen if kind == "deliver.begin"]',
-        "hung = min([at for at, d in given if d not in done], default=took)",
-        'offers = [(at, d) for at, _, kind, d in seen if kind == "offer.end"]',
-        "for at, detail in offers:",
-        f"    if detail[2] == {error!r}:",
-        '        return f"the error of the sink came out of the emission of {detail}"',
-        *(
-            (
-                "    waited = at - "
-                + ("max(begun[detail[:2]], hung)" if blocks else "begun[detail[:2]]"),
-                f"    if waited > {limit} + {SLACK_S}:",
-                '        return f"the emission of {detail} waited {waited:.2f} s for the sink"',
-            )
-            if judged
-            else ()
-        ),
-        'started = [stage for _, stage, kind, _ in seen if kind == "stage.start"]',
         'ended = [how for _, _, kind, how in seen if kind == "stage.end"]',
-        "waiting = sorted(begun.keys() - {detail[:2] for _, detail in offers})",
-        'if not any(kind == "run.end" for _, _, kind, _ in seen):',
-        "    if waiting or len(ended) == len(started):",
-        '        return f"the run never ended; emissions that wait for the sink: {waiting}"',
-        "    return None",
         "failed = error is not None and not isinstance(error, asyncio.CancelledError)",
         'if failed and ended and all(how == "ok" for how in ended):',
         '    return f"all stages are ok, and the run failed: {error!r}"',
+        "return None",
+    )
+
+
+def _stalls(plan: Plan) -> str | None:
+    sink = plan.sink
+    assert sink is not None  # the caller has looked
+    blocks = sink.policy == "block"
+    limit = sink.block_s if blocks else 0.0 if sink.policy else None
+    # Under the policy of blocking, waiting is right until the sink has hung.
+    if limit is None or not (sink.hangs_at is not None or not blocks):
+        return None
+    hung = (
+        'done = [d for _, _, kind, d in seen if kind in ("deliver.end", "deliver.fail")]',
+        'given = [(at, d) for at, _, kind, d in seen if kind == "deliver.begin"]',
+        "hung = min([at for at, d in given if d not in done], default=took)",
+    )
+    return source(
+        *(hung if blocks else ()),
+        'begun = {d: at for at, _, kind, d in seen if kind == "offer.begin"}',
+        'offers = [(at, d) for at, _, kind, d in seen if kind == "offer.end"]',
+        "for at, detail in offers:",
+        f"    waited = at - {'max(begun[detail[:2]], hung)' if blocks else 'begun[detail[:2]]'}",
+        f"    if waited > {limit + SLACK_S!r}:",
+        '        return f"the emission of {detail} waited {waited:.2f} s for the sink"',
         "return None",
     )

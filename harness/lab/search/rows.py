@@ -32,7 +32,7 @@ def witness_row(one: Found, exercised: int, lab: Laboratory) -> dict[str, Any]:
         plan = dataclasses.replace(plan, cancels=tuple(_at(c, point) for c in plan.cancels))
     rows = record.journal.to_json()
     settled = one.program.with_durations(record.chosen)
-    script, _ = script_of(lab.adapter, one.clause, settled, plan)
+    script, _ = script_of(lab.adapter, one.clause, settled, plan, violation.shape)
     return {
         "clause": one.clause.id,
         "shape": violation.shape,

@@ -29,6 +29,7 @@ from harness.lab.search.simpler import (
     edited,
     lower_numbers,
     numbers_in,
+    plainer,
     programs_in,
     size_of,
     unsound,
@@ -218,6 +219,7 @@ class _Shrinking:
         self._stages()
         self._edges()
         self._steps()
+        self._plainer()
         self._settings()
         self._numbers()
         return self.taken > before
@@ -398,15 +400,13 @@ class _Shrinking:
 
     def _drop_stages(self, path: Path) -> None:
         def drop(start: int, count: int) -> bool:
-            return any(
-                self.take(
-                    self._with_program(
-                        path, partial(without_stages, start=start, count=count, bridged=bridged)
-                    ),
-                    moves_points=True,
+            cases = (
+                self._with_program(
+                    path, partial(without_stages, start=start, count=count, bridged=bridged)
                 )
                 for bridged in (True, False)
             )
+            return any(self.take(_without_stray_layers(case), moves_points=True) for case in cases)
 
         self._drop_chunks(lambda: len(at(self.case.program, path)["stages"]), drop)
 
@@ -446,6 +446,18 @@ class _Shrinking:
 
     def _replaced(self, path: Path, value: Any) -> bool:
         return self.take(self._with_program(path, _put(value)), moves_points=True)
+
+    def _plainer(self) -> None:
+        """Put a sleep or a failure in the place of a step that does the same by other means."""
+        number = 0
+        while number < len(paths := list(blocks_in(self.case.program))):
+            path = paths[number]
+            for i in range(len(at(self.case.program, path))):
+                for one in plainer(at(self.case.program, (*path, i))):
+                    case = self._with_program((*path, i), _put(one))
+                    if self.take(_without_idle_faults(case), moves_points=True):
+                        break
+            number += 1
 
     def _settings(self) -> None:
         """Drop what stages and steps need not say, so that their defaults hold."""
@@ -497,6 +509,16 @@ class _Shrinking:
                     break
 
 
+def _without_idle_faults(case: _Case) -> _Case:
+    """Return a case without the faults of tools that nothing in it calls any more."""
+    said = repr(case.program)
+    faults = [one for one in case.plan.get("faults", ()) if repr(one["tool"]) in said]
+    if len(faults) == len(case.plan.get("faults", ())):
+        return case
+    plan = {k: v for k, v in case.plan.items() if k != "faults"}
+    return dataclasses.replace(case, plan={**plan, "faults": faults} if faults else plan)
+
+
 def _put(value: Any) -> Change:
     return lambda _old: value
 
@@ -525,6 +547,25 @@ def _without_strays(plan: Mapping[str, Any]) -> Data:
     return out
 
 
+def _without_stray_layers(case: _Case) -> _Case:
+    """Return a case whose layers name no stages that are there no more; a layer all of whose
+    stages are gone goes with them, as one that names none would be around every stage."""
+    layers = case.plan.get("layers", ())
+    if not any(one.get("stages") for one in layers):
+        return case
+    programs = [at(case.program, path) for path in programs_in(case.program)]
+    names = {stage["name"] for one in programs for stage in one["stages"]}
+    kept = []
+    for one in layers:
+        left = [name for name in one.get("stages", ()) if name in names]
+        if left:
+            kept.append({**one, "stages": left})
+        elif not one.get("stages"):
+            kept.append(one)
+    plan = {k: v for k, v in case.plan.items() if k != "layers"}
+    return dataclasses.replace(case, plan={**plan, "layers": kept} if kept else plan)
+
+
 def _inner_blocks(one: Mapping[str, Any]) -> Iterator[Sequence[Any]]:
     """Yield the blocks that a step holds, the longest of several branches first."""
     for name, spec in OPS[one["op"]].fields.items():
@@ -532,3 +573,6 @@ def _inner_blocks(one: Mapping[str, Any]) -> Iterator[Sequence[Any]]:
             yield one[name]
         elif spec.shape == "blocks":
             yield from sorted(one.get(name, ()), key=len, reverse=True)
+    if one["op"] == "subpipeline":
+        for stage in one["program"]["stages"]:
+            yield stage.get("steps", ())

@@ -22,6 +22,7 @@ __all__ = [
     "edited",
     "lower_numbers",
     "numbers_in",
+    "plainer",
     "programs_in",
     "size_of",
     "unsound",
@@ -145,6 +146,19 @@ def _without_reads(block: Sequence[Any], gone: Mapping[str, Any]) -> list[Any]:
                 changed[name] = [_without_reads(b, gone) for b in one[name]]
         kept.append(changed)
     return kept
+
+
+def plainer(one: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield steps that take as long, or fail, as this one may, and need nothing else for it."""
+    if one["op"] == "call":
+        yield {"op": "raise", "error": "RuntimeError"}
+        yield {"op": "sleep", "seconds": one.get("seconds", 0.0)}
+    elif one["op"] == "flaky":
+        yield {"op": "raise", "error": one.get("error", "RuntimeError")}
+    elif one["op"] == "thread":
+        yield {"op": "sleep", "seconds": one.get("seconds", 0.0)}
+    elif one["op"] == "allocate":
+        yield {"op": "raise", "error": "MemoryError"}
 
 
 def lower_numbers(value: float) -> Iterator[float]:

@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from harness.contract.clause import Clause, Violation
+from harness.contract.clause import Violation
 from harness.contract.clauses import CLAUSES
 from harness.contract.reading import Reading
 from harness.kernel.errors import InputError
@@ -106,14 +106,14 @@ def shrink_witness(
         if progress is not None and tries % 100 == 0:
             progress(tries)
 
-    scripted = _scripted(lab, clause, program, plan)
+    scripted = _scripted(lab, key, program, plan)
     sturdy = _sturdy(lab, key, program, plan, 0) if scripted else 0
 
     def keeps(smaller: Program, circumstances: Plan) -> bool:
         if not scripted:
             return True
         return (
-            _scripted(lab, clause, smaller, circumstances)
+            _scripted(lab, key, smaller, circumstances)
             and _sturdy(lab, key, smaller, circumstances, sturdy) >= sturdy
         )
 
@@ -180,8 +180,8 @@ def _points_fixed(plan: Plan, tape: Tape) -> Plan:
     return dataclasses.replace(plan, cancels=tuple(fixed(c) for c in plan.cancels))
 
 
-def _scripted(lab: Laboratory, clause: Clause, program: Program, plan: Plan) -> bool:
-    return script_of(lab.adapter, clause, program, plan)[0] is not None
+def _scripted(lab: Laboratory, key: Key, program: Program, plan: Plan) -> bool:
+    return script_of(lab.adapter, CLAUSES[key[0]], program, plan, key[1])[0] is not None
 
 
 def _sturdy(lab: Laboratory, key: Key, program: Program, plan: Plan, wanted: int) -> int:
