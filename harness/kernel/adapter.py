@@ -151,12 +151,15 @@ class Adapter(Protocol):
         """Return a stand-alone script in the engine's own API, or None if there is none yet.
 
         The script imports the engine and the standard library only and runs on the stock
-        event loop. It defines, then hands to the function `violation` whose source is
+        event loop. It has what it needs for the function `violation` whose source is
         `check`: `seen` (what the stages recorded: (seconds since start, stage, kind, detail)
         with the kinds of the journal, at least those that the check names in double quotes),
-        `error` (the exception that came out, or None), `outputs` (stage -> value, whatever the
-        engine lets its user reach, also through the exception), `left` (where the tasks are
-        that go on after the run), `took` (seconds).
+        `error` (the exception that came out, or None), `outputs` (stage -> what it gave, of each
+        that the engine lets its user see as completed, also through the exception), `left` (where
+        the tasks are that go on after the run), `took` (seconds).
+        A check may also look at `results` (of one run, as the engine gives them), `strays` (where
+        tasks are a moment later), `dropped` and `pending` (by the engine's account of events) and
+        `unretrieved` (what the loop was told of exceptions that nobody fetched).
         `violation` returns None or what was seen; the script prints `VIOLATION <clause>:
         <what was seen>` and exits 1, or `HOLDS <clause>` and exits 0; it exits 2 where it
         could not run, and ends within 30 seconds by itself. It may raise `Unrenderable` (of

@@ -25,7 +25,7 @@ def laid_out(text: str) -> str:
     for line in text.split("\n"):
         nested = re.match(r"( +)(async def|def|class|@)", line)
         if nested and lines and lines[-1] and not lines[-1].lstrip().startswith("@"):
-            opens = lines[-1].endswith(":") and _indent(lines[-1]) < len(nested[1])
+            opens = re.match(r" *(async def|def|class) .*:$", lines[-1]) is not None
             lines += [] if opens else [""]
         lines += _broken(line)
     return "\n".join(lines)

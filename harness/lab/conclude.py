@@ -29,6 +29,9 @@ AGAIN_LIMIT_S = 8.0
 # Seconds that scripts have which try many times, all of them together.
 TRIES_LIMIT_S = 45.0
 
+# What a maintainer reads in an issue.
+SHORT_LINES = 60
+
 
 def write_json(path: Path, data: Any) -> None:
     """Write a file whole or not at all."""
@@ -107,10 +110,21 @@ def confirmations(
         limit = time.monotonic() + TRIES_LIMIT_S
         limit = limit if deadline is None else min(limit, deadline)
         try_all(often, at_once=2 * max(1, workers), again_until=0.0, deadline=limit)
-    return {
-        case.bug["fingerprint"]: _answer(folder, case, trial, tries)
-        for case, trial, tries in zip(cases, trials, often, strict=True)
-    }
+    told = list(zip(cases, trials, often, strict=True))
+    kept = [case.texts[trial.shown or 0] for case, trial, _ in told if case.texts]
+    if kept:
+        say(_length_of(kept))
+    return {one[0].bug["fingerprint"]: _answer(folder, *one) for one in told}
+
+
+def _length_of(scripts: Sequence[str]) -> str:
+    """Say how long scripts are, in lines."""
+    lengths = [len(text.splitlines()) for text in scripts]
+    short = sum(length <= SHORT_LINES for length in lengths)
+    return (
+        f"scripts: {short} of {len(lengths)} have at most {SHORT_LINES} lines, "
+        f"the longest {max(lengths)}"
+    )
 
 
 def _tries(box: Path, case: _Case, trial: Trial) -> list[Script]:

@@ -60,7 +60,7 @@ def test_no_script_accuses_the_reference_engine(name: str) -> None:
 
 
 def test_each_script_has_said_of_some_run_that_it_holds() -> None:
-    held = {c for n in scenarios() if small(n) for c in judged_by_scripts(n)}
+    held = {c.split(" ")[0] for n in scenarios() if small(n) for c in judged_by_scripts(n)}
     scripted = {"EVENT-1", "EVENT-2", "EVENT-4", "EVENT-5", "EVENT-6", "TENANT-1", "TENANT-2"}
     scripted |= {"TENANT-4", "CORR-1", "CORR-3", "GRAPH-5", "RETRY-1", "CLEAN-1", "CLEAN-6"}
     assert scripted <= held
@@ -118,7 +118,7 @@ SWAPPED = (("begin", 1), ("end", 1), ("begin", 0), ("end", 0))
         ("EVENT-5", BOTH, (2, 2, 0, 0, 9), None),
         ("EVENT-5", FIRST, (2, 1, 1, 0, 9), None),
         ("EVENT-5", RAISED, (2, 2, 0, 0, 9), None),
-        ("EVENT-5", FIRST, (2, 1, 0, 1, 9), "of 2 accepted events 1 had not been delivered; the"),
+        ("EVENT-5", FIRST, (2, 1, 0, 1, 9), "of 2 accepted events 1 unsettled; 0 dropped"),
         ("EVENT-6", BOTH, (2, 2, 0, 0, 9), None),
     ],
 )

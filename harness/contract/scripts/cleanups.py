@@ -256,7 +256,9 @@ def clean_6(program: Program, plan: Plan, shape: str) -> str | None:
     if not several(plan):
         return None
     if shape == "other-run-interrupted":
-        return _interrupted(plan)
+        return _interrupted(program, plan)
+    if _taken(program) != 'kind == "register"':
+        return _apart(plan)
     if len(program.stages) == 1 == len(_cleanups(program)) and not lets_go(program, plan):
         return source(
             f"for run in {literal([run.id for run in plan.runs])}:",
@@ -296,16 +298,24 @@ def _apart(plan: Plan) -> str:
     )
 
 
-def _interrupted(plan: Plan) -> str:
+def _interrupted(program: Program, plan: Plan) -> str | None:
     """Return the check that no stage is cancelled in a run in which nothing goes wrong."""
+    timed = plan.stage_timeout_s is not None or any(
+        s.timeout_s is not None or s.idle_timeout_s is not None for s in program.stages
+    )
+    disturbed = any(one.kind in ("raise", "deny") for one in plan.layers)
+    own = any(one.op == "timeout" for one in every_step(program))
+    if timed or disturbed or own or plan.consumer or "CancelledError" in repr(program):
+        return None
     cancelled = literal(sorted({cancel.run for cancel in plan.cancels}))
+    also = f" | set({cancelled})" if plan.cancels else ""
     return source(
-        f"ending = set({cancelled if plan.cancels else ''})  # runs that are cancelled, or fail",
-        "for _, stage, kind, how in seen:",
-        '    run = stage.split("/")[0]',
-        '    if kind == "stage.end" and how == "cancelled" and run not in ending:',
-        '        return f"{stage} was cancelled, though nothing had ended its run"',
-        '    if kind == "stage.end" and how.split(":")[0] in ("fail", "raise", "cancel_run"):',
-        "        ending.add(run)",
+        'rows = [(stage, how) for _, stage, kind, how in seen if kind == "stage.end"]',
+        'ends = [(stage.split("/")[0], how) for stage, how in rows]',
+        'fails = ("fail", "raise", "cancel_run")',
+        f'failed = {{run for run, how in ends if how.split(":")[0] in fails}}{also}',
+        'cut = [run for run, how in ends if how == "cancelled" and run not in failed]',
+        "if cut:",
+        '    return f"a stage was cancelled, though nothing had ended its run: {cut}"',
         "return None",
     )

@@ -59,7 +59,7 @@ def corr_3(_program: Program, plan: Plan, shape: str) -> str | None:
     ids = {run: one for run, one in ids.items() if one}
     if len(set(ids.values())) < len(ids):
         return None
-    told = f'said["{what[shape]}"]' + ("" if "corr" in shape else '.split("/")[0]')
+    told = f'said.get("{what[shape]}", "")' + ("" if "corr" in shape else '.split("/")[0]')
     return source(
         f"ids = {literal(ids)}  # run -> its id",
         'told = [(stage, *detail) for _, stage, kind, detail in seen if kind == "identity"]',

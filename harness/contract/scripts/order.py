@@ -163,12 +163,14 @@ def _rerun(program: Program, plan: Plan) -> str:
     # Whether an attempt is tried again that a timeout ended is the engine's choice.
     timed = plan.stage_timeout_s is not None or any(s.timeout_s for s in program.stages)
     last = ("ok", "skip", "cancel_run", "cancel_branch", *(() if timed else ("cancelled",)))
+    retried = [s.name for s in program.stages if s.retry is not None]
+    mine = f" and stage in {literal(retried)}" if "subpipeline" in ops(program) else ""
     return source(
         "done = {}",
         "for _, stage, kind, how in seen:",
         '    if kind == "stage.start" and stage in done:',
         '        return f"stage {stage} ended {done[stage]} and was tried again"',
-        f'    if kind == "stage.end" and how in {literal(last)}:',
+        f'    if kind == "stage.end" and how in {literal(last)}{mine}:',
         "        done[stage] = how",
         "return None",
     )

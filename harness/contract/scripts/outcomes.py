@@ -19,7 +19,10 @@ def part_1(program: Program, plan: Plan) -> str | None:
     # What a subpipeline's stages put out is not the run's.
     mine = f" and {name} in {literal(list(program.names))}" if "subpipeline" in ops(program) else ""
     # A layer around a stage may have failed it after all: then it is enough that it is told of.
-    told = "results" if one else "outputs"
+    failed = any(layer.kind in ("raise", "deny") for layer in plan.layers)
+    if failed and not one:
+        return None
+    told = "results" if failed else "outputs"
     error = "; what it got: {error!r}" if one else ""
     return source(
         'done = [stage for _, stage, kind, how in seen if kind == "stage.end" and how == "ok"]',

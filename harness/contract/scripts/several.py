@@ -191,11 +191,12 @@ def _spoilt(program: Program, plan: Plan) -> str:
     kinds = [f"layer.{one}" for one in ("raise", "deny") if any(p.kind == one for p in plan.layers)]
     kinds += ["self_cancel"] if "CancelledError" in repr(program) else []
     own = 'kind == "stage.end" and how.split(":")[0] in ("fail", "raise", "cancel_run")'
-    own = f"kind in {literal(kinds)} or {own}" if kinds else own
+    more = f"failed |= {{run for run, kind, _ in rows if kind in {literal(kinds)}}}"
     return source(
         'rows = [(stage.split("/")[0], kind, how) for _, stage, kind, how in seen]',
-        f"failed = {{run for run, kind, how in rows if {own}}}"
-        + (f" | set({cancelled})  # or cancelled" if plan.cancels else ""),
+        f"failed = {{run for run, kind, how in rows if {own}}}",
+        *((more,) if kinds else ()),
+        *((f"failed |= set({cancelled})  # they are cancelled",) if plan.cancels else ()),
         'got = {run: how for run, kind, how in rows if kind == "run.end"}',
         'done = [run for run, kind, how in rows if kind == "stage.end" and how == "ok"]',
         f"whole = [run for run in got if done.count(run) == {len(program.stages)}]",

@@ -114,7 +114,7 @@ def event_5(_program: Program, plan: Plan, shape: str) -> str | None:
         limit = plan.sink.drain_s
         return source(
             *(line.replace("left", "late") for line in left),
-            "since = max([at for at, stage, _, _ in seen if stage], default=0.0)",
+            'since = max([at for at, _, kind, _ in seen if kind == "stage.end"], default=0.0)',
             'over = max([at for at, _, kind, _ in seen if kind == "run.end"], default=since)',
             f"if late and over - since > {limit + SLACK_S!r}:",
             f'    return f"the run was over {{over - since:.2f}} s late, not {limit:g} s"',
@@ -123,8 +123,7 @@ def event_5(_program: Program, plan: Plan, shape: str) -> str | None:
     return source(
         *(line.replace("left", "late") for line in left),
         "if len(late) > dropped:",
-        '    told = f"of {len(taken)} accepted events {len(late)} had not been delivered"',
-        '    return f"{told}; the account has {dropped} dropped"',
+        '    return f"of {len(taken)} accepted events {len(late)} unsettled; {dropped} dropped"',
         "return None",
     )
 

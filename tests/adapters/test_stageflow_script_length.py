@@ -1,0 +1,136 @@
+"""Scripts of what was found on Stageflow are short, and `ruff format` has nothing to change.
+
+The cases are findings, shrunk, one for each clause, shape of violation and graph. Stageflow
+itself is not needed: what its scripts are made from of it stands below.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import types
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from harness.adapters.stageflow_probe import Probe
+from harness.adapters.stageflow_script import render_script
+from harness.contract.clauses import CLAUSES
+from harness.kernel.adapter import CAPABILITIES
+from harness.kernel.plan import Plan
+from harness.kernel.program import Program
+from harness.kernel.script_texts import with_told
+
+LINES_MAX = 60
+# A case that is longer says so itself: `lines_max` may only fall.
+FOUND: list[dict[str, Any]] = json.loads(
+    Path(__file__).with_name("stageflow_found.json").read_text("utf-8")
+)
+
+
+class PipelineContext:
+    """As of version 1.2.0: no id need be given to it."""
+
+    def __init__(
+        self,
+        *,
+        pipeline_run_id: object = None,
+        request_id: object = None,
+        session_id: object = None,
+        user_id: object = None,
+        org_id: object = None,
+        interaction_id: object = None,
+    ) -> None:
+        """Nothing is made of them: only what may be given is looked at."""
+
+    @classmethod
+    def create(cls) -> PipelineContext:
+        return cls()
+
+    def mark_canceled(self, reason: str | None = None) -> None:
+        """As the graph's stages call it."""
+
+
+def stageflow(*, legacy: bool) -> Probe:
+    """Return what scripts are made from, of version 1.2.0."""
+    kinds = {
+        "circuit_breaker": types.SimpleNamespace(__name__="CircuitBreakerInterceptor", priority=10),
+        "idempotency": types.SimpleNamespace(__name__="IdempotencyInterceptor", priority=5),
+    }
+    return cast(
+        "Probe",
+        types.SimpleNamespace(
+            version="1.2.0",
+            legacy=legacy,
+            capabilities=frozenset(CAPABILITIES),
+            pipeline_entry=True,
+            PipelineContext=PipelineContext,
+            StageContext=types.SimpleNamespace(as_pipeline_context=None),
+            TenantContext=types.SimpleNamespace(__module__="stageflow.auth.tenant"),
+            layer_kinds=kinds,
+            queue_default=1000,
+            BackoffStrategy=types.SimpleNamespace(
+                EXPONENTIAL="BackoffStrategy.EXPONENTIAL", CONSTANT="BackoffStrategy.CONSTANT"
+            ),
+            JitterStrategy=types.SimpleNamespace(NONE="JitterStrategy.NONE"),
+        ),
+    )
+
+
+def name_of(case: dict[str, Any]) -> str:
+    graph = "legacy" if case["legacy"] else "unified"
+    return f"{case['clause']}-{case['shape']}-{graph}"
+
+
+CASES = {name_of(case): case for case in FOUND}
+
+
+def scripts() -> dict[str, str]:
+    """Return name of a case -> its script."""
+    found = {}
+    for name, case in CASES.items():
+        program, plan = Program.from_json(case["program"]), Plan.from_json(case["plan"])
+        check = CLAUSES[case["clause"]].check_of(program, plan, case["shape"])
+        assert check is not None, case["clause"]
+        engine = stageflow(legacy=case["legacy"])
+        text = render_script(engine, program, plan, case["clause"], check)
+        found[name] = with_told(text, case["expected"], case["actual"])
+    return found
+
+
+SCRIPTS = scripts()
+
+
+LONGER = {name: case["lines_max"] for name, case in CASES.items() if "lines_max" in case}
+
+
+@pytest.mark.parametrize("name", sorted(SCRIPTS))
+def test_a_script_of_a_finding_has_at_most_sixty_lines(name: str) -> None:
+    assert len(SCRIPTS[name].splitlines()) <= LONGER.get(name, LINES_MAX)
+
+
+def test_a_case_is_called_longer_only_if_it_is() -> None:
+    lines = {name: len(SCRIPTS[name].splitlines()) for name in LONGER}
+    assert lines == LONGER
+    assert len(LONGER) < len(SCRIPTS) / 3
+
+
+def test_a_formatter_has_nothing_to_change_in_scripts(tmp_path: Path) -> None:
+    for name, text in SCRIPTS.items():
+        (tmp_path / f"{name}.py").write_text(text, "utf-8")
+    command = ["ruff", "format", "--isolated", "--line-length", "100", "--check", str(tmp_path)]
+    done = subprocess.run(
+        [sys.executable, "-m", *command], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout
+
+
+def test_each_clause_that_stageflow_breaks_in_a_script_is_among_them() -> None:
+    clauses = {case["clause"] for case in FOUND}
+    assert clauses >= {"CANCEL-3", "CANCEL-4", "CANCEL-5", "CANCEL-6", "CLEAN-1", "CLEAN-2"}
+    assert clauses >= {"CLEAN-4", "CLEAN-5", "CLEAN-6", "CORR-1", "CORR-3", "CTX-2", "EVENT-2"}
+    assert clauses >= {"EVENT-5", "GRAPH-1", "GRAPH-2", "GRAPH-5", "PART-1", "PART-3", "PART-4"}
+    assert clauses >= {"RETRY-1", "TENANT-1", "TENANT-2", "TENANT-4", "TIME-3", "TIME-4"}
+    assert clauses >= {"TIME-5", "TIME-10"}
