@@ -23,6 +23,7 @@ from harness.commands import (
     findings,
     load,
     matrix,
+    mocks,
     probe,
     proxy,
     replay,
@@ -36,7 +37,7 @@ __all__ = ["main"]
 # In the order of the help: what makes findings, what looks at them again, what there is.
 COMMANDS = (
     *(run, faults, replay, bisect, probe, compare, findings, matrix),
-    *(proxy, load, report, catalogue),
+    *(proxy, mocks, load, report, catalogue),
 )
 
 

@@ -319,10 +319,10 @@ class Adapter:
         ctx = engine.entry_context(
             ids, sink, _data(plan), run.inputs, None if streams is None else streams.bus
         )
-        if queue is not None:
-            await queue.open()
         ended = False
         try:
+            if queue is not None:
+                await queue.open()
             outcome = await self._run(native, run, ctx)
             ended = True
         finally:

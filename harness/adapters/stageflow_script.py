@@ -8,10 +8,12 @@ run is started with, which arguments that context needs, whether a reason can be
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from harness.adapters import stageflow_script_around as around
+from harness.adapters import stageflow_script_streams as streams
 from harness.kernel.plan import Plan, required_capabilities
 from harness.kernel.program import Program
 from harness.kernel.script import Dialect, Unrenderable, literal, render
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["dialect", "milliseconds", "render_script"]
 
 LINE_MAX = 90  # within a function
-CONTEXT_MAX = 62  # within the call of a run
+CONTEXT_MAX = 75  # within the call of a run
 CHAIN_MAX = 48  # within the call that builds a graph
 STAGES_APART = 4  # a pipeline of so many is made stage by stage
 
@@ -77,11 +79,12 @@ def dialect(engine: Probe, program: Program, plan: Plan, check: str) -> Dialect:
     """Return Stageflow's words for this program, as the installed version spells them."""
     version = engine.version
     legacy = engine.legacy
-    many = len(plan.runs) > 1
     prepare, run = _prepare(engine, program, plan, check), "graph.run(ctx)"
-    made = prepare[0].removeprefix("ctx = ")
-    if len(prepare) == 1 and len(made) < CONTEXT_MAX and made.startswith("PipelineContext"):
-        prepare, run = (), f"graph.run({made})"
+    (context,) = (line for line in prepare if line.startswith("ctx = "))
+    rest = tuple(line for line in prepare if line != context)
+    made, again = context.removeprefix("ctx = "), any(re.search(r"\bctx\b", x) for x in rest)
+    if len(made) < CONTEXT_MAX and made.startswith("PipelineContext") and not again:
+        prepare, run = rest, f"graph.run({made})"
     inputs = any(run.inputs for run in plan.runs)
     reads = any(one.op in ("read", "mutate") for _, one in program.walk())
     ok = "return StageOutput.ok(value={value})"
@@ -104,13 +107,16 @@ def dialect(engine: Probe, program: Program, plan: Plan, check: str) -> Dialect:
         cancel_run=cancel,
         read="ctx.data[{stage}].get({key})" if legacy else "ctx.inputs.get_from({stage}, {key})",
         emit=_emit(plan),
+        chunk=streams.chunk(engine),
+        refused=streams.refused(engine),
+        partial=streams.partial(engine, program, plan),
         input="read_input(ctx, {key})" if legacy else "ctx.snapshot.metadata[{key}]",
         identity=around.identity(_told_ids(check)),
         account=None if plan.sink is None else "account()",
         dropped="sink.metrics.dropped",
         pending=f"sink.queue_size{' + user_sink.in_hand' if around.waits(plan) else ''}",
         log=None if engine.TenantContext is None else "log(ctx, {message})",
-        plan_words=frozenset({"layers", "sink", "inputs", "correlation", "retry"}),
+        plan_words=frozenset({"layers", "sink", "consumer", "inputs", "correlation", "retry"}),
         cleanup=None if legacy else "graph.register_cleanup({callback}, name={name})",
         context="offers(ctx)",
         call="await call_tool(ctx, {tool}, {work})",
@@ -121,7 +127,7 @@ def dialect(engine: Probe, program: Program, plan: Plan, check: str) -> Dialect:
         build=lambda p, classes: _build(engine, plan, p, classes),
         prepare=prepare,
         run=run,
-        after=tuple(around.closed(plan, check)),
+        after=(*streams.after(plan), *around.closed(plan, check)),
         value="one.data",
         done='one.status == "completed"' if legacy else 'one.status.value == "ok"',
         kept="{}" if legacy else 'getattr(error, "results", {})',
@@ -130,16 +136,17 @@ def dialect(engine: Probe, program: Program, plan: Plan, check: str) -> Dialect:
             "id_names": "id_names = {}  # id -> what it stands for",
             "told(": around.told(engine, _told_ids(check)),
             **around.layers(engine, plan, check, _run_of_layers(engine, program, plan, check)),
+            **streams.helpers(plan, check),
             "only(": around.HELPERS["only("],
             "read_input": _READ_INPUT,
             "log(": _LOG.replace("{ORG}", "ctx.org_id" if legacy else "ctx.snapshot.org_id"),
             "INPUTS": _inputs(plan),
             "sink": "" if plan.sink is None else around.queue(engine, plan, check),
             "account(": "" if plan.sink is None else around.account(engine, plan),
-            "enter": _enter(engine, inputs),
+            "enter": _enter(engine, has_bus=streams.needed(program, plan)),
             "call_tool": _CALL_TOOL,
             "offers": _OFFERS,
-            "run_child(": _child(engine, program, many, inputs, "run" in _told_ids(check)),
+            "run_child(": _child(engine, program, plan, inputs, "run" in _told_ids(check)),
         },
     )
 
@@ -224,6 +231,7 @@ def _imports(engine: Probe, program: Program, plan: Plan, check: str) -> tuple[s
     if tracing:
         lines.append(f"from stageflow.observability.tracing import {', '.join(tracing)}")
     lines += around.imports(engine, program, plan, check)
+    lines += streams.imports(program, plan)
     return (f"from stageflow import {', '.join(sorted(names))}", *sorted(lines))
 
 
@@ -286,10 +294,12 @@ def _prepare(engine: Probe, program: Program, plan: Plan, check: str) -> tuple[s
     # A tenant is of interest where there is another, or where somebody asks for it.
     tenants = {run.tenant for run in plan.runs}
     tenant = len(tenants) > 1 or "tenant" in told or not _takes_no_ids(engine) or not whole
+    bus = streams.needed(program, plan)
     short = whole and _creates(engine)
     # A run beside others, or with children, has an id of its own to be known by.
-    named = many or identifies or _uses(program, "subpipeline")
-    lines, pairs = [], ["pipeline_run_id=uuid.uuid4()"] if named or not short else []
+    named = many or identifies or bus or _uses(program, "subpipeline")
+    lines = streams.bus(plan) if bus else []
+    pairs = ["pipeline_run_id=uuid.uuid4()"] if named or not short else []
     if correlated:
         rows = ", ".join(f"{literal(r.id)}: {literal(r.correlation)}" for r in plan.runs)
         lines.append(f"correlation = {{{rows}}}[{{run}}]")
@@ -320,12 +330,14 @@ def _prepare(engine: Probe, program: Program, plan: Plan, check: str) -> tuple[s
             pairs.append(f"data={{{data}}}")
         if plan.sink is not None:
             pairs.append("event_sink=sink")
+        pairs += [streams.PORTS] if bus else []
         name = "PipelineContext.create" if short else "PipelineContext"
         lines.append(f"ctx = {name}({', '.join(pairs)})")
     else:
         lines.append(f"ids = RunIdentity({', '.join(pairs)})")
         given = ", metadata=INPUTS[{run}]" if inputs else ""
         sink = ", event_sink=sink" if plan.sink is not None else ""
+        sink += f", {streams.PORTS}" if bus else ""
         lines.append(f"ctx = enter(ContextSnapshot(run_id=ids{given}){sink})")
     if many and not _carries(engine, program, plan, check):
         lines.append("run_names[ctx.pipeline_run_id] = {run}")
@@ -333,7 +345,7 @@ def _prepare(engine: Probe, program: Program, plan: Plan, check: str) -> tuple[s
     lines += ["id_names[ctx.pipeline_run_id] = {run}"] if "run" in told else []
     lines += [f"id_names[{org}] = {{tenant}}"] if "tenant" in told else []
     lines += ["id_names[request] = correlation"] if "correlation" in told and correlated else []
-    return (*lines, *around.opened(plan))
+    return (*lines, *around.opened(plan), *streams.before(plan))
 
 
 def _creates(engine: Probe) -> bool:
@@ -372,23 +384,25 @@ def _timeout(plan: Plan) -> str | None:
     return repr(value) if value - value == 0 else f'float("{value}")'
 
 
-def _enter(engine: Probe, inputs: bool) -> str:
+def _enter(engine: Probe, *, has_bus: bool) -> str:
     """Return the context that versions take whose graph runs on a stage's context only."""
     if engine.legacy or engine.pipeline_entry:
         return ""
-    return """\
-def enter(snapshot, event_sink=None):
+    ports, given = (", ports=None", ", ports=ports") if has_bus else ("", "")
+    return f"""\
+def enter(snapshot, event_sink=None{ports}):
     return StageContext(
         snapshot=snapshot,
-        inputs=StageInputs(snapshot=snapshot),
+        inputs=StageInputs(snapshot=snapshot{given}),
         stage_name="entry",
         timer=PipelineTimer(),
         event_sink=event_sink,
     )"""
 
 
-def _child(engine: Probe, program: Program, many: bool, inputs: bool, identifies: bool) -> str:
+def _child(engine: Probe, program: Program, plan: Plan, inputs: bool, identifies: bool) -> str:
     """Return the source of what starts a child run, as short as what its program asks allows."""
+    many, has_bus = len(plan.runs) > 1, streams.needed(program, plan)
     known = ""
     if many:
         known += "\n        run_names[child.pipeline_run_id] = run_names[ctx.pipeline_run_id]"
@@ -413,9 +427,10 @@ def _child(engine: Probe, program: Program, many: bool, inputs: bool, identifies
         names = ("pipeline_run_id", "request_id", "org_id")
         ids = ", ".join(f"{name}=child.{name}" for name in names)
         given = ", metadata=ctx.snapshot.metadata" if inputs else ""
+        ports = "\n            ports=ctx.inputs.ports," if has_bus else ""
         entry = f"""enter(
             ContextSnapshot(run_id=RunIdentity({ids}){given}),
-            event_sink=child.event_sink,
+            event_sink=child.event_sink,{ports}
         )"""
     runner, runs = "graph.run", ""
     if known or check or entry != "child":

@@ -85,9 +85,12 @@ class Streams:
             await asyncio.wait([task])
         except asyncio.CancelledError:
             if task is not None:
-                # The consumer is the user's: that it closes its subscription is not the engine's.
+                # The consumer is the user's: that it closes its subscription is not the engine's,
+                # however often the caller cancels meanwhile.
                 task.cancel()
-                await asyncio.wait([task])
+                while not task.done():
+                    with contextlib.suppress(asyncio.CancelledError):
+                        await asyncio.wait([task])
             raise
         if not task.cancelled():
             task.result()
@@ -97,7 +100,7 @@ class Streams:
         out: dict[str, tuple[Any, ...]] = {}
         for stage in sorted(self._used):
             got = self._got.setdefault(stage, [])
-            if self._consuming is None and stage in await self.bus.stats():
+            if stage in await self.bus.stats():
                 async for value in self.bus.subscribe(stage):
                     got.append(value)
             out[stage] = tuple(got)

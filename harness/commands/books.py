@@ -33,7 +33,16 @@ from harness.lab.conclude import write_json
 from harness.lab.engines import EngineRef
 from harness.lab.profiles import PLANS
 
-__all__ = ["Books", "add_registry", "as_input", "registry_of", "summary_of", "work_of"]
+__all__ = [
+    "Books",
+    "add_books",
+    "add_registry",
+    "as_input",
+    "left_of",
+    "registry_of",
+    "summary_of",
+    "work_of",
+]
 
 REGISTRY = RUNS_FOLDER.parent / "registry.sqlite3"
 # Names another file, or "none", for whoever cannot add options to a command.
@@ -47,6 +56,13 @@ Row = Mapping[str, Any]
 def add_registry(parser: Any) -> None:
     """Add the option that names the registry."""
     parser.add_argument("--registry", metavar="FILE", help=f"default: {REGISTRY}")
+
+
+def add_books(parser: Any) -> None:
+    """Add the options of a command that keeps books: registry, baseline."""
+    parser.add_argument("--baseline", metavar="FILE", help="hold against this, not the registry")
+    add_registry(parser)
+    parser.add_argument("--no-registry", action="store_true")
 
 
 def registry_of(options: argparse.Namespace) -> Registry:
@@ -125,10 +141,19 @@ class Books:
             return self.registry.take(entries, self.run, at)
 
     def judge(
-        self, entries: Sequence[Row], ids: Mapping[str, str], campaign: Campaign
+        self,
+        entries: Sequence[Row],
+        ids: Mapping[str, str],
+        units: Sequence[Row],
+        engines: Sequence[Row],
     ) -> tuple[dict[str, dict[str, Any]], Changes]:
-        """Hold the run against what was known; returns how its findings stand, and the changes."""
-        measured = _measured([{**e, "id": ids[e["fingerprint"]]} for e in entries], campaign)
+        """Hold the run against what was known; returns how its findings stand, and the changes.
+
+        Args:
+            engines: the engines' descriptions.
+        """
+        told = [{**e, "id": ids[e["fingerprint"]]} for e in entries]
+        measured = _measured(told, units, engines)
         known: dict[str, Known] = {}
         if self.registry is not None:
             with as_input():
@@ -149,12 +174,19 @@ class Books:
         page = {"schema_version": 1, "runs": [*runs, shown][-HISTORY_MAX:]}
         write_json(folder / "history.json", page)
 
-    def end(self, found: Sequence[Row], campaign: Campaign, profile: str, summary: Row) -> None:
+    def end(
+        self,
+        found: Sequence[Row],
+        units: Sequence[Row],
+        engines: Sequence[Row],
+        profile: str,
+        summary: Row,
+    ) -> None:
         """Write the run into the registry: its findings have been told."""
         if self.registry is not None:
             with as_input():
                 self.registry.end(
-                    _measured(found, campaign),
+                    _measured(found, units, engines),
                     run=self.run,
                     at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
                     profile=profile,
@@ -163,9 +195,8 @@ class Books:
                 )
 
 
-def _measured(entries: Sequence[Row], campaign: Campaign) -> Measured:
-    rows = [result_row(unit) for unit in campaign.units]
-    return Measured(entries, rows, [e.description() for e in campaign.engines])
+def _measured(entries: Sequence[Row], units: Sequence[Row], engines: Sequence[Row]) -> Measured:
+    return Measured(entries, [result_row(unit) for unit in units], engines)
 
 
 def _runs_of(one: Known, ref: EngineRef, replays: str) -> list[Again]:
@@ -210,20 +241,33 @@ def work_of(metadata: Row, budget_s: float | None) -> str:
     return hashlib.sha256(json.dumps(named).encode()).hexdigest()[:16]
 
 
-def summary_of(
-    metadata: Row, campaign: Campaign, found: Sequence[Row], changes: Changes
-) -> dict[str, Any]:
-    """Return a run's entry of history.json, and what repeats its work."""
-    defects = {f["id"] for f in found if counts(f["kind"], f["clause"])}
-    bugs = Counter(f["severity"] for f in found if f["kind"] == "bug")
+def left_of(campaign: Campaign) -> list[list[str]]:
+    """Return the units of a campaign that nobody came to: engine, version, scenario."""
     units = (*campaign.units, *campaign.skipped)
     done = {(u["engine"], u["engine_version"], u["scenario"]) for u in units}
-    left = [
+    return [
         [*engine.key, scenario.id]
         for engine in campaign.engines
         for scenario in campaign.scenarios
         if (*engine.key, scenario.id) not in done
-    ]
+    ][:LEFT_OUT_MAX]
+
+
+def summary_of(  # noqa: PLR0917 (all that a run comes to)
+    metadata: Row,
+    units: Sequence[Row],
+    engines: Sequence[Row],
+    found: Sequence[Row],
+    changes: Changes,
+    repeat: Row,
+) -> dict[str, Any]:
+    """Return a run's entry of history.json.
+
+    Args:
+        repeat: what repeats its work: `work` and `left_out`.
+    """
+    defects = {f["id"] for f in found if counts(f["kind"], f["clause"])}
+    bugs = Counter(f["severity"] for f in found if f["kind"] == "bug")
     return {
         "run_id": metadata["run_id"],
         "started_at": metadata["started_at"],
@@ -231,17 +275,17 @@ def summary_of(
         "seed": metadata["seed"],
         "engines": [
             {
-                "name": engine.ref.name,
-                "version": engine.ref.version,
-                "verdicts": _verdicts(campaign.units, engine.key),
+                "name": one["name"],
+                "version": one["version"],
+                "verdicts": _verdicts(units, (one["name"], one["version"])),
             }
-            for engine in campaign.engines
+            for one in engines
         ],
         "bugs": {severity: bugs[severity] for severity in SEVERITIES},
         "new": len(defects & set(changes.new)),
         "resolved": len([r for r in changes.resolved if r["id"].startswith(("BUG-", "DX-"))]),
         "regressed": len(defects & set(changes.regressed)),
-        REPEAT: {"work": metadata["work"], "left_out": left[:LEFT_OUT_MAX]},
+        REPEAT: repeat,
     }
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from harness import findings, report
-from harness.commands.books import Books, summary_of
+from harness.commands.books import Books, left_of, summary_of
 from harness.commands.gate import decide
 from harness.commands.progress import Progress
 from harness.commands.proofs import proved, shrunk
@@ -83,7 +83,7 @@ def conclude(  # noqa: PLR0917 (all that a campaign comes to)
                 measured, campaign, ids, metadata, progress, pool=pool, deadline=proofs_until
             )
             entries = [f.to_json() for f in findings.findings_of(measured)]
-    standing, changes = books.judge(entries, ids, campaign)
+    standing, changes = books.judge(entries, ids, units, engines)
     totals = Counter(u["verdict"] for u in units)
     metadata["totals"] = dict(sorted(totals.items()))
     shown = {k: v for k, v in metadata.items() if k not in ("request", "work")}
@@ -110,7 +110,8 @@ def conclude(  # noqa: PLR0917 (all that a campaign comes to)
     )
     metadata["gate"] = gate
     write_json(folder / "run.json", metadata)
-    summary = summary_of(metadata, campaign, found, changes)
+    repeat = {"work": metadata["work"], "left_out": left_of(campaign)}
+    summary = summary_of(metadata, units, engines, found, changes, repeat)
     books.write(folder, changes, summary)
     told = findings.clearest_witnesses(measured)
     write_traces(folder, [f for f in found if f["kind"] == "bug"], told)

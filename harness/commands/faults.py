@@ -6,18 +6,21 @@ import argparse
 import json
 import sys
 import time
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness import findings, report
-from harness.commands.gate import decide, gate_lines
+from harness import report
+from harness.commands.books import Books, add_books
+from harness.commands.gate import gate_lines
+from harness.commands.measured import Measured, begun, bug_lines, measured
 from harness.commands.progress import Progress
-from harness.commands.words import RUNS_FOLDER, positive, whole
+from harness.commands.settings import FAIL_ON
+from harness.commands.words import positive, whole
 from harness.contract.clauses import CLAUSES
 from harness.engine.broken import CATALOGUE, LIVE_CATALOGUE
-from harness.kernel.errors import EnvironmentFault, InputError
+from harness.findings.changes import changes_page
+from harness.kernel.errors import EnvironmentFault
 from harness.lab.campaign import run_metadata
 from harness.lab.conclude import write_json
 from harness.lab.engines import EngineRef, parse_engines
@@ -27,7 +30,6 @@ from harness.lab.faults.rounds import FAULTS, bench_of, fault_rows
 __all__ = ["add"]
 
 TIMES = 50
-FAIL_ON = ("any", "critical", "high", "never")
 
 
 def add(commands: Any) -> None:
@@ -42,6 +44,7 @@ def add(commands: Any) -> None:
     )
     parser.add_argument("--seed", type=whole, default=1)
     parser.add_argument("--out", metavar="DIR")
+    add_books(parser)
     parser.add_argument("--fail-on", choices=FAIL_ON, default="never")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--quiet", action="store_true")
@@ -55,17 +58,17 @@ def _faults(options: argparse.Namespace) -> int:
     refs = [r for e in options.engine or ["reference"] for r in parse_engines(e, every)]
     named = options.fault or ["all"]
     wanted = [f for f in FAULTS if "all" in named or f in named]
-    started = time.gmtime()
-    run_id = f"{time.strftime('%Y%m%d-%H%M%S', started)}-faults-{options.seed}"
-    folder = _folder(options.out, run_id)
+    books = Books(options)
+    run_id, started_at, folder = begun(options, books, "faults", time.gmtime())
+    command = _command(options, refs, wanted)
     metadata = run_metadata(
         run_id=run_id,
         seed=options.seed,
         profile="faults",
-        started_at=time.strftime("%Y-%m-%dT%H:%M:%SZ", started),
+        started_at=started_at,
         completed_at=None,
         status="running",
-        command=_command(options, refs, wanted),
+        command=command,
     )
     write_json(folder / "run.json", metadata)
     progress = Progress(options.quiet)
@@ -91,39 +94,40 @@ def _faults(options: argparse.Namespace) -> int:
             "completed_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             "engines": [{k: e[k] for k in ("name", "version", "capabilities")} for e in engines],
         }
-        found = _conclude(folder, units, engines, metadata)
+        note = f"Seen on a real machine, in trials that are drawn anew; again: {command}"
+        done = measured(options, books, folder, units, engines, CLAUSES, metadata, note)
+        report.write_faults(folder, units, metadata)
     if status == "interrupted":
         print(f"dagstorm: interrupted; what is done is in {folder}", file=sys.stderr)
         return 130
-    return _told(options, folder, units, found)
+    code = _told(options, folder, units, done, books.against)
+    sys.stdout.flush()
+    books.end(done.found, units, engines, "faults", done.summary)
+    return code
 
 
 def _told(
     options: argparse.Namespace,
     folder: Path,
     units: Sequence[Mapping[str, Any]],
-    found: Sequence[Mapping[str, Any]],
+    done: Measured,
+    against: str | None,
 ) -> int:
-    changes: dict[str, list[Any]] = {"waived": [], "new": [], "regressed": []}
-    gate = decide(options.fail_on, found, changes)
-    bugs = [f for f in found if f["kind"] == "bug"]
+    bugs = [f for f in done.found if f["kind"] == "bug"]
     if options.json:
         keys = ("engine", "engine_version", "scenario", "lab", "verdict", "reason", "figures")
         rows = [{k: u[k] for k in keys} for u in units]
         shown = [{k: b[k] for k in ("id", "clause", "severity", "title", "engine")} for b in bugs]
-        print(json.dumps({"run": str(folder), "faults": rows, "bugs": shown}, indent=1))
+        told = {"run": str(folder), "faults": rows, "bugs": shown, "gate": done.gate}
+        told["changes"] = changes_page(done.changes, against)
+        print(json.dumps(told, indent=1))
     else:
-        for bug in bugs:
-            print(
-                f"{bug['id']}  {bug['severity']:<8}  {bug['clause']:<9} {bug['title']} "
-                f"[{bug['engine']}] ({bug['confirmation']})"
-            )
-        for line in gate_lines(gate):
+        for line in (*bug_lines(done, against), *gate_lines(done.gate)):
             print(line)
         print(f"report: {folder}/faults.md, findings: {folder}/findings.json")
     if any(u["verdict"] == "error" for u in units):
         return 3
-    return int(gate["exit_code"])
+    return int(done.gate["exit_code"])
 
 
 def _line(row: Mapping[str, Any]) -> str:
@@ -134,54 +138,9 @@ def _line(row: Mapping[str, Any]) -> str:
     return f"{label}  {name:<12} {row['verdict']}{said} ({counted})"
 
 
-def _conclude(
-    folder: Path,
-    units: list[dict[str, Any]],
-    engines: Sequence[Mapping[str, Any]],
-    metadata: dict[str, Any],
-) -> list[dict[str, Any]]:
-    """Write the run's files; returns its findings as plain data."""
-    metadata["totals"] = dict(sorted(Counter(u["verdict"] for u in units).items()))
-    judged = [u for u in units if u["clauses_judged"]]
-    scenarios = {
-        u["scenario"]: {
-            "id": u["scenario"],
-            "clauses": u["clauses_judged"],
-            **{k: u[k] for k in ("program", "plan", "pack", "title", "purpose")},
-            "category": u["category"],
-            "tests": u["tests"],
-            "sweep": "",
-            "fires": [],
-        }
-        for u in judged
-    }
-    findings.write_run_files(
-        folder, judged, engines, [], list(scenarios.values()), CLAUSES, {}, metadata
-    )
-    write_json(folder / "run.json", metadata)
-    report.write_faults(folder, units, metadata)
-    report.render_run(folder)
-    document = json.loads((folder / "findings.json").read_text("utf-8"))
-    found: list[dict[str, Any]] = document["findings"]
-    return found
-
-
 def _command(options: argparse.Namespace, refs: Sequence[EngineRef], wanted: Sequence[str]) -> str:
     engines = " ".join(f"--engine {ref.label}" for ref in refs)
     faults = (
         "--fault all" if len(wanted) == len(FAULTS) else " ".join(f"--fault {f}" for f in wanted)
     )
     return f"dagstorm faults {engines} {faults} --times {options.times} --seed {options.seed}"
-
-
-def _folder(named: str | None, run_id: str) -> Path:
-    folder = Path(named) if named else RUNS_FOLDER / run_id
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if any(folder.iterdir()):
-            raise InputError(f"--out {folder}: exists and is not empty; name another folder")
-        (folder / ".write").touch()
-        (folder / ".write").unlink()
-    except OSError as exc:
-        raise InputError(f"--out {folder}: cannot be written: {exc.strerror}") from exc
-    return folder

@@ -5,19 +5,32 @@ from __future__ import annotations
 import argparse
 import json
 import re
-import signal
 import sys
+import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from harness import report
-from harness.commands.words import RUNS_FOLDER, count, positive, seconds, to_stderr, whole
+from harness.commands.books import Books, add_books
+from harness.commands.gate import gate_lines
+from harness.commands.measured import Measured, begun, bug_lines, measured
+from harness.commands.settings import FAIL_ON
+from harness.commands.words import (
+    count,
+    port,
+    positive,
+    seconds,
+    share,
+    short,
+    stopping,
+    to_stderr,
+    whole,
+)
 from harness.engine.broken import CATALOGUE
-from harness.findings import write_whole
+from harness.findings.changes import changes_page
 from harness.kernel.errors import InputError
 from harness.lab.campaign import run_metadata
 from harness.lab.conclude import write_json
@@ -25,15 +38,24 @@ from harness.lab.engines import parse_engine
 from harness.lab.load.faults import FaultPlan
 from harness.lab.load.knee import objective
 from harness.lab.load.programs import program_file
+from harness.lab.load.rows import clauses_of_load, unit_rows
 from harness.lab.load.server import RUNS_AT_ONCE_MAX, serving
 from harness.lab.load.session import LoadPlan, run_load
-from harness.lab.load.users import Users
+from harness.lab.load.users import (
+    Master,
+    Users,
+    await_end,
+    check_end,
+    free_port,
+    worker_running,
+)
 
 __all__ = ["add"]
 
 USERS_MAX = 5_000
 TIME_MAX_S = 24 * 3600.0
 INTERRUPTED = 130
+MASTER_PORT = 5557
 
 
 def add(commands: Any) -> None:
@@ -42,24 +64,33 @@ def add(commands: Any) -> None:
     serve.add_argument("--engine", required=True, metavar="NAME[@VERSION]")
     serve.add_argument("--program", metavar="FILE", help="a program of your own (JSON)")
     serve.add_argument("--host", default="127.0.0.1", help="where it listens (%(default)s)")
-    serve.add_argument("--port", type=_port, default=8475, help="0 takes a free one (%(default)s)")
+    serve.add_argument("--port", type=port, default=8475, help="0 takes a free one (%(default)s)")
     serve.add_argument("--runs-at-once", type=positive, default=RUNS_AT_ONCE_MAX, metavar="N")
     serve.set_defaults(do=_serve)
 
     load = commands.add_parser("load", help="Locust against a served engine, judged")
-    load.add_argument("--engine", required=True, metavar="NAME[@VERSION]")
+    load.add_argument("--engine", metavar="NAME[@VERSION]")
     load.add_argument("--program", metavar="FILE", help="a program of your own (JSON)")
     load.add_argument("--users", type=positive, default=50, metavar="N")
     load.add_argument("--time", type=seconds, default=60.0, metavar="TIME")
     load.add_argument("--rate", type=_rate, metavar="N", help="requests a second, all together")
-    load.add_argument("--resets", type=_share, default=0.0, metavar="5%", help="of connections")
-    load.add_argument("--jitter", type=_short, default=0.0, metavar="100ms", help="of answers")
+    load.add_argument("--resets", type=share, default=0.0, metavar="5%", help="of connections")
+    load.add_argument("--jitter", type=short, default=0.0, metavar="100ms", help="of answers")
     load.add_argument("--fault-window", type=_window, default=(0.15, 0.85), metavar="0.15..0.85")
-    load.add_argument("--error-budget", type=_share, default=0.01, metavar="1%")
+    load.add_argument("--error-budget", type=share, default=0.01, metavar="1%")
     load.add_argument(
         "--leak-runs", type=count, default=200, metavar="N", help="a batch afterwards; 0: none"
     )
     load.add_argument("--processes", type=positive, default=1, metavar="N", help="of Locust")
+    load.add_argument("--master", action="store_true", help="users are on workers elsewhere")
+    load.add_argument("--expect-workers", type=positive, metavar="N", help="default: 1")
+    load.add_argument(
+        "--bind", type=_place, metavar="HOST:PORT", help="of the master (127.0.0.1:5557)"
+    )
+    load.add_argument("--host-public", metavar="HOST", help="by which workers reach this machine")
+    load.add_argument("--worker", action="store_true", help="users for a master elsewhere")
+    load.add_argument("--master-host", metavar="HOST", help="default: 127.0.0.1")
+    load.add_argument("--master-port", type=port, metavar="PORT", help="default: 5557")
     load.add_argument("--locust", action="append", default=[], metavar="WORD", help=_LOCUST)
     load.add_argument("--hold", type=seconds, metavar="TIME", help="a soak: judge growth too")
     load.add_argument("--find-knee", action="store_true", help="search for the highest rate")
@@ -68,7 +99,8 @@ def add(commands: Any) -> None:
     )
     load.add_argument("--seed", type=whole, default=1)
     load.add_argument("--out", metavar="DIR")
-    load.add_argument("--fail-on", default="any", choices=("any", "critical", "never"))
+    add_books(load)
+    load.add_argument("--fail-on", default="any", choices=FAIL_ON)
     load.add_argument("--json", action="store_true")
     load.add_argument("--quiet", action="store_true")
     load.set_defaults(do=_load)
@@ -77,11 +109,11 @@ def add(commands: Any) -> None:
 _LOCUST = "one more word for Locust's command line, as --locust=--tags"
 
 
-def _port(text: str) -> int:
-    value = whole(text)
-    if not 0 <= value <= 65535:
-        raise argparse.ArgumentTypeError(f"expected a port from 0 to 65535, got {text!r}")
-    return value
+def _place(text: str) -> tuple[str, int]:
+    host, _, number = text.rpartition(":")
+    if not host:
+        raise argparse.ArgumentTypeError(f"expected HOST:PORT such as 0.0.0.0:5557, got {text!r}")
+    return host.strip("[]"), port(number)
 
 
 def _rate(text: str) -> float:
@@ -89,22 +121,6 @@ def _rate(text: str) -> float:
     if match is None or not 0 < float(text) <= 100_000:
         raise argparse.ArgumentTypeError(f"expected requests a second such as 50, got {text!r}")
     return float(text)
-
-
-def _share(text: str) -> float:
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)(%?)", text)
-    value = float(match[1]) / (100 if match[2] else 1) if match else -1.0
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"expected a share such as 5% or 0.05, got {text!r}")
-    return value
-
-
-def _short(text: str) -> float:
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s)", text)
-    value = float(match[1]) / (1000 if match[2] == "ms" else 1) if match else -1.0
-    if not 0 <= value <= 10:
-        raise argparse.ArgumentTypeError(f"expected a time up to 10s such as 100ms, got {text!r}")
-    return value
 
 
 def _window(text: str) -> tuple[float, float]:
@@ -128,7 +144,7 @@ def _serve(options: argparse.Namespace) -> int:
     engine = parse_engine(options.engine, CATALOGUE)
     stop = threading.Event()
     with (
-        _on_signals(stop),
+        stopping(stop),
         serving(
             engine,
             say=to_stderr,
@@ -147,20 +163,79 @@ def _serve(options: argparse.Namespace) -> int:
     return 0
 
 
-@contextmanager
-def _on_signals(stop: threading.Event) -> Iterator[None]:
-    """Let Ctrl-C and a polite kill end the command in good order."""
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = {number: signal.signal(number, lambda *_: stop.set()) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
 def _load(options: argparse.Namespace) -> int:
+    if options.worker:
+        return _worker(options)
+    if not options.engine:
+        raise InputError("--engine: name the engine that is put under load")
+    books = Books(options)
     engine = parse_engine(options.engine, CATALOGUE)
+    plan = _plan(options)
+    run_id, started_at, folder = begun(options, books, "load", time.gmtime())
+    say = (lambda _text: None) if options.quiet else to_stderr
+    result = run_load(engine, plan, folder, say)
+    about = {**result.pop("about"), "name": engine.name, "version": result["engine_version"]}
+    command = _command(options)
+    metadata = run_metadata(
+        run_id=run_id,
+        seed=options.seed,
+        profile="load",
+        started_at=started_at,
+        completed_at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        status=result["status"],
+        engines=[{k: about[k] for k in ("name", "version", "capabilities")}],
+        command=command,
+    )
+    write_json(folder / "load.json", result)
+    report.render_load(folder, result)
+    units = unit_rows({**result, "about": about}, plan.program)
+    note = f"Seen on a real machine, under load; again: {command}"
+    done = measured(options, books, folder, units, [about], clauses_of_load(), metadata, note)
+    _summary(options, folder, result, done, books.against)
+    sys.stdout.flush()
+    if result["status"] == "interrupted":
+        return INTERRUPTED
+    books.end(done.found, units, [about], "load", done.summary)
+    return int(done.gate["exit_code"])
+
+
+def _worker(options: argparse.Namespace) -> int:
+    """Be users for a master elsewhere until it says that the load is over."""
+    for name in ("engine", "master", "bind", "host_public", "expect_workers", "out"):
+        if getattr(options, name):
+            raise InputError(f"--{name.replace('_', '-')}: it is the master's, not the worker's")
+    host, port = options.master_host or "127.0.0.1", options.master_port or MASTER_PORT
+    say = (lambda _text: None) if options.quiet else to_stderr
+    say(f"load: a worker of {host}:{port}, until the load is over")
+    with tempfile.TemporaryDirectory(prefix="dagstorm-") as named:
+        folder = Path(named)
+        with worker_running(host, port, options.processes, folder, TIME_MAX_S) as process:
+            whole = await_end(process, TIME_MAX_S, lambda: None)
+        if not whole:
+            return INTERRUPTED
+        check_end(process, folder)
+    say("load: the load is over")
+    return 0
+
+
+def _master(options: argparse.Namespace) -> Master | None:
+    if not options.master:
+        for name in ("expect_workers", "bind", "host_public", "master_host", "master_port"):
+            if getattr(options, name):
+                whose = "worker" if name.startswith("master") else "master"
+                raise InputError(f"--{name.replace('_', '-')}: it goes with --{whose}")
+        return None
+    if options.processes > 1 or options.find_knee:
+        other = "--processes" if options.processes > 1 else "--find-knee"
+        raise InputError(f"--master, {other}: leave one out; users are on the workers")
+    host, port = options.bind or ("127.0.0.1", MASTER_PORT)
+    public = options.host_public or host
+    if public in ("0.0.0.0", "::"):
+        raise InputError("--host-public: name the host by which workers reach this machine")
+    return Master(options.expect_workers or 1, host, port or free_port(), public)
+
+
+def _plan(options: argparse.Namespace) -> LoadPlan:
     time_s = options.hold or options.time
     if options.users > USERS_MAX:
         raise InputError(f"--users {options.users}: at most {USERS_MAX}")
@@ -169,8 +244,15 @@ def _load(options: argparse.Namespace) -> int:
     if options.hold and options.find_knee:
         raise InputError("--hold and --find-knee are two different loads; leave one out")
     begin, end = options.fault_window
-    plan = LoadPlan(
-        users=Users(options.users, time_s, options.rate, options.processes, options.locust),
+    return LoadPlan(
+        users=Users(
+            options.users,
+            time_s,
+            options.rate,
+            options.processes,
+            options.locust,
+            _master(options),
+        ),
         faults=FaultPlan(options.resets, options.jitter, begin, end),
         seed=options.seed,
         error_budget=options.error_budget,
@@ -179,93 +261,36 @@ def _load(options: argparse.Namespace) -> int:
         hold=bool(options.hold),
         objective=options.objective if options.find_knee else None,
     )
-    started = time.gmtime()
-    run_id = f"{time.strftime('%Y%m%d-%H%M%S', started)}-load-{options.seed}"
-    folder = _folder(options.out, run_id)
-    say = (lambda _text: None) if options.quiet else to_stderr
-    result = run_load(engine, plan, folder, say)
-    _write(folder, run_id, started, options, result)
-    _summary(options, folder, result)
-    if result["status"] == "interrupted":
-        return INTERRUPTED
-    return _exit_code(options.fail_on, result)
 
 
-def _folder(named: str | None, run_id: str) -> Path:
-    folder = Path(named) if named else RUNS_FOLDER / run_id
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if any(folder.iterdir()):
-            raise InputError(f"--out {folder}: it is not empty; name another")
-        (folder / ".write").touch()
-        (folder / ".write").unlink()
-    except OSError as exc:
-        raise InputError(
-            f"--out {folder}: cannot be written: {exc.strerror}; name a folder that can"
-        ) from exc
-    return folder
+def _command(options: argparse.Namespace) -> str:
+    """Return the command that puts on the same load again; of files their names only."""
+    words = [f"--engine {Path(options.engine).name}", f"--users {options.users}"]
+    if options.program:
+        words.append(f"--program {Path(options.program).name}")
+    words.append(f"--hold {options.hold:g}s" if options.hold else f"--time {options.time:g}s")
+    words += [f"--rate {options.rate:g}"] if options.rate else []
+    words += [f"--resets {options.resets:g}"] if options.resets else []
+    words += [f"--jitter {options.jitter * 1000:g}ms"] if options.jitter else []
+    words += ["--find-knee"] if options.find_knee else []
+    words += [f"--master --expect-workers {options.expect_workers or 1}"] if options.master else []
+    return f"dagstorm load {' '.join(words)} --seed {options.seed}"
 
 
-def _write(
-    folder: Path,
-    run_id: str,
-    started: time.struct_time,
+def _summary(
     options: argparse.Namespace,
+    folder: Path,
     result: Mapping[str, Any],
+    done: Measured,
+    against: str | None,
 ) -> None:
-    rows = [_row(options, result, check) for check in result["checks"]]
-    lines = "".join(json.dumps(row, default=repr) + "\n" for row in rows)
-    write_whole(folder / "results.jsonl", lines)
-    write_json(folder / "load.json", result)
-    report.render_load(folder, result)
-    totals: dict[str, int] = {}
-    for row in rows:
-        totals[row["verdict"]] = totals.get(row["verdict"], 0) + 1
-    metadata = run_metadata(
-        run_id=run_id,
-        seed=options.seed,
-        profile="load",
-        started_at=time.strftime("%Y-%m-%dT%H:%M:%SZ", started),
-        completed_at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        status=result["status"],
-        engines=[{"name": result["engine"], "version": result["engine_version"]}],
-        totals=totals,
-        command=["dagstorm", *sys.argv[1:]],
-    )
-    write_json(folder / "run.json", metadata)
-
-
-def _row(
-    options: argparse.Namespace, result: Mapping[str, Any], check: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Return a row of results.jsonl, as a scenario's."""
-    failed = check["verdict"] == "fail"
-    return {
-        "pack": "load",
-        "scenario": f"load/{check['name']}",
-        "category": "stress",
-        "tests": [],
-        "clause": check["clause"],
-        "clauses": {},
-        "engine": result["engine"],
-        "engine_version": result["engine_version"],
-        "lab": "live",
-        "verdict": check["verdict"],
-        "reason": "" if check["verdict"] == "pass" else f"{check['actual']}; rule: {check['rule']}",
-        "runs": result.get("stats", {}).get("runs", 0),
-        "violations": int(failed),
-        "figures": check["figures"],
-        "seed": options.seed,
-        "token": "",
-        "virtual_s": 0.0,
-        "duration_s": result["duration_s"],
-    }
-
-
-def _summary(options: argparse.Namespace, folder: Path, result: Mapping[str, Any]) -> None:
     if options.json:
         shown = {k: v for k, v in result.items() if k != "timeline"}
-        print(json.dumps({"run": str(folder), **shown}, indent=1, default=repr))
+        keys = ("id", "clause", "severity", "title", "engine")
+        bugs = [{k: f[k] for k in keys} for f in done.found if f["kind"] == "bug"]
+        told = {"run": str(folder), **shown, "bugs": bugs, "gate": done.gate}
+        told["changes"] = changes_page(done.changes, against)
+        print(json.dumps(told, indent=1, default=repr))
         return
     label = f"{result['engine']}@{result['engine_version']}".rstrip("@")
     for check in result["checks"]:
@@ -286,11 +311,7 @@ def _summary(options: argparse.Namespace, folder: Path, result: Mapping[str, Any
         f"{cost['proxy_adds_ms']:g} ms"
         + (f"; CPU seconds: {cost['cpu_s']}" if "cpu_s" in cost else "")
     )
+    for line in (*bug_lines(done, against), *gate_lines(done.gate)):
+        print(line)
     print(f"report: {folder}/load.md, figures: {folder}/load.json")
-
-
-def _exit_code(fail_on: str, result: Mapping[str, Any]) -> int:
-    failed = [c for c in result["checks"] if c["verdict"] == "fail"]
-    if fail_on == "critical":
-        failed = [c for c in failed if c["severity"] == "critical"]
-    return 1 if failed and fail_on != "never" else 0
+    print(f"findings: {folder}/findings.json, {folder}/index.html")

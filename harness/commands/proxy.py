@@ -10,12 +10,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from harness.commands.words import whole
+from harness.commands.words import port, whole
 from harness.kernel.errors import EnvironmentFault, InputError
 from harness.proxy.errors import ApiError
 from harness.proxy.gojson import BodyError, parse
+from harness.proxy.loop import new_loop
 from harness.proxy.server import ProxyServer
-from harness.proxy.watch import new_loop
 
 __all__ = ["add"]
 
@@ -27,7 +27,7 @@ def add(commands: Any) -> None:
     """Add this module's commands to the parser."""
     parser = commands.add_parser("proxy", help="network faults by Toxiproxy's HTTP API")
     parser.add_argument("--host", default="127.0.0.1", help="where the API listens (%(default)s)")
-    parser.add_argument("--port", type=_port, default=8474, help="its port; 0 takes a free one")
+    parser.add_argument("--port", type=port, default=8474, help="its port; 0 takes a free one")
     parser.add_argument("--seed", type=whole, help="repeat toxicity, jitter and other chance")
     parser.add_argument("--config", metavar="FILE", help="proxies to create: a JSON list")
     parser.add_argument("--no-metrics", action="store_true", help="answer /metrics by 404")
@@ -37,20 +37,13 @@ def add(commands: Any) -> None:
     parser.set_defaults(do=_proxy)
 
 
-def _port(text: str) -> int:
-    value = whole(text)
-    if not 0 <= value <= 65535:
-        raise argparse.ArgumentTypeError(f"expected a port from 0 to 65535, got {text!r}")
-    return value
-
-
 def _proxy(options: argparse.Namespace) -> int:
     configured = _configuration(options.config) if options.config else None
     _more_descriptors()
     # What the command has imported stays: collections need not look through it again and again.
     gc.freeze()
     try:
-        with asyncio.Runner(loop_factory=new_loop) as runner:
+        with asyncio.Runner(loop_factory=lambda: new_loop(wakeful=True)) as runner:
             runner.run(_serve(options, configured))
     except KeyboardInterrupt:
         pass

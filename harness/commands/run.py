@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from harness.commands.books import Books, add_registry, work_of
+from harness.commands.books import Books, add_books, work_of
 from harness.commands.choice import (
     SEARCHES,
     fit_together,
@@ -87,9 +87,7 @@ def add(commands: Any) -> None:
     run.add_argument("--out", metavar="DIR")
     run.add_argument("--resume", metavar="DIR")
     run.add_argument("--config", metavar="FILE", help=f"default: {FILE}, if there is one")
-    run.add_argument("--baseline", metavar="FILE", help="hold against this, not the registry")
-    add_registry(run)
-    run.add_argument("--no-registry", action="store_true")
+    add_books(run)
     run.add_argument("--fail-on", choices=FAIL_ON, help="default: the profile's")
     run.add_argument("--json", action="store_true")
     run.add_argument("--quiet", action="store_true")
@@ -330,7 +328,13 @@ def _campaign(  # noqa: PLR0917 (all that a campaign is made of)
     print_summary(options, folder, campaign, concluded)
     sys.stdout.flush()
     # Only now has anybody been told; a run killed before this leaves its findings new.
-    books.end(concluded.found, campaign, metadata["profile"], concluded.summary)
+    books.end(
+        concluded.found,
+        campaign.units,
+        [e.description() for e in campaign.engines],
+        metadata["profile"],
+        concluded.summary,
+    )
     return int(concluded.gate["exit_code"])
 
 

@@ -49,8 +49,6 @@ def settle(options: argparse.Namespace) -> None:
     limited = not (is_named(options) or options.search or options.runs or options.resume)
     if options.budget is None and limited:
         options.budget = plan.budget_s
-    if options.budget == 0:
-        raise InputError("budget 0s: nothing can be run in no time; give more, such as 60s")
     options.fail_on = options.fail_on or found.get("fail_on", plan.fail_on)
     options.thresholds = found["thresholds"]
 

@@ -8,9 +8,12 @@ import difflib
 import json
 import math
 import re
+import signal
 import sys
 import tempfile
+import threading
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +26,14 @@ __all__ = [
     "finding_of",
     "findings_of",
     "known",
+    "port",
     "positive",
     "real",
     "run_folder",
     "seconds",
+    "share",
+    "short",
+    "stopping",
     "to_stderr",
     "whole",
     "writable",
@@ -127,6 +134,44 @@ def finding_of(folder: Path, wanted: str) -> dict[str, Any]:
     by_id = {f["id"]: f for f in findings_of(folder)["findings"]}
     found: dict[str, Any] = by_id[known("finding", wanted, by_id)]
     return found
+
+
+def port(text: str) -> int:
+    """Read a port, 0 for a free one."""
+    value = whole(text)
+    if not 0 <= value <= 65535:
+        raise argparse.ArgumentTypeError(f"expected a port from 0 to 65535, got {text!r}")
+    return value
+
+
+def share(text: str) -> float:
+    """Read a share from 0 to 1, as 5% or 0.05."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)(%?)", text)
+    value = float(match[1]) / (100 if match[2] else 1) if match else -1.0
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"expected a share such as 5% or 0.05, got {text!r}")
+    return value
+
+
+def short(text: str) -> float:
+    """Read a time of up to ten seconds, as 100ms or 2s; returns seconds."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s)", text)
+    value = float(match[1]) / (1000 if match[2] == "ms" else 1) if match else -1.0
+    if not 0 <= value <= 10:
+        raise argparse.ArgumentTypeError(f"expected a time up to 10s such as 100ms, got {text!r}")
+    return value
+
+
+@contextmanager
+def stopping(stop: threading.Event) -> Iterator[None]:
+    """Let Ctrl-C and a polite kill end a command in good order, for the time of the block."""
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, lambda *_: stop.set()) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def writable(folder: Path, option: str = "--out") -> None:

@@ -46,7 +46,9 @@ def some(events: Sequence[Event]) -> str:
 
 def judged(r: Reading) -> list[str]:
     """Return the runs whose end the engine has told about; who cancels a run is told nothing."""
-    return [run for run, facts in r.runs.items() if facts.over and not facts.cancels]
+    return [
+        run for run, facts in r.runs.items() if facts.over and not facts.cancels and r.told(run)
+    ]
 
 
 def check_event_1(r: Reading) -> Judgement:
@@ -179,7 +181,7 @@ def check_event_3(r: Reading) -> Judgement:
         return untested()  # what never came near its bound proves nothing
     bad = fairest(t, lambda shared: _unbounded(t, looks, shared=shared))
     # Runs may have a queue each.
-    bad = bad or _all_at_once(t, max(bound for _, bound in looks) * len(r.plan.runs))
+    bad = bad or _all_at_once(r, t, max(bound for _, bound in looks) * len(r.plan.runs))
     return violated(bad, events_offered=len(t.events), accounts_checked=len(looks))
 
 
@@ -222,9 +224,24 @@ def _unbounded(t: Traffic, looks: list[tuple[Account, int]], *, shared: bool) ->
     return []
 
 
-def _all_at_once(t: Traffic, bound: int) -> list[Violation]:
+def _most_at_once(events: list[Event]) -> int:
+    """Return how many of these events were being delivered at once, at most."""
+    changes = [(one.begun[0], 1) for one in events]
+    changes += [(min((*one.ended, *one.failed), default=1 << 60), -1) for one in events]
+    most = now = 0
+    for _, change in sorted(changes):
+        now += change
+        most = max(most, now)
+    return most
+
+
+def _all_at_once(r: Reading, t: Traffic, bound: int) -> list[Violation]:
     """What has left the queue for the sink takes memory as well."""
-    if not bound or t.deliveries_max <= bound:
+    # When the stages have ended, what is left may be delivered beside the delivery under way.
+    last = max((one.end for ones in r.ran.values() for one in ones), default=-1)
+    begun = [one for one in t.events.values() if one.begun and one.begun[0] < last]
+    most = _most_at_once(begun)
+    if not bound or (most <= bound and t.deliveries_max <= bound + 1):
         return []
     return [
         Violation(

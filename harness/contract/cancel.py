@@ -1,4 +1,8 @@
-"""CANCEL: what an engine must do with cancellation."""
+"""CANCEL: what an engine must do with cancellation.
+
+Longer than most: checks of one family share what they ask of a run, and each clause's texts stand
+beside the check that they are about.
+"""
 
 from __future__ import annotations
 
@@ -95,7 +99,8 @@ def check_cancel_1(r: Reading) -> Judgement:
         if not facts.over:
             bad.append(_hung(r, run, why))
             continue
-        bad += [_left(r, one, who.end, why, "stage-left-running") for one in _outlived(r, run)]
+        if not facts.cancels:  # else its caller did not let it wait: CANCEL-3
+            bad += [_left(r, one, who.end, why, "stage-left-running") for one in _outlived(r, run)]
         for one in r.executions(run):
             if one.start > who.end and one.start_s > who.end_s + r.tolerance_s:
                 bad.append(
@@ -130,20 +135,21 @@ def check_cancel_1(r: Reading) -> Judgement:
         if outcome.status == "ok":
             bad.append(_said(who, "cancel-ignored", "the run is reported as cancelled", "as ok"))
             continue
-        reason = next(
-            (
-                # What stands before the marker, in whose place the run's own input is put.
-                s.args["reason"].split("$marker")[0]
-                for st, s in r.program.walk()
-                if st.name == who.stage and s.op == "cancel_run"
-            ),
-            "",
-        )
+        # Of several that asked in one instant, an engine may take any.
+        asking = [o for o in r.executions(run) if o.how == "cancel_run"]
+        first = {o.stage for o in asking if o.end_s <= who.end_s + r.tolerance_s}
+        reasons = [
+            # What stands before the marker, in whose place the run's own input is put.
+            s.args["reason"].split("$marker")[0]
+            for st, s in r.program.walk()
+            if st.name in first and s.op == "cancel_run"
+        ]
         if facts.cancels:
             continue  # its caller was cancelled as well, and is told of that
         told = outcome.reason or (outcome.raised.message if outcome.raised else "")
-        if reason and reason not in told:
-            bad.append(_said(who, "reason-lost", f"the reason is given: {reason}", told or "none"))
+        if reasons and not any(one in told for one in reasons):
+            wanted = f"the reason is given: {reasons[0]}"
+            bad.append(_said(who, "reason-lost", wanted, told or "none"))
         bad += outputs_lost(r, run, who, shape="outputs-lost")
     return violated(bad, runs_cancelled_by_stage=asked) if asked else untested()
 
@@ -492,10 +498,13 @@ def check_cancel_7(r: Reading) -> Judgement:
         if outcome is None:
             continue
         failed = [o for o in r.executions(run) if o.failed_by_itself]
-        timed = [o for o in r.executions(run) if r.gone_by_timeout(o)]
-        selfs = [o for o in r.executions(run) if o.self_cancelled]
+        # One that swallows its timeout goes on, and ends by its own word.
+        timed = [o for o in r.executions(run) if r.gone_by_timeout(o) and not o.swallowed]
+        selfs = [o for (of, _), ones in r.ran.items() for o in ones if o.self_cancelled]
+        selfs = [o for o in selfs if f"{o.run}/".startswith(f"{run}/")]
         asked = _cancelling_stage(r, run)
-        if selfs or (facts.cancels and (failed or timed)) or (asked and (failed or timed)):
+        wanted = bool(facts.cancels) or any(o.how == "cancel_run" for o in r.executions(run))
+        if selfs or (wanted and (failed or timed)):
             continue
         if r.layers_disturb(run):
             continue

@@ -1,4 +1,8 @@
-"""CLEAN: what an engine must do with resources and cleanups."""
+"""CLEAN: what an engine must do with resources and cleanups.
+
+Longer than most: checks of one family share what they ask of a run, and each clause's texts stand
+beside the check that they are about.
+"""
 
 from __future__ import annotations
 
@@ -216,6 +220,8 @@ def _cut_by_itself(r: Reading, held: Held) -> bool:
     one = _execution(r, held)
     if held.registered or one is None:
         return False
+    if one.called_off >= 0:
+        return True  # or somebody outside the engine did
     return held.cut - 1 not in one.interrupts or r.own_scope_due(one, held.cut)
 
 
@@ -294,6 +300,9 @@ def check_clean_4(r: Reading) -> Judgement:
             and not (h.begun and h.begun[0] < held.begun[0])
         ]
         undone = [h for h in mates if not any(b < _over(r, h.run) for b in h.begun)]
+        holder = _execution(r, held)
+        if not held.registered and (holder is None or not 0 <= holder.end < _over(r, held.run)):
+            undone = []  # it is still at its cleanups: that nobody waits for it is CLEAN-1's
         if undone:
             bad.append(
                 Violation(
@@ -308,6 +317,12 @@ def check_clean_4(r: Reading) -> Judgement:
             )
         outcome = r.outcome(held.run)
         one = _execution(r, held)
+        if any(
+            h.failed > held.failed and h.run == held.run and h.stage == held.stage
+            for h in failed
+            if not (h.registered or held.registered)
+        ):
+            continue  # of nested ones that fail, Python lets the outermost out of the stage
         if not held.registered and one is not None and one.again:
             continue  # it is an attempt that failed by it, and is tried again
         late = one is not None and _late(r, one)
@@ -453,6 +468,13 @@ def check_clean_6(r: Reading) -> Judgement:
             o.attempt_failed or o.self_cancelled or o.how == "cancel_run" or r.by_timeout(o)
             for o in ones
         )
+        # A timeout of the engine's own, which nobody set.
+        default_s = r.info.facts.get("default_stage_timeout_s")
+        alone = alone and not any(
+            default_s and r.time_of(i) >= o.start_s + default_s - CLOSE_S
+            for o in ones
+            for i in o.interrupts
+        )
         alone = alone and not r.layers_disturb(run)
         alone = alone and not r.all_of("consume.stop", run)  # a consumer that stops ends a stage
         for held in r.held:
@@ -553,6 +575,7 @@ CLEAN: tuple[Clause, ...] = (
         "What depends on a resource is cleaned up after the resource itself.",
         "Keep cleanups on a stack.",
         effort="trivial",
+        script=scripts.clean_3,
     ),
     Clause(
         "CLEAN-4",

@@ -1,4 +1,8 @@
-"""CORR: the ids of a run, wherever its code goes and on all that comes of it."""
+"""CORR: the ids of a run, wherever its code goes and on all that comes of it.
+
+Longer than most: checks of one family share what they ask of a run, and each clause's texts stand
+beside the check that they are about.
+"""
 
 from __future__ import annotations
 
@@ -94,6 +98,8 @@ def _lost_records(r: Reading, specs: Mapping[str, RunSpec]) -> list[Violation]:
     for run, entries in by_run(r, "log").items():
         outcome, facts = r.outcome(run), r.runs[run]
         if outcome is None or not specs[run].correlation or facts.cancels or not facts.over:
+            continue
+        if not r.told(run):
             continue
         # A stage that was given up may write on when nobody keeps its run's records any more.
         written = Counter(entry.detail for at, entry in entries if at < facts.end)

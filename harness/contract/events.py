@@ -298,6 +298,7 @@ EVENT: tuple[Clause, ...] = (
             "what was not",
             "offered-miscounted": "The account of events miscounts what was offered",
             "delivered-twice": "Events are delivered more than once",
+            "unaccounted-under-load": "Under load the account of events does not add up",
         },
         "Nobody can tell from its figures whether telemetry is complete.",
         "Count each event in one place, at the moment at which its fate is decided.",
@@ -315,6 +316,8 @@ EVENT: tuple[Clause, ...] = (
         {
             "": "Events are dropped, and no counter and no callback tells of it",
             "sink-error-unseen": "An event that the sink refuses by raising is counted nowhere",
+            "unaccounted-under-load": "Under load events are neither delivered nor counted as "
+            "dropped",
         },
         "Telemetry is lost during load, when it is needed most, and no figure shows it.",
         "Count every event that is dropped, by reason, and tell a callback of it.",

@@ -1,4 +1,8 @@
-"""GRAPH and CTX: the ground that the other clauses stand on."""
+"""GRAPH and CTX: the ground that the other clauses stand on.
+
+Longer than most: checks of one family share what they ask of a run, and each clause's texts stand
+beside the check that they are about.
+"""
 
 from __future__ import annotations
 

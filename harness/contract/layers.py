@@ -218,6 +218,8 @@ LAYERS: tuple[Clause, ...] = (
             "failed-layer-untold": "A run in which a layer failed is reported as a success",
             "dependents-ran": "Stages run that need one whose layer failed or refused it",
             "completed-without-running": "A stage that did not run is reported as completed",
+            "completed-without-running-under-load": "Under load a stage that did not run is "
+            "reported as completed",
             "kept-wrong": "A stage that is not run again is given another output than it had",
             "kept-for-another-stage": "An output kept for one stage is given to another",
             "refused-without-cause": "A stage is refused for nothing that it did",

@@ -2,6 +2,8 @@
 
 Checks are pure functions of a reading. What it holds is what happened, in the stages'
 own words; what the engine said is in `record.outcomes`.
+
+Longer than most: one pass over the journal, and the questions that are put to what it found.
 """
 
 from __future__ import annotations
@@ -44,7 +46,7 @@ class Ran:
             cancelled its task, and it ended of that: to the engine the one is as the other.
         called_off: position at which a cancel from outside the engine reached it, or -1. One that
             the engine sent in the same turn may have come with it. It is an interrupt as well if
-            the stage swallowed it, or if a timeout of the engine's was due then.
+            a timeout of the engine's was due then.
         again: it is not the stage's last attempt in its run: the engine ran the stage once more,
             or was to do so, because the stage declares a retry. What such an attempt came to
             decides nothing about its run.
@@ -285,9 +287,8 @@ class Reading:
         if one.called_off < 0:
             return
         own = one.stage in self._stages and one.run in self.runs
-        if one.how != "cancelled" or (own and self.timeout_due(one, self.time_of(one.called_off))):
-            # It went on all the same, or the engine was to stop it as well: nothing is asked of
-            # the engine that would not be asked of a stage that it had stopped.
+        if own and self.timeout_due(one, self.time_of(one.called_off)):
+            # The engine was to stop it as well, and nobody can tell the two apart.
             one.interrupts = sorted({*one.interrupts, one.called_off})
 
     @staticmethod
@@ -445,6 +446,14 @@ class Reading:
 
     def outcome(self, run: str) -> Outcome | None:
         return self.record.outcomes.get(run)
+
+    def told(self, run: str) -> bool:
+        """Say whether the engine told the caller of a run anything: not where all that came out
+        is a `CancelledError`, be it a stage's own, and the outcome is the laboratory's."""
+        outcome = self.outcome(run)
+        if outcome is None:
+            return False
+        return outcome.raised is None or outcome.raised.type != "CancelledError"
 
     def leaked_stage(self, stage: str) -> Leak | None:
         """Return the leak of the task that runs this stage, if there is one."""

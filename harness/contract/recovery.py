@@ -4,6 +4,9 @@ What is judged is what stages and compensations noted: how often they ran, when,
 order. An engine that offers none of it is not judged. Where the contract leaves a choice
 (whether timeouts are retried, whether a cancelled run is compensated, in which order what
 completed in one instant is undone) the checks are silent.
+
+Longer than most: checks of one family share what they ask of a run, and each clause's texts stand
+beside the check that they are about.
 """
 
 from __future__ import annotations

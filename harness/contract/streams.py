@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from harness.contract import scripts
 from harness.contract.clause import Clause, Judgement, Violation, untested, violated
 from harness.contract.reading import Ran, Reading
 from harness.kernel.journal import Entry
@@ -84,6 +85,8 @@ def check_stream_4(r: Reading) -> Judgement:
         ones = r.ran.get((run, spec.stage), [])
         if stop < 0 or not ones or facts.cancels or ones[-1].start > stop:
             continue
+        if spec.stop_after is None or r.entries[stop].detail < spec.stop_after:
+            continue  # it has not stopped: its stream has ended, with the run at the latest
         one = ones[-1]
         if 0 <= one.end < stop:
             continue  # it had ended before the consumer did
@@ -178,6 +181,7 @@ CONSUMED: tuple[Clause, ...] = (
         effort="medium",
         needs=frozenset({"streaming", "stream_consumer"}),
         availability_risk="high",
+        script=scripts.stream_3,
     ),
     Clause(
         "STREAM-4",
@@ -195,5 +199,6 @@ CONSUMED: tuple[Clause, ...] = (
         effort="medium",
         needs=frozenset({"streaming", "stream_consumer"}),
         availability_risk="medium",
+        script=scripts.stream_4,
     ),
 )

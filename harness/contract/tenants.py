@@ -4,6 +4,9 @@ Whether a tenant sees what is not its own is found by values planted in each run
 looked for in all that every other run produced (`produced`). Whether a tenant suffers from
 another is found by its own history: a stage of it that was not let run must be explained by
 what its own runs did, as if the others were not there.
+
+Longer than most: checks of one family share what they ask of a run, and each clause's texts stand
+beside the check that they are about.
 """
 
 from __future__ import annotations
@@ -402,6 +405,12 @@ def _calm(r: Reading, run: str) -> bool:
     return (
         _undisturbed(r, run)
         and not any(one.again for one in r.executions(run))
+        and not any(
+            one.self_cancelled  # in a child of its own
+            for (of, _), ones in r.ran.items()
+            if of.startswith(f"{run}/")
+            for one in ones
+        )
         and "swallow" not in r.shape.ops
         and r.plan.stage_timeout_s is None
         and not any(s.timeout_s is not None or s.idle_timeout_s for s in r.program.stages)
@@ -530,6 +539,7 @@ TENANT: tuple[Clause, ...] = (
             "leak-in-spans": "Spans of one tenant hold values of another",
             "leak-in-store": "Stored rows of one tenant hold values of another",
             "wrong-tenant": "What comes of a run carries another tenant's name",
+            "leak-under-load": "Under load one tenant gets values of another",
         },
         "One customer's data is shown to another.",
         "Keep whatever belongs to a run in objects that are made for that run, and read it there.",

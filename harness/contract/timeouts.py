@@ -1,4 +1,8 @@
-"""TIME: what an engine must do with timeouts."""
+"""TIME: what an engine must do with timeouts.
+
+Longer than most: checks of one family share what they ask of a run, and each clause's texts stand
+beside the check that they are about.
+"""
 
 from __future__ import annotations
 
@@ -27,6 +31,13 @@ def _other_cause(r: Reading, one: Ran, before_s: float) -> bool:
     at, kind = r.first_cause(one.run)
     if kind and r.time_of(at) <= before_s and not (kind == "fail" and at == one.end):
         return True
+    if any(
+        child.self_cancelled and child.ended and child.end_s <= before_s
+        for (run, _), ones in r.ran.items()
+        if run.startswith(f"{one.run}/")
+        for child in ones
+    ):
+        return True  # what a child's stage raised comes out of the subpipeline
     # Of a tool that tasks of its own call too, it cannot be told whose timeout it was: then the
     # stage may have failed by itself, though it was interrupted.
     unclear = {stage for stage, _ in r.shape.own_calls}
@@ -108,6 +119,8 @@ def _attribution(r: Reading, one: Ran, limit: float) -> list[Violation]:
     outcome = r.outcome(one.run)
     if outcome is None or r.runs[one.run].cancels or one.again:
         return []
+    if one.swallowed:
+        return []  # it went on and ended by its own word, which asyncio.timeout() lets stand, too
     mine = [f for f in outcome.failures if f.stage == one.stage]
     if any(f.kind == "timeout" and _same(f.timeout_s, limit) for f in mine):
         return []
@@ -495,6 +508,7 @@ def check_time_6(r: Reading) -> Judgement:
         if s.left < 0
         and not _left_by_another(r, s)
         and not any(one.interrupts for one in r.ran.get((s.run, s.stage), ()))
+        and not (s.run in r.runs and r.runs[s.run].cancels)
     ]
     if max(len(due), len(scopes)) < MANY:
         return untested()
@@ -534,7 +548,7 @@ def check_time_6(r: Reading) -> Judgement:
         )
     off = [s for s in scopes if s.expired < 0 or s.expired_s > s.at_s + s.seconds + r.tolerance_s]
     # A scope's own block may take time to clean up before it counts as expired.
-    off = [s for s in off if s.expired < 0]
+    off = [s for s in off if s.expired < 0 and not _around(r, s)]
     if off and len(scopes) >= MANY:
         bad.append(
             Violation(
@@ -548,6 +562,18 @@ def check_time_6(r: Reading) -> Judgement:
             )
         )
     return violated(bad, timeouts_due=max(len(due), len(scopes)))
+
+
+def _around(r: Reading, inner: Scope) -> bool:
+    """Say whether a scope of the same stage was due in the same instant, and expired: of nested
+    ones asyncio lets the outermost tell."""
+    return any(
+        one is not inner
+        and (one.run, one.stage) == (inner.run, inner.stage)
+        and one.expired >= 0
+        and abs(one.at_s + one.seconds - inner.at_s - inner.seconds) <= r.tolerance_s
+        for one in r.scopes
+    )
 
 
 def _left_by_another(r: Reading, scope: Scope) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from harness.findings.campaign import Campaign, Row, clause_of, engine_label
+from harness.findings.campaign import Campaign, Row, clause_of, engine_label, runs_made
 from harness.findings.diagram import diagram
 from harness.findings.finding import (
     Evidence,
@@ -129,7 +129,7 @@ def _evidence(sights: list[Sight], witness: Row) -> Evidence:
     exercised = sum(int(s.witness["exercised"]) for s in sights)
     return Evidence(
         figures=witness["figures"],
-        seeds_tried=sum(int(s.unit["runs"]) for s in sights),
+        seeds_tried=runs_made(s.unit for s in sights),
         exercised=exercised,
         violations=violations,
         rate=round(violations / exercised, 6) if exercised else None,

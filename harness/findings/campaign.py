@@ -6,13 +6,21 @@ dicts); nothing here judges.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from harness.contract.clause import Clause
 
-__all__ = ["Campaign", "Row", "clause_numbers", "clause_of", "engine_label", "mission_scenarios"]
+__all__ = [
+    "Campaign",
+    "Row",
+    "clause_numbers",
+    "clause_of",
+    "engine_label",
+    "mission_scenarios",
+    "runs_made",
+]
 
 Row = Mapping[str, Any]
 
@@ -47,6 +55,23 @@ def clause_numbers(unit: Row, clause: str) -> tuple[str, int, int]:
         return str(unit["verdict"]), 0, 0
     verdict = "fail" if row["verdict"] == "note" else str(row["verdict"])
     return verdict, int(row["exercised"]), int(row["violations"])
+
+
+def runs_made(units: Iterable[Row]) -> int:
+    """Return how many runs the rows are about.
+
+    Rows that look at the same runs in several ways say so by one name under `same_runs`; such
+    runs count once.
+    """
+    alone = 0
+    shared: dict[tuple[str, ...], int] = {}
+    for unit in units:
+        if name := unit.get("same_runs"):
+            key = (unit["engine"], unit["engine_version"], name)
+            shared[key] = max(int(unit["runs"]), shared.get(key, 0))
+        else:
+            alone += int(unit["runs"])
+    return alone + sum(shared.values())
 
 
 def mission_scenarios(mission: Row) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from harness.findings.campaign import Campaign, engine_label
+from harness.findings.campaign import Campaign, engine_label, runs_made
 from harness.findings.chapter import recommendations
 from harness.findings.criteria import CRITERIA, DECISIONS, STATES, criteria, decision, is_of
 from harness.findings.finding import Finding
@@ -114,7 +114,7 @@ def _chapter(
             "clauses": sum(bool(c["scenarios"]) for c in row["cells"]),
             "contract": len(campaign.clauses),
             "scenarios": len(units),
-            "runs": sum(int(u["runs"]) for u in units),
+            "runs": runs_made(units),
             "bugs": len(bugs),
             "confirmed": sum(f.confirmation == "confirmed" for f in bugs),
             "tests_passed": tally(tests)["pass"],

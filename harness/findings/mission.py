@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from harness.findings.campaign import Campaign, Row, engine_label
+from harness.findings.campaign import Campaign, Row, engine_label, runs_made
 from harness.findings.chapter import chapter
 from harness.findings.finding import Finding
 from harness.findings.order import SEVERITIES
@@ -80,14 +80,14 @@ def totals(campaign: Campaign, findings: Sequence[Finding]) -> dict[str, Any]:
             {
                 "label": engine_label(name, version),
                 "scenarios": len(units),
-                "runs": sum(int(u["runs"]) for u in units),
+                "runs": runs_made(units),
                 "verdicts": _count(VERDICTS, [u["verdict"] for u in units]),
                 "bugs": _count(SEVERITIES[:4], [f.severity for f in bugs]),
             }
         )
     return {
         "scenarios": len(campaign.units),
-        "runs": sum(int(u["runs"]) for u in campaign.units),
+        "runs": runs_made(campaign.units),
         "findings": _count(("bug", "dx", "improvement", "strength"), [f.kind for f in findings]),
         "engines": rows,
     }

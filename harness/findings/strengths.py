@@ -9,7 +9,7 @@ failed-to-run ones do, because nobody knows what they would have shown.
 from __future__ import annotations
 
 from harness.findings.bugs import measured_row, union
-from harness.findings.campaign import Campaign, Row, clause_numbers, clause_of
+from harness.findings.campaign import Campaign, Row, clause_numbers, clause_of, runs_made
 from harness.findings.finding import Evidence, Finding, Impact
 from harness.findings.fingerprint import fingerprint
 from harness.findings.order import by_version
@@ -73,7 +73,7 @@ def _finding(campaign: Campaign, name: str, clause: str, units: list[Row]) -> Fi
         actual=f"Put to the test in {exercised} runs, violated in none of them.",
         evidence=Evidence(
             figures=figures,
-            seeds_tried=sum(int(u["runs"]) for u in units),
+            seeds_tried=runs_made(units),
             exercised=exercised,
             rate=0.0,
             measured=tuple(measured_row(u, int(row["exercised"]), 0, row) for u, row in rows),

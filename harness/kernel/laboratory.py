@@ -3,6 +3,8 @@
 The order of things after the runs are over is the point of this module: first a few
 rounds in which no time passes, then what was left behind is judged, and only then is
 anything torn down. Judging after a teardown would find the leaks cleaned up by it.
+
+Longer than most: the rules of that order hold only together.
 """
 
 from __future__ import annotations

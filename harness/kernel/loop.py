@@ -9,6 +9,8 @@ itself would raise alarms on programs that cannot fail.
 
 Built on `asyncio.BaseEventLoop` with a `_run_once` of its own, which is what a
 third-party loop has to replace; it costs what the stock loop costs.
+
+Longer than most: what a loop has to replace of the one that it inherits from.
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 Which runs there are (and of which tenant), the timeout for all stages, when and what
 the caller cancels, which faults are injected. Plain, versioned data, like the program.
+
+Longer than most: a record for each circumstance, and what is checked of it.
 """
 
 from __future__ import annotations

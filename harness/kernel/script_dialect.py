@@ -17,7 +17,7 @@ NOTES = (
     *("release.over", "taken"),
     *("call.begin", "call.end", "fault.fired", "item", "chunk", "emit", "log", "heartbeat"),
     *("offer.begin", "offer.end", "account", "deliver.begin", "deliver.end", "deliver.fail"),
-    *("consume.begin", "consume.item", "consume.end", "input", "identity", "context"),
+    *("consume", "consume.stop", "partial", "input", "identity", "context"),
     *("read", "mutated", "flaky", "self_cancel", "swallowed", "spawn", "spawn.end"),
     *("scope.enter", "scope.exit", "scope.expired", "scope.leak", "sub.begin", "sub.end"),
     *("thread.begin", "thread.end", "layer.enter", "layer.exit", "layer.raise", "layer.deny"),
@@ -39,7 +39,11 @@ class Dialect:
         ok, fail, skip, cancel_run, cancel_branch: statements that end a stage, with {stage} and
             {value} or {message}.
         read, context: expressions, with {stage} and {key}.
-        emit, chunk, heartbeat, cleanup: statements, with {type} {data}, {value}, {callback} {name}.
+        emit, chunk, heartbeat, cleanup: statements, with {type} {data}, {stage} {value},
+            {callback} {name}.
+        refused: expression in place of `chunk`, true where nobody takes chunks any more.
+        partial: lines that note what is told of chunks, from `results`, as the engine gives them,
+            and `error`.
         call: awaitable expression for a tool call, with {tool}, {work} (a function of no
             arguments returning an awaitable) and {timeout}.
         child: awaitable expression for a child run, with {name} and {graph}; gives "ok" or
@@ -89,6 +93,8 @@ class Dialect:
     read: str | None = None
     emit: str | None = None
     chunk: str | None = None
+    refused: str | None = None
+    partial: tuple[str, ...] = ()
     heartbeat: str | None = None
     cleanup: str | None = None
     context: str | None = None

@@ -71,8 +71,8 @@ def _may_raise(one: Step) -> bool:
 def can_end(steps: Sequence[Step]) -> bool:
     """Say whether a block can end its stage by a verdict (raising is no verdict)."""
     for one in steps:
-        if OPS[one.op].ends and one.op != "raise":
-            return True
+        if (OPS[one.op].ends and one.op != "raise") or one.op == "chunk":
+            return True  # a chunk that nobody takes ends its stage
         # What a spawned task or a subpipeline ends with is no verdict of this stage.
         if one.op in ("spawn", "subpipeline"):
             continue

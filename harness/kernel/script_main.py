@@ -226,11 +226,17 @@ class Ending:
             body += self._started()
             body += [self._cancel(number, one) for number, one in enumerate(self.plan.cancels)]
             body += self._awaited_all() if self.many else self._awaited()
+        if self._tells_partial:
+            body += self._of_run(self.dialect.partial)
         if "took" in self.wanted:
             body.append("took = time.monotonic() - began")
         if fetches or "strays" in self.wanted:
-            body.append("await asyncio.sleep(0.01)  # for whatever only needs a turn or two")
-            body += ["gc.collect()"] if fetches else []
+            # A stage that is let go may have something to say yet.
+            waits = "1)  # for whatever is let go"
+            if "stubborn" not in self.check:
+                waits = "0.01)  # for whatever only needs a turn or two"
+            body.append(f"await asyncio.sleep({waits}")
+            body += [*self._let_go(), "gc.collect()"] if fetches else []
         if "strays" in self.wanted:
             tasks = "asyncio.all_tasks() - {asyncio.current_task()}"
             body.append(f"strays = [task.get_coro().__qualname__ for task in {tasks}]")
@@ -244,12 +250,20 @@ class Ending:
         said = END.replace("{CLAUSE}", self.clause)
         return "\n".join(["async def main():", *_indented(body), body_of(self.check), "", "", said])
 
+    def _let_go(self) -> list[str]:
+        """Return the lines that forget a run's task, whose exception holds what led to it."""
+        if self.in_place or self.many:
+            return []
+        return ["if run.done() and not run.cancelled():", "    run.exception()", "del run"]
+
     def _left(self) -> list[str]:
         """Return the lines that find the functions of this file in which tasks still are."""
         others = "asyncio.all_tasks() - {asyncio.current_task()}"
         mine = "coro.cr_code.co_filename == __file__"
         if self.nested:  # what a stage has started by itself is not the engine's to end
             mine += ' and "<locals>" not in coro.__qualname__'
+        if self.plan.consumer is not None:  # that is the user's, and no stage
+            mine += ' and coro.__name__ != "consume"'
         return [
             f"coros = [task.get_coro() for task in {others}]",
             "for coro in coros:  # each is followed by the one that it awaits",
@@ -280,7 +294,12 @@ class Ending:
 
     @property
     def _keeps(self) -> bool:
-        return bool({"outputs", "results"} & set(self.wanted))
+        return self._tells_partial or bool({"outputs", "results"} & set(self.wanted))
+
+    @property
+    def _tells_partial(self) -> bool:
+        """Whether it is noted what is told of the chunks that can be read."""
+        return "partial" in self.notes and self.in_place and bool(self.dialect.partial)
 
     @property
     def _results(self) -> str:
@@ -289,7 +308,8 @@ class Ending:
 
     def _kept(self, calls: list[str]) -> list[str]:
         """Return calls with what keeps their results, their error, or neither."""
-        outputs, error = self._keeps, "error" in self.wanted
+        outputs = self._keeps
+        error = self._tells_partial or "error" in self.wanted
         results, kept = self._results, self.dialect.kept
         if not outputs and not error:
             return [

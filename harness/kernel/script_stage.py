@@ -15,6 +15,7 @@ from harness.kernel.plan import Plan
 from harness.kernel.program import Program
 from harness.kernel.script_ends import HOWS, always_ends, can_end, ending_of
 from harness.kernel.script_literals import Unrenderable, identifier, literal, seconds_of
+from harness.kernel.script_streams import chunks_in_a_row
 from harness.kernel.steps import OPS, Step, step, walk
 
 if TYPE_CHECKING:
@@ -206,7 +207,11 @@ class StageWriter:
     # Blocks
 
     def block(self, steps: Sequence[Step]) -> None:
+        past = 0
         for i, one in enumerate(steps):
+            past = max(past, i + self._chunks(steps[i:])) if i >= past else past
+            if i < past:
+                continue
             if one.op == "acquire":
                 self._acquire(one, steps[i + 1 :])
                 return
@@ -321,6 +326,47 @@ class StageWriter:
             return
         self.line(f"if {variable} is not None:")
         self.line(f"    return {variable}")
+
+    def _chunks(self, steps: Sequence[Step]) -> int:
+        """Write the chunks with which steps begin as a loop; return how many steps that were."""
+        row = chunks_in_a_row(steps)
+        if row is None or (self.marked and "$marker" in str(row.values)):
+            return 0
+        variable, value, over = "chunk", "chunk", literal(row.values)
+        if (numbered := row.numbered()) is not None:
+            text, start, end = numbered
+            variable, value = "n", "f" + literal(f"{text}{{n}}")
+            over = f"range({start}, {end})" if start else f"range({end})"
+        self.line(f"for {variable} in {over}:")
+
+        def each() -> None:
+            if row.before is not None:
+                self.sleep(seconds_of(row.before))
+            self.chunk(value)
+
+        self.inner(each)
+        return row.steps
+
+    def chunk(self, value: str) -> None:
+        """Write a chunk, and the end of the stage where nobody takes any more."""
+        self.note("chunk", value)
+        words = {"stage": literal(self.label), "value": value}
+        told = "interrupt" in self.notes and "await " in (self.dialect.chunk or "")
+        if told:
+            self.line("try:")
+            self.depth += 1
+        stops = self.plan.consumer is not None and self.plan.consumer.stop_after is not None
+        if self.dialect.refused is None or not stops:
+            self.line(self.words("chunk", **words))
+        else:  # nobody takes any more: whoever writes a stage stops there
+            self.line(f"if {self.words('refused', **words)}:")
+            self.inner(lambda: self.end("ok", value="None"))
+        if told:
+            self.depth -= 1
+            self.helpers.add("note_interrupt")
+            self.line("except asyncio.CancelledError:")
+            self.line(f"    note_interrupt({self.me})")
+            self.line("    raise")
 
     def sleep(self, seconds: str) -> None:
         if "interrupt" in self.notes:

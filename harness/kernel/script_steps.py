@@ -80,9 +80,7 @@ def _generate(w: StageWriter, one: Step) -> None:
 
 
 def _chunk(w: StageWriter, one: Step) -> None:
-    value = w.filled(one.args["value"])
-    w.note("chunk", value)
-    w.line(w.words("chunk", value=value))
+    w.chunk(w.filled(one.args["value"]))
 
 
 def _emit(w: StageWriter, one: Step) -> None:

@@ -13,18 +13,21 @@ from pathlib import Path
 from typing import Any
 
 from harness.kernel.errors import DagstormError
+from harness.kernel.script_tries import with_tries
 from harness.lab.confirm import OVER, Script, Trial, rate_of, try_all
 from harness.lab.pool import Pool
 from harness.lab.subject import Engine
 from harness.lab.worker import WorkerDied
 
-__all__ = ["AGAIN_LIMIT_S", "confirmations", "write_json"]
+__all__ = ["AGAIN_LIMIT_S", "TRIES_LIMIT_S", "confirmations", "write_json"]
 
 Say = Callable[[str], None]
 
 # Seconds after which no script is run once more; each finding's first script, and those of other
 # witnesses where it does not show it, are run in any case.
 AGAIN_LIMIT_S = 8.0
+# Seconds that scripts have which try many times, all of them together.
+TRIES_LIMIT_S = 45.0
 
 # What a maintainer reads in an issue.
 SHORT_LINES = 60
@@ -44,6 +47,8 @@ class _Case:
     Attributes:
         tokens, texts: of the witnesses that have a script.
         why: why the first of the others has none.
+        often: scripts that try many times, made of those that did not show it, and their
+            witnesses.
     """
 
     bug: Mapping[str, Any]
@@ -51,6 +56,7 @@ class _Case:
     texts: list[str] = field(default_factory=list)
     pythons: list[str] = field(default_factory=list)
     why: str = ""
+    often: dict[str, str] = field(default_factory=dict)
 
 
 def confirmations(
@@ -98,11 +104,17 @@ def confirmations(
             again_until=began + again_limit_s,
             deadline=deadline,
         )
-    told = list(zip(cases, trials, strict=True))
-    kept = [case.texts[trial.shown or 0] for case, trial in told if case.texts]
+        often = [Trial(_tries(Path(box), *pair)) for pair in zip(cases, trials, strict=True)]
+        if count := sum(bool(one.scripts) for one in often):
+            say(f"trying {count} scripts many times")
+        limit = time.monotonic() + TRIES_LIMIT_S
+        limit = limit if deadline is None else min(limit, deadline)
+        try_all(often, at_once=2 * max(1, workers), again_until=0.0, deadline=limit)
+    told = list(zip(cases, trials, often, strict=True))
+    kept = [case.texts[trial.shown or 0] for case, trial, _ in told if case.texts]
     if kept:
         say(_length_of(kept))
-    return {case.bug["fingerprint"]: _answer(folder, case, trial) for case, trial in told}
+    return {one[0].bug["fingerprint"]: _answer(folder, *one) for one in told}
 
 
 def _length_of(scripts: Sequence[str]) -> str:
@@ -113,6 +125,24 @@ def _length_of(scripts: Sequence[str]) -> str:
         f"scripts: {short} of {len(lengths)} have at most {SHORT_LINES} lines, "
         f"the longest {max(lengths)}"
     )
+
+
+def _tries(box: Path, case: _Case, trial: Trial) -> list[Script]:
+    """Make of the scripts of a finding that did not show it such as try many times."""
+    scripts: list[Script] = []
+    if trial.shown is not None:
+        return scripts
+    for number, said in enumerate(trial.said):
+        if not said or said[0].verdict != "holds":
+            continue
+        text = with_tries(case.texts[number], case.bug["clause"])
+        if text is not None:
+            case.often[text] = case.tokens[number]
+            file = box / f"{case.bug['id']}-{number}-tries.py"
+            file.write_text(text, "utf-8")
+            python = case.pythons[number]
+            scripts.append(Script(case.bug["fingerprint"], case.bug["clause"], file, python))
+    return scripts
 
 
 def _scripts(box: Path, case: _Case) -> list[Script]:
@@ -126,15 +156,25 @@ def _scripts(box: Path, case: _Case) -> list[Script]:
     return scripts
 
 
-def _answer(folder: Path, case: _Case, trial: Trial) -> dict[str, Any]:
+def _answer(folder: Path, case: _Case, trial: Trial, tries: Trial | None = None) -> dict[str, Any]:
     """Say what came of a finding's scripts: of the one that showed it, else of the first."""
     bug = case.bug
     if not case.texts:
         note = f"no script: {case.why}"
         return {"confirmation": _seen_in(bug), "confirmation_note": note, "script": ""}
     told = trial.shown or 0
+    often = list(case.often)
     file = folder / "repro" / f"{bug['id']}.py"
     file.parent.mkdir(exist_ok=True)
+    if tries is not None and tries.shown is not None:
+        text = often[tries.shown]
+        file.write_text(text, "utf-8")
+        return {
+            "confirmation": "confirmed",
+            "confirmation_note": tries.said[tries.shown][0].note,
+            "script": f"repro/{bug['id']}.py",
+            "token": case.often[text],
+        }
     file.write_text(case.texts[told], "utf-8")
     answer = {"script": f"repro/{bug['id']}.py", "token": case.tokens[told]}
     if trial.shown is not None:
@@ -147,9 +187,16 @@ def _answer(folder: Path, case: _Case, trial: Trial) -> dict[str, Any]:
         }
     return {
         "confirmation": _seen_in(bug),
-        "confirmation_note": _unconfirmed(trial),
+        "confirmation_note": _unconfirmed(trial) + _in_vain(tries),
         **answer,
     }
+
+
+def _in_vain(tries: Trial | None) -> str:
+    """Say of scripts that tried many times how often they did."""
+    said = [] if tries is None else [one[0] for one in tries.said if one]
+    notes = [one.note for one in said if one.verdict == "holds"]
+    return f"; many times with other schedules: {'; '.join(notes)}" if notes else ""
 
 
 def _unconfirmed(trial: Trial) -> str:

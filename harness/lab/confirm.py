@@ -79,6 +79,9 @@ def run_script(script: Script, deadline: float | None = None) -> Said:
     if done.returncode == 1 and last.startswith(f"VIOLATION {script.clause}"):
         return Said("shows", last[:500])
     if done.returncode == 0 and last.startswith(f"HOLDS {script.clause}"):
+        how_often = last.partition(": ")[2]
+        if how_often:  # one that tries many times
+            return Said("holds", how_often[:500])
         return Said("holds", "the script did not show it on the stock event loop")
     said = (done.stderr.strip().splitlines() or [last or "nothing"])[-1]
     return Said("broken", f"the script could not run (exit {done.returncode}): {said[:200]}")

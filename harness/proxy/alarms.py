@@ -33,6 +33,8 @@ _CLEAN_UP_FROM = 64
 # What may be waited awake: this share of the time, and no more than this at once.
 AWAKE_SHARE, AWAKE_BURST_S = 0.2, 0.005
 _EARLY_MAX_S = 0.001
+# What is nearer than a turn of the loop may take is waited for in place.
+_TURN_S = 50e-6
 # Of a timer that was less late than expected, so much is believed.
 _EARLY_SINKS = 1 / 16
 
@@ -176,8 +178,12 @@ class Alarms:
         self._account(now)
         due = self._heap[0][0] if self._heap else now
         if now < due <= now + _EARLY_MAX_S and self._allowed_s > 0:
-            self._loop.call_soon(self._look)
-            return
+            if due - now > _TURN_S:
+                self._loop.call_soon(self._look)
+                return
+            while (now := time.monotonic()) < due:
+                pass
+            self._account(now)
         self._awake = False
         self._ring(now)
 

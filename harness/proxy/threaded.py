@@ -9,8 +9,8 @@ from collections.abc import Iterator
 
 from harness.kernel.errors import HarnessFault
 from harness.proxy.limits import Limits
+from harness.proxy.loop import new_loop
 from harness.proxy.server import ProxyServer
-from harness.proxy.watch import new_loop
 
 __all__ = ["proxy_in_thread"]
 

@@ -87,9 +87,9 @@ def _case(suite: ET.Element, label: str, one: Row, findings: Sequence[Row]) -> N
             for f in mine
         ]
         told = f"violated in {one['violations']} of {one['runs']} runs; seed {one['seed']}"
-        failure.text = _legal(
-            "\n".join([told, *lines, f"dagstorm replay {one['token']}"]), lines=True
-        )
+        # What was seen live has no token.
+        again = [f"dagstorm replay {one['token']}"] if one["token"] else []
+        failure.text = _legal("\n".join([told, *lines, *again]), lines=True)
     elif verdict == "error":
         about = {"message": _legal(one["reason"] or "error"), "type": "error"}
         ET.SubElement(case, "error", about)

@@ -41,5 +41,5 @@ async def event_collector(hosted: Hosted) -> AsyncIterator[tuple[str, int]]:
             body = filled({"ok": True})
             return web.Response(body=body, content_type="application/json")
 
-    async with listening({("POST", "/events"): take}) as address:
+    async with listening({("POST", "/events"): take}, hosted.at("events")) as address:
         yield address

@@ -1,7 +1,7 @@
 """The mock services, run for the time of a block: on a thread, with a loop of its own.
 
 They end with the block, or else with the process: the thread is a daemon, nothing else is
-started, and no port is listened on that the system did not choose.
+started, and no port is listened on that the system did not choose or the caller did not name.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections import deque
-from collections.abc import Iterator
+from collections import Counter, deque
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,6 +28,7 @@ START_LIMIT_S = 10.0
 STOP_LIMIT_S = 10.0
 SERVED_MAX = 100_000
 EVENTS_MAX = 100_000
+NAMES_MAX = 100_000
 
 
 @dataclass(slots=True)
@@ -55,17 +56,35 @@ class Hosted:
         served: what was asked of them, oldest first; at most so many are kept.
         events: what the event collector was given, as (type, data).
         open: connections that are open now.
+        ended: (service, how it ended) -> requests, of all that there were.
+        host, ports: where services listen; a service without a port takes a free one.
+        counted: a request that comes again under the same name is another one, and has a fate
+            of its own. Engines of the live laboratory name each call; other callers need not.
     """
 
     seed: int
     knobs: Knobs
+    host: str = HOST
+    ports: Mapping[str, int] = field(default_factory=dict)
+    counted: bool = False
     addresses: dict[str, tuple[str, int]] = field(default_factory=dict)
     served: deque[Served] = field(default_factory=lambda: deque(maxlen=SERVED_MAX))
     events: deque[tuple[str, Any]] = field(default_factory=lambda: deque(maxlen=EVENTS_MAX))
     rows: dict[str, Any] = field(default_factory=dict)
     open: int = 0
+    ended: Counter[tuple[str, str]] = field(default_factory=Counter)
+    _seen: Counter[tuple[str, str]] = field(default_factory=Counter)
+
+    def at(self, service: str) -> tuple[str, int]:
+        """Return where a service is to listen."""
+        return self.host, self.ports.get(service, 0)
 
     def fate(self, service: str, request: str) -> Fate:
+        if self.counted:
+            if len(self._seen) >= NAMES_MAX:
+                self._seen.clear()
+            self._seen[service, request] += 1
+            request = f"{request}~{self._seen[service, request]}"
         return fate_of(self.knobs, self.seed, service, request)
 
     @contextlib.contextmanager
@@ -80,6 +99,7 @@ class Hosted:
             self.open -= 1
             if one.how == "begun":
                 one.how = "left"
+            self.ended[service, one.how] += 1
 
     def as_json(self) -> dict[str, list[Any]]:
         """Return the addresses as a worker takes them."""
@@ -95,16 +115,27 @@ SERVERS = {
 
 
 @contextlib.contextmanager
-def services(*, seed: int = 0, knobs: Knobs | None = None) -> Iterator[Hosted]:
-    """Run all mock services on loopback beside the calling thread.
+def services(
+    *,
+    seed: int = 0,
+    knobs: Knobs | None = None,
+    host: str = HOST,
+    ports: Mapping[str, int] | None = None,
+    counted: bool = False,
+) -> Iterator[Hosted]:
+    """Run all mock services beside the calling thread; on loopback, unless told otherwise.
 
     After the block nothing listens, no connection is open and the thread has ended.
+
+    Args:
+        ports: service (tool, tokens, kv, events) -> port; free ones where none is named.
+        counted: see `Hosted`.
 
     Raises:
         EnvironmentFault: they cannot listen, or the library they are built on is missing.
         HarnessFault: they did not start or stop within 10 s.
     """
-    hosted = Hosted(seed, knobs or Knobs())
+    hosted = Hosted(seed, knobs or Knobs(), host, ports or {}, counted)
     up = threading.Event()
     failed: list[BaseException] = []
     running: list[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = []

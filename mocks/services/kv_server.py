@@ -42,7 +42,7 @@ async def kv_server(hosted: Hosted) -> AsyncIterator[tuple[str, int]]:
             tasks.discard(task)
             writer.close()
 
-    server = await asyncio.start_server(client, "127.0.0.1", 0, limit=LINE_BYTES_MAX)
+    server = await asyncio.start_server(client, *hosted.at("kv"), limit=LINE_BYTES_MAX)
     try:
         host, port = server.sockets[0].getsockname()[:2]
         yield host, port

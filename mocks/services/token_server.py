@@ -62,5 +62,5 @@ async def token_server(hosted: Hosted) -> AsyncIterator[tuple[str, int]]:
             await response.write_eof()
             return response
 
-    async with listening({("POST", "/tokens"): tokens}) as address:
+    async with listening({("POST", "/tokens"): tokens}, hosted.at("tokens")) as address:
         yield address

@@ -56,5 +56,5 @@ async def tool_server(hosted: Hosted) -> AsyncIterator[tuple[str, int]]:
             await response.write_eof()
             return response
 
-    async with listening({("POST", "/tool/{name}"): call}) as address:
+    async with listening({("POST", "/tool/{name}"): call}, hosted.at("tool")) as address:
         yield address

@@ -1,4 +1,4 @@
-"""What the HTTP services have in common: an aiohttp application on a port of loopback."""
+"""What the HTTP services have in common: an aiohttp application on a port."""
 
 from __future__ import annotations
 
@@ -80,8 +80,13 @@ def filled(data: Mapping[str, Any], *, prefix: str = "", suffix: str = "\n") -> 
 
 
 @contextlib.asynccontextmanager
-async def listening(routes: Mapping[tuple[str, str], Any]) -> AsyncIterator[tuple[str, int]]:
-    """Serve (method, path) -> handler on loopback; a handler ends when its client goes away.
+async def listening(
+    routes: Mapping[tuple[str, str], Any], at: tuple[str, int]
+) -> AsyncIterator[tuple[str, int]]:
+    """Serve (method, path) -> handler; a handler ends when its client goes away.
+
+    Args:
+        at: host and port to listen at, 0 for a free one.
 
     Raises:
         ImportError: aiohttp is not installed.
@@ -94,7 +99,7 @@ async def listening(routes: Mapping[tuple[str, str], Any]) -> AsyncIterator[tupl
     runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=STOP_S)
     await runner.setup()
     try:
-        site = web.TCPSite(runner, "127.0.0.1", 0, backlog=BACKLOG)
+        site = web.TCPSite(runner, *at, backlog=BACKLOG)
         await site.start()
         yield runner.addresses[0][:2]
     finally:

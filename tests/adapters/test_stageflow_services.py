@@ -392,10 +392,29 @@ def test_a_cancel_of_the_caller_leaves_no_consumer_behind(lab: Laboratory) -> No
     assert [x for x in record.leaks if not x.what.startswith(("Unified", "StageGraph"))] == []
 
 
+def test_what_nobody_consumes_can_be_read_beside_a_consumer(lab: Laboratory) -> None:
+    plan = Plan(consumer=Consumer("a"))
+    record = run(lab, stage("a", *chunks(2)), stage("b", *chunks(3), step("fail")), plan=plan)
+    assert outcome(record).stages["b"].partial == (0, 1, 2)
+
+
 # Scripts
+
+
+def _paced(n: int) -> tuple[Step, Step]:
+    return step("sleep", seconds=0.05), step("chunk", value=n)
+
 
 KID = Program((stage("k", step("input"), step("identify", place="kid")),), "kid")
 SCRIPTS: dict[str, tuple[tuple[Stage, ...], Plan]] = {
+    "slow consumer": (
+        (stage("a", *chunks(6), step("ok", value=1)), stage("b", after=("a",))),
+        Plan(consumer=Consumer("a", every_s=0.02, buffer_max=2)),
+    ),
+    "consumer that stops": (
+        (stage("a", *(one for n in range(6) for one in _paced(n))),),
+        Plan(consumer=Consumer("a", stop_after=2)),
+    ),
     "ids": (
         (
             stage("a", step("input"), step("identify"), step("ok", value="$marker")),
@@ -446,6 +465,7 @@ SCRIPTS: dict[str, tuple[tuple[Stage, ...], Plan]] = {
     ),
 }
 KINDS = (
+    *("chunk", "consume", "consume.stop"),
     *("stage.start", "stage.end", "input", "identity", "flaky", "account", "log"),
     *("layer.enter", "layer.exit", "layer.raise", "layer.deny"),
     *("offer.begin", "deliver.begin", "deliver.end", "deliver.fail"),
@@ -480,6 +500,8 @@ def test_a_script_sees_what_the_laboratory_sees(lab: Laboratory, name: str, tmp_
 
 
 def _comparable(kind: str, detail: Any) -> str:
+    if kind == "consume.stop":
+        return kind
     if kind == "account":
         # How far the sink has come at an instant is the clock's; the run's end is not.
         return f"account {detail[0]} {detail[4]}"
@@ -495,8 +517,6 @@ def _comparable(kind: str, detail: Any) -> str:
 @pytest.mark.parametrize(
     ("stages", "plan"),
     [
-        ((stage("a", *chunks(1)),), PLAIN),
-        ((stage("a"),), Plan(consumer=Consumer("a"))),
         (
             (stage("a"),),
             layered(Layer("circuit_breaker", "b"), Layer("idempotency", "i", options={"key": "K"})),

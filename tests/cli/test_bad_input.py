@@ -39,7 +39,6 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (("--search", "swarm", "--mission", "DAG-009"), "--search swarm and --mission"),
         (("--day", "fri"), "only --profile weekly has days"),
         (("--out", ""), "expected a folder, got ''"),
-        (("--budget", "0s"), "nothing can be run in no time"),
     ],
 )
 def test_options_that_would_be_passed_over_are_refused(

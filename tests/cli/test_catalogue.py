@@ -6,12 +6,13 @@ import pytest
 
 from harness.cli import main
 from harness.contract.clauses import CLAUSES
+from harness.contract.load import LOAD
 from scenarios import PACKS, missions
 
 LISTED = {
     "packs": [p.id for p in PACKS],
     "missions": list(missions()),
-    "clauses": list(CLAUSES),
+    "clauses": [*CLAUSES, *LOAD],
 }
 
 

@@ -98,12 +98,17 @@ def notes_of(plan: Plan, record: RunRecord) -> tuple[Any, ...]:
         top, _, rest = run.partition("/")
         name = "/".join(part.split("#")[0] for part in (*rest.split("/"), stage) if part)
         label = f"{top}/{name}" if many else name
+        if kind == "offer.end" and detail[2] == "refused":
+            detail = (*detail[:2], "taken")  # what does not raise, a script takes for taken
         alone = kind.startswith("deliver.") or kind == "cancel.sent"
         outcome = record.outcomes.get(run)
         if kind == "run.end" and outcome is not None and outcome.sink is not None:
             said = outcome.sink
             parts = (said.offered, said.delivered, said.dropped, said.pending, said.queue_max)
             seen.append((at_s, "", "account", parts))
+        if kind == "run.end" and outcome is not None:
+            partial = {k: v for k, v in outcome.stages.items() if v.partial is not None}
+            seen += [(at_s, name, "partial", v.complete) for name, v in partial.items()]
         if kind == "run.end" and outcome is not None and outcome.raised is not None:
             detail = outcome.raised.type  # a script's caller gets what the adapter has caught
         seen.append((at_s, "" if alone else label, kind, detail))

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.skipif(
     not sys.platform.startswith("linux"), reason="needs signals, limits and /proc of Linux"
 )
 
-KILLS = 8
+KILLS = 6
 ENGINES = Path(__file__).with_name("engines.py")
 
 

@@ -17,7 +17,7 @@ from harness.lab.faults.process import Place
 from tests.faults.rig import leftovers
 
 ROOT = Path(__file__).resolve().parents[2]
-LIMIT_S = 60.0
+LIMIT_S = 180.0
 
 pytestmark = pytest.mark.skipif(
     not sys.platform.startswith("linux"), reason="needs signals, limits and /proc of Linux"

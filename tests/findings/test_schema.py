@@ -11,7 +11,8 @@ from typing import Any
 import jsonschema
 import pytest
 
-from harness.contract.clauses import CLAUSES as CONTRACT
+from harness.contract.clauses import CLAUSES
+from harness.contract.load import LOAD
 from harness.findings import faults_of, schema
 from tests.report import fixture
 from tests.report.fixture import STAGEFLOW, clause, unit, witness, write_campaign
@@ -96,6 +97,9 @@ def test_a_document_that_would_not_obey_is_not_written(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="would not obey its schema"):
         write_campaign(tmp_path / "run", clauses={**fixture.CLAUSES, "CLEAN-1": wrong})
     assert not (tmp_path / "run").exists()
+
+
+CONTRACT = {**CLAUSES, **LOAD}
 
 
 @pytest.mark.parametrize("clause_id", sorted(CONTRACT))

@@ -13,7 +13,7 @@ def faults(*names: str) -> list[str]:
     found = []
     for name in names:
         data = scenario_data(scenarios()[name])
-        unit = {"scenario": name, "program": data["program"], "plan": data["plan"]}
+        unit = {"scenario": name, "program": data["program"], "plan": data["plan"], "runs": 1}
         found += [row["fault"] for row in setting([unit])["faults"]]
     return found
 

@@ -227,3 +227,37 @@ def test_what_the_budget_left_unconfirmed_has_its_script_and_says_so(
         "token": "0",
     }
     assert text == SHOWS
+
+
+OFTEN = "VIOLATION CLEAN-1: seen: in 3 of 400 tries"
+
+
+@pytest.mark.parametrize(
+    ("tries", "answers"),
+    [
+        (f'print("{OFTEN}")\nraise SystemExit(1)\n', ("confirmed", OFTEN)),
+        (
+            'print("HOLDS CLEAN-1: in none of 400 tries")\n',
+            (
+                "simulated_only",
+                "the script did not show it on the stock event loop; many times with other "
+                "schedules: in none of 400 tries",
+            ),
+        ),
+    ],
+)
+def test_a_script_that_holds_tries_many_times_and_the_rate_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tries: str, answers: tuple[str, str]
+) -> None:
+    monkeypatch.setattr(conclude, "with_tries", lambda _text, _clause: tries)
+    answer, text = confirmed(tmp_path, monkeypatch, HOLDS)
+    assert (answer["confirmation"], answer["confirmation_note"]) == answers
+    assert text == (tries if answers[0] == "confirmed" else HOLDS)
+
+
+def test_no_script_tries_many_times_when_the_time_is_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(conclude, "TRIES_LIMIT_S", -1.0)
+    monkeypatch.setattr(conclude, "with_tries", lambda _text, _clause: SHOWS)
+    assert confirmed(tmp_path, monkeypatch, HOLDS)[0]["confirmation"] == "simulated_only"

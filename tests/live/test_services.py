@@ -24,7 +24,7 @@ def hosted() -> Iterator[Hosted]:
 
 
 def post(address: tuple[str, int], path: str, data: Any) -> tuple[int, bytes]:
-    connection = http.client.HTTPConnection(*address, timeout=10)
+    connection = http.client.HTTPConnection(*address, timeout=60)
     try:
         body = data if isinstance(data, bytes) else json.dumps(data).encode()
         connection.request("POST", path, body)
@@ -37,7 +37,7 @@ def post(address: tuple[str, int], path: str, data: Any) -> tuple[int, bytes]:
 def say(address: tuple[str, int], *lines: Any) -> list[Any]:
     """Say lines to the store on one connection; return its answers, the time they took left out."""
     answers = []
-    with socket.create_connection(address, timeout=10) as sock, sock.makefile("rwb") as file:
+    with socket.create_connection(address, timeout=60) as sock, sock.makefile("rwb") as file:
         for line in lines:
             file.write((line if isinstance(line, bytes) else json.dumps(line).encode()) + b"\n")
             file.flush()
@@ -117,14 +117,14 @@ def test_the_store_refuses_what_is_no_command(hosted: Hosted) -> None:
 
 
 def test_a_client_that_goes_away_is_noticed(hosted: Hosted) -> None:
-    with socket.create_connection(hosted.addresses["kv"], timeout=10) as sock:
+    with socket.create_connection(hosted.addresses["kv"], timeout=60) as sock:
         sock.sendall(b'{"op": "get", "key": "x", "seconds": 60, "run": "gone"}\n')
-        for _ in range(1_000):
+        for _ in range(6_000):
             if any(one.request == "gone/#1" for one in hosted.served):
                 break
             threading.Event().wait(0.01)
     one = next(one for one in hosted.served if one.request == "gone/#1")
-    for _ in range(1_000):
+    for _ in range(6_000):
         if one.how == "left":
             break
         threading.Event().wait(0.01)
@@ -186,13 +186,13 @@ def test_nothing_is_left_after_the_block() -> None:
     before = set(threading.enumerate())
     with services() as running:
         addresses = dict(running.addresses)
-        held = socket.create_connection(addresses["kv"], timeout=10)
+        held = socket.create_connection(addresses["kv"], timeout=60)
         held.sendall(b'{"op": "get", "seconds": 60}\n')
     with contextlib.closing(held):
         assert set(threading.enumerate()) <= before
         for address in addresses.values():
             with pytest.raises(ConnectionRefusedError):
-                socket.create_connection(address, timeout=10).close()
+                socket.create_connection(address, timeout=60).close()
     assert running.open == 0
 
 

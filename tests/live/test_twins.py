@@ -32,6 +32,10 @@ from scenarios.notation import (
 )
 
 ITEMS = (ok("$items"),)
+# Moments of these programs are 40 ms apart or more. Where timers come later than that, what the
+# twins do differs by the machine's doing, and is looked at again.
+CALM_S = 0.03
+TRIES = 6
 
 
 @pytest.fixture(scope="module")
@@ -46,26 +50,23 @@ def path(hosted: Hosted) -> Iterator[LivePath]:
         yield way
 
 
-# The moments that a case compares are this far apart at least; of a run whose timers may have
-# been later, nothing can be said, and it is made again.
-APART_S = 0.03
-RUNS_MAX = 6
-
-
 def both(
-    path: LivePath, one: Program, plan: Plan, before: Callable[[], None] = lambda: None
+    path: LivePath, one: Program, plan: Plan, same: Callable[[RunRecord], Any]
 ) -> tuple[RunRecord, RunRecord]:
-    """Run it in both laboratories; `before` is called before each live run."""
+    """Run a program in both laboratories; live again where the machine was busy.
+
+    Args:
+        same: what is to be the same of both.
+    """
     sim = Laboratory(Adapter("reference"), simulated_tool)
     simulated = sim.run(one, plan)
-    with path.through(plan.toxics) as addresses:
-        live = LiveLaboratory(Adapter("reference"), LiveTool(addresses), beside=sim)
-        for _ in range(RUNS_MAX):
-            before()
+    for _ in range(TRIES):
+        with path.through(plan.toxics) as addresses:
+            live = LiveLaboratory(Adapter("reference"), LiveTool(addresses), beside=sim)
             record = live.run(one, plan)
-            if record.late_s <= APART_S:
-                break
-        return simulated, record
+        if record.late_s <= CALM_S or same(record) == same(simulated):
+            return simulated, record
+    pytest.skip(f"the machine is busy: timers came {record.late_s:.3f} s late")
 
 
 def happened(record: RunRecord) -> dict[str, list[tuple[str, Any]]]:
@@ -83,6 +84,10 @@ def told(record: RunRecord) -> Any:
         {name: (one.status, one.value) for name, one in outcome.stages.items()},
         outcome.raised and (outcome.raised.type, outcome.raised.message),
     )
+
+
+def whatever(_record: RunRecord) -> None:
+    """Compare nothing: no moment decides what is asserted."""
 
 
 CASES: dict[str, tuple[Program, Plan]] = {
@@ -134,7 +139,10 @@ CASES: dict[str, tuple[Program, Plan]] = {
 
 @pytest.mark.parametrize("name", CASES)
 def test_they_answer_alike(path: LivePath, name: str) -> None:
-    simulated, live = both(path, *CASES[name])
+    def same(record: RunRecord) -> Any:
+        return happened(record), told(record), record.leaks
+
+    simulated, live = both(path, *CASES[name], same)
     assert happened(live) == happened(simulated)
     assert told(live) == told(simulated)
     assert (live.leaks, simulated.leaks) == ((), ())
@@ -165,11 +173,15 @@ TOXIC: dict[str, tuple[Program, Toxic]] = {
 @pytest.mark.parametrize("name", TOXIC)
 def test_toxics_do_the_same_to_both(path: LivePath, name: str) -> None:
     one, toxic = TOXIC[name]
-    simulated, live = both(path, one, Plan(toxics=(toxic,)))
-    felt = [detail for kind, detail in happened(simulated)["r0/a"] if kind == "net.felt"]
-    assert felt, "the toxic does nothing in simulation"
     # How many items came before the line was given up is a matter of tens of bytes.
     narrow = name in ("narrow", "cut in its midst")
+
+    def same(record: RunRecord) -> Any:
+        return kinds(record, narrow), None if narrow else told(record)
+
+    simulated, live = both(path, one, Plan(toxics=(toxic,)), same)
+    felt = [detail for kind, detail in happened(simulated)["r0/a"] if kind == "net.felt"]
+    assert felt, "the toxic does nothing in simulation"
     for record in (simulated, live):
         assert not narrow or any(kind == "item" for kind, _ in happened(record)["r0/a"])
     assert kinds(live, narrow) == kinds(simulated, narrow)
@@ -187,9 +199,11 @@ def kinds(record: RunRecord, narrow: bool) -> dict[str, Any]:
 
 
 def test_a_network_without_toxics_is_not_felt(path: LivePath) -> None:
-    simulated, live = both(path, quick(), Plan(toxics=(Toxic("latency"),)))
-    for record in (simulated, live):
-        assert "net.felt" not in {entry.kind for entry in record.journal}
+    def felt(record: RunRecord) -> bool:
+        return "net.felt" in {entry.kind for entry in record.journal}
+
+    simulated, live = both(path, quick(), Plan(toxics=(Toxic("latency"),)), felt)
+    assert (felt(simulated), felt(live)) == (False, False)
 
 
 @pytest.mark.parametrize("knobs", [Knobs(error_rate=1), Knobs(malformed_rate=1)])
@@ -213,7 +227,8 @@ def test_memory_that_is_there_is_no_fault(hosted: Hosted) -> None:
 
 def test_a_slow_sink_hands_its_events_to_the_collector(path: LivePath, hosted: Hosted) -> None:
     one = program("p", stage("a", flood("a", 4, 0.01), ok("x")))
-    simulated, live = both(path, one, Plan(sink=Sink(delivery_s=0.01)), hosted.events.clear)
+    hosted.events.clear()
+    simulated, live = both(path, one, Plan(sink=Sink(delivery_s=0.01)), whatever)
     delivered = [("deliver.begin", ("r0/a/a", n)) for n in range(4)]
     for record in (simulated, live):
         assert [e for e in happened(record)["/"] if e[0] == "deliver.begin"] == delivered

@@ -35,7 +35,7 @@ class Command:
                 listening = [c for c in one.net_connections("inet") if c.status == "LISTEN"]
                 self.ports |= {c.laddr.port for c in listening}
 
-    def left(self, limit_s: float = 10.0) -> list[str]:
+    def left(self, limit_s: float = 60.0) -> list[str]:
         """Return what is left of it after at most so long."""
         gone, alive = psutil.wait_procs(self.family, timeout=limit_s)
         del gone

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from harness.lab.load.judge import Check, Evidence, Window, fates, judge, percentiles
+from harness.lab.load.evidence import Evidence, Window, fates, percentiles
+from harness.lab.load.judge import Check, judge
 
 WINDOW = Window(100.0, 110.0, "resets")
 

@@ -30,12 +30,12 @@ def quiet(_text: str) -> None:
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     ledger = tmp_path_factory.mktemp("serve") / "runs.jsonl"
     engine = parse_engine("reference", CATALOGUE)
-    with serving(engine, say=quiet, ledger=ledger, runs_at_once_max=20, life_s=300) as one:
+    with serving(engine, say=quiet, ledger=ledger, runs_at_once_max=20, life_s=600) as one:
         yield one
 
 
 def raw(served: Served, method: str, path: str, body: bytes = b"", **headers: str) -> Any:
-    connection = http.client.HTTPConnection(served.host, served.port, timeout=20)
+    connection = http.client.HTTPConnection(served.host, served.port, timeout=60)
     try:
         connection.request(method, path, body, headers)
         response = connection.getresponse()
@@ -158,7 +158,7 @@ def test_a_program_of_the_users_own_is_served_under_its_name() -> None:
     ],
 )
 def test_an_engine_that_keeps_its_contexts_leaks(engine: str, leaks: bool) -> None:
-    with serving(parse_engine(engine, CATALOGUE), say=quiet, life_s=300) as one:
+    with serving(parse_engine(engine, CATALOGUE), say=quiet, life_s=600) as one:
         held = [one.ask("POST", "/batch", {"runs": 40})["objects"] for _ in range(10)]
     verdict = leak_verdict(
         held, quantity="objects", unit="objects", runs_per_batch=40, warm_up=2, floor=0.05

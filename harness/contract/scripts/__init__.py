@@ -15,8 +15,10 @@ from harness.contract.scripts.ids import corr_1, corr_3
 from harness.contract.scripts.limits import time_1, time_4, time_5
 from harness.contract.scripts.order import graph_1, graph_2, retry_1
 from harness.contract.scripts.outcomes import ctx_2, part_1, part_3, part_4
+from harness.contract.scripts.reverse import clean_3
 from harness.contract.scripts.running import cancel_3, cancel_4, clean_5, left_running
 from harness.contract.scripts.several import tenant_1, tenant_2, tenant_4
+from harness.contract.scripts.streams import stream_2, stream_3, stream_4
 from harness.contract.scripts.traffic import event_1, event_2, event_4, event_5, event_6
 
 __all__ = [
@@ -24,6 +26,7 @@ __all__ = [
     "cancel_4",
     "clean_1",
     "clean_2",
+    "clean_3",
     "clean_4",
     "clean_5",
     "clean_6",
@@ -43,6 +46,9 @@ __all__ = [
     "part_3",
     "part_4",
     "retry_1",
+    "stream_2",
+    "stream_3",
+    "stream_4",
     "tenant_1",
     "tenant_2",
     "tenant_4",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness.contract.scripts.source import always_fails, one_run, ops, source
+from harness.contract.scripts.source import always_fails, one_run, ops, several, source
 from harness.kernel.plan import Plan
 from harness.kernel.program import Program
 from harness.kernel.script_literals import literal
@@ -53,6 +53,8 @@ def graph_2(program: Program, plan: Plan) -> str | None:
 def retry_1(program: Program, plan: Plan, shape: str) -> str | None:
     """Each stage is tried as often as declared, with the declared waits, and no more."""
     retries = {s.name: s.retry for s in program.stages if s.retry is not None}
+    if retries and several(plan) and shape == "retried-after-run":
+        return _after_their_runs()
     if not retries or not one_run(plan):
         return None
     if shape == "retried-after-cancel":
@@ -133,6 +135,20 @@ def _after_the_end(program: Program, plan: Plan) -> str:
         '        return f"stage {stage} was tried again {at - final[0]:.2f} s after the end"',
         '    if kind == "stage.start":',
         "        tried.add(stage)",
+        "return None",
+    )
+
+
+def _after_their_runs() -> str:
+    """Return the check that nothing is tried again in any of several runs that is over."""
+    return source(
+        "over = []",
+        "for _, stage, kind, _ in seen:",
+        '    run = stage.split("/")[0]',
+        '    if kind == "run.end":',
+        "        over.append(run)",
+        '    if kind == "stage.start" and run in over:',
+        '        return f"stage {stage} was tried again after its run was over"',
         "return None",
     )
 

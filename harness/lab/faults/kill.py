@@ -21,7 +21,7 @@ from harness.lab.faults.process import Ending
 from harness.lab.faults.redrives import judge_redrives
 from harness.lab.faults.tally import Tally, Trial, unsupported_row
 
-__all__ = ["at_least_once", "go_on", "kill_row", "order_program"]
+__all__ = ["Order", "at_least_once", "go_on", "kill_row", "order_program"]
 
 AGAIN_SHARE = 0.25
 AGAIN_WITHIN_S = 0.2
@@ -70,7 +70,7 @@ def order_program(reads: bool, size: int = 0) -> dict[str, Any]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Order:
+class Order:
     """What is run, killed and gone on with: the program, and the ids of its runs."""
 
     program: Mapping[str, Any]
@@ -105,7 +105,7 @@ def kill_row(bench: Bench) -> dict[str, Any]:
     )
     if bench.durable is None:
         return unsupported_row(tally, bench.seed, *bench.why_not_durable)
-    order = _Order(
+    order = Order(
         order_program(not bench.offers("inputs")),
         ("r0",) if bench.offers("concurrent_runs") else ("r0", "r1"),
     )
@@ -131,7 +131,7 @@ def kill_row(bench: Bench) -> dict[str, Any]:
     return tally.row(bench.info, bench.seed, time.monotonic() - began_s)
 
 
-def _undisturbed(bench: Bench, order: _Order) -> Ending:
+def _undisturbed(bench: Bench, order: Order) -> Ending:
     """Run the program once with nothing done to it: what there is to choose moments from.
 
     Raises:
@@ -160,7 +160,7 @@ def _moments(rng: random.Random, calm: Ending) -> Iterator[dict[str, Any]]:
 
 
 def _trial(
-    bench: Bench, order: _Order, moment: Mapping[str, Any], rng: random.Random, number: int
+    bench: Bench, order: Order, moment: Mapping[str, Any], rng: random.Random, number: int
 ) -> Trial | None:
     """Kill at one moment and go on to the end; None if the process was over before that."""
     again = rng.random() < AGAIN_SHARE

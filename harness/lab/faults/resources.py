@@ -33,7 +33,7 @@ def memory_row(bench: Bench) -> dict[str, Any]:
         "A stage allocates up to the process's ceiling (RLIMIT_AS), which stays as it is.",
         CLAUSES,
     )
-    tally.remarks.append("the ceiling is RLIMIT_AS; control groups are not used")
+    tally.remarks.append("the ceiling is RLIMIT_AS; a control group's is tried by `oom`")
     return _row(bench, tally, "memory")
 
 

@@ -12,6 +12,7 @@ from harness.lab.faults.bench import LIMIT_S, Bench
 from harness.lab.faults.clock import clock_row
 from harness.lab.faults.disk import disk_row
 from harness.lab.faults.kill import kill_row
+from harness.lab.faults.oom import oom_row
 from harness.lab.faults.process import Place
 from harness.lab.faults.resources import descriptors_row, memory_row
 from harness.lab.faults.tally import Tally
@@ -26,6 +27,7 @@ FAULTS: Mapping[str, Callable[[Bench], dict[str, Any]]] = {
     "stop": stop_row,
     "term": term_row,
     "memory": memory_row,
+    "oom": oom_row,
     "descriptors": descriptors_row,
     "disk": disk_row,
     "cpu": cpu_row,

@@ -83,7 +83,8 @@ class _Subject:
         self.request = request
         self.adapter = adapter
         self.say = say
-        self.tool = FaultTool()
+        self.tool = FaultTool(str(request.get("cgroup", "")))
+        self.tool.lifted = bool(request.get("fed"))
         self.lag_s = 0.0
         self.kill: Mapping[str, Any] = request.get("kill") or {}
         self.writes = 0
@@ -145,6 +146,9 @@ class _Subject:
 
     def _limits(self) -> None:
         """Bound this process in any case, and lower what the request says."""
+        if self.request.get("cgroup"):
+            procs = Path(self.request["cgroup"]) / "cgroup.procs"
+            procs.write_text(str(os.getpid()), "ascii")
         try:
             import resource
         except ImportError:

@@ -180,6 +180,7 @@ def _blank(tally: Tally, seed: int) -> dict[str, Any]:
     return {
         "virtual_s": 0.0,
         "missing": {},
+        "runs_asked": 0,  # trials are drawn anew; a seed does not give the same again
         "pack": "faults",
         "scenario": f"faults/{tally.fault}",
         "title": tally.title,

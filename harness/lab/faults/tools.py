@@ -11,6 +11,7 @@ import asyncio
 import os
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from harness.kernel.errors import HarnessFault
@@ -24,9 +25,14 @@ FILES_LEFT = 6
 
 
 class FaultTool:
-    """The mock behind `call` steps of one subject process."""
+    """The mock behind `call` steps of one subject process.
 
-    def __init__(self) -> None:
+    Args:
+        cgroup: folder of the control group whose ceiling `memory` runs against; "" for RLIMIT_AS.
+    """
+
+    def __init__(self, cgroup: str = "") -> None:
+        self._cgroup = cgroup
         self._limits: dict[int, tuple[int, int]] = {}
         self._files: list[int] = []
         self.lifted = False
@@ -64,6 +70,9 @@ class FaultTool:
         raise HarnessFault("faults: a program calls the tool `memory` in place of `allocate`")
 
     def _memory(self, ex: Execution) -> None:
+        if self._cgroup:
+            self._until_killed(ex)
+            return
         import resource
 
         self._limit(resource.RLIMIT_AS, _address_space_bytes() + MEMORY_LEFT_BYTES)
@@ -74,6 +83,16 @@ class FaultTool:
         except MemoryError:
             ex.note("fault.fired", ("memory", len(taken)))
             raise
+
+    def _until_killed(self, ex: Execution) -> None:
+        """Take memory until the kernel ends it; it returns only if that never happens."""
+        group = Path(self._cgroup)
+        held = int((group / "memory.current").read_text("ascii"))
+        (group / "memory.max").write_text(str(held + MEMORY_LEFT_BYTES), "ascii")
+        ex.note("fault.fired", ("memory", 0))  # nobody can note it afterwards
+        # Pages count when they are written to.
+        taken = [b"x" * BITE_BYTES for _ in range(4 * MEMORY_LEFT_BYTES // BITE_BYTES)]
+        del taken
 
     def _descriptors(self, ex: Execution) -> None:
         import resource

@@ -1,9 +1,9 @@
 """The warden: a small process that outlives dagstorm for as long as it takes to tidy up.
 
-It is told, a line of JSON each, which process groups are running and which folders and
-mounts are in use. When its standard input ends, however that came about (the end, Ctrl-C,
-`kill -9` of dagstorm), it kills the groups, unmounts and removes. It runs by itself, on the
-standard library alone.
+It is told, a line of JSON each, which process groups are running and which folders, mounts and
+control groups are in use. When its standard input ends, however that came about (the end,
+Ctrl-C, `kill -9` of dagstorm), it kills the groups, unmounts and removes. It runs by itself, on
+the standard library alone.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 
 TRIES = 3
 
@@ -25,6 +26,7 @@ def main() -> None:
     groups: dict[int, None] = {}
     folders: dict[str, None] = {}
     mounts: dict[str, None] = {}
+    cgroups: dict[str, None] = {}
     while line := sys.stdin.buffer.readline():
         told = json.loads(line)
         if "group" in told:
@@ -33,6 +35,10 @@ def main() -> None:
             groups.pop(int(told["gone"]), None)
         elif "folder" in told:
             folders[str(told["folder"])] = None
+        elif "cgroup" in told:
+            cgroups[str(told["cgroup"])] = None
+        elif "uncgrouped" in told:
+            cgroups.pop(str(told["uncgrouped"]), None)
         elif "mount" in told:
             mounts[str(told["mount"])] = None
         elif "unmounted" in told:
@@ -45,6 +51,13 @@ def main() -> None:
             os.killpg(group, signal.SIGKILL)
         except (ProcessLookupError, PermissionError):
             continue
+    for place in cgroups:
+        for _ in range(TRIES):
+            try:
+                os.rmdir(place)
+                break
+            except OSError:  # what was just killed is still there
+                time.sleep(0.2)
     for place in mounts:
         subprocess.run(["umount", "-l", place], capture_output=True, check=False, timeout=20)
     for folder in folders:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from harness.lab.load.judge import Window
+from harness.lab.load.evidence import Window
 from harness.proxy.client import NotFound, Toxiproxy
 
 __all__ = ["FaultPlan", "Faults"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from harness.lab.load.judge import Evidence, fates, in_window, percentiles
+from harness.lab.load.evidence import Evidence, fates, in_window, percentiles
 from harness.lab.resources import Sample
 
 __all__ = ["latencies", "overhead", "resources", "stages", "timeline"]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from harness.kernel.errors import EnvironmentFault
-from harness.lab.load.judge import Check
+from harness.lab.load.judge import Broken, Check
 from harness.lab.load.server import Served
 from harness.lab.resources import Sample, batches, leak_verdict, sample, slope
 
@@ -27,6 +27,8 @@ def back(before: Sample, after: Sample) -> list[Check]:
             "resident memory after the load is at most a quarter and 16 MiB above that before",
             f"{before.rss_bytes / MIB:.1f} MiB before, {after.rss_bytes / MIB:.1f} MiB after",
             severity="medium",
+            clause="LOAD-5",
+            broken=() if after.rss_bytes <= limit else (Broken("memory-kept", 1),),
             figures={"before_bytes": before.rss_bytes, "after_bytes": after.rss_bytes},
         ),
         Check(
@@ -34,6 +36,10 @@ def back(before: Sample, after: Sample) -> list[Check]:
             "pass" if after.descriptors <= before.descriptors + 3 else "fail",
             "at most three more descriptors are open after the load than before",
             f"{before.descriptors} before, {after.descriptors} after",
+            clause="LOAD-5",
+            broken=()
+            if after.descriptors <= before.descriptors + 3
+            else (Broken("descriptors-kept", 1),),
             figures={"before": before.descriptors, "after": after.descriptors},
         ),
     ]
@@ -84,6 +90,8 @@ def leaks(served: Served, *, runs: int, count: int) -> list[Check]:
                 f"{verdict.rule}; seen twice, it is a leak",
                 f"{verdict.per_run:g} {verdict.unit} a run over {len(verdict.series)} batches of "
                 f"{runs} runs",
+                clause="LOAD-5",
+                broken=(Broken(f"{name}-leak", 1),) if known == "fail" else (),
                 figures={
                     "per_run": verdict.per_run,
                     "series": list(verdict.series),
@@ -103,7 +111,8 @@ def growth(samples: Sequence[Sample]) -> Check:
         "the last third over that of the first) by less than 8 MiB or a tenth"
     )
     if len(kept) < 30:
-        return Check("growth", "inconclusive", rule, f"only {len(kept)} samples")
+        said = f"only {len(kept)} samples"
+        return Check("growth", "inconclusive", rule, said, clause="LOAD-5")
     thin = kept[:: max(1, len(kept) // 200)]
     span_s = thin[-1].at_s - thin[0].at_s
     per_s = slope([(s.at_s - thin[0].at_s, s.rss_bytes) for s in thin])
@@ -117,5 +126,7 @@ def growth(samples: Sequence[Sample]) -> Check:
         "fail" if grows else "pass",
         rule,
         f"{per_s * 3600 / MIB:.2f} MiB an hour over {span_s:.0f} s",
+        clause="LOAD-5",
+        broken=(Broken("memory-grows", 1),) if grows else (),
         figures={"bytes_per_s": round(per_s, 1), "first_bytes": first, "last_bytes": last},
     )

@@ -2,6 +2,10 @@
 
 Loaded by Locust in a process of its own (gevent patches it), never by dagstorm. What a
 user sent and saw goes into a file a process, one line a request, which dagstorm judges.
+
+A worker on another machine has no such file: it is told what to do by the master's command line,
+and sends its records there, some each second and the rest when its users have stopped, before
+it says that they have. The master writes them as if they were its own.
 """
 
 from __future__ import annotations
@@ -15,24 +19,106 @@ from pathlib import Path
 from typing import IO, Any
 
 from locust import FastHttpUser, constant_throughput, events, task
+from locust.runners import MasterRunner, WorkerRunner
 
-HOW = json.loads(Path(os.environ["DAGSTORM_LOAD"]).read_text("utf-8"))
+HOW: dict[str, Any] = json.loads(Path(os.environ["DAGSTORM_LOAD"]).read_text("utf-8"))
 # What the judge plants. In hexadecimal digits too: an engine may quote what it does not print.
 PLANTED = re.compile(r"dg[mt][0-9a-f]{16}")
 PLANTED_HEX = re.compile(r"6467(?:6d|74)(?:3[0-9]|6[1-6]){16}", re.IGNORECASE)
 TEXT_MAX = 200
 FOREIGN_MAX = 20
+NAME_MAX = 100
+TIMEOUT_S = float(HOW["timeout_s"])
+SENT_EVERY_S = 1.0
+SENT_AT_ONCE = 500
+RECORDS = "dagstorm-records"
 
-_files: dict[int, IO[str]] = {}
+_files: dict[Any, IO[str]] = {}
+_unsent: list[dict[str, Any]] = []
+_noted = {"records": 0}
+_workers: dict[str, dict[str, Any]] = {}
 
 
 def note(record: dict[str, Any]) -> None:
-    """Add a line to this process's own file; processes are forked after this was loaded."""
+    """Keep a record; processes are forked after this was loaded."""
+    if HOW.get("remote"):
+        _noted["records"] += 1
+        _unsent.append(record)
+        return
     file = _files.get(os.getpid())
     if file is None:
         path = Path(HOW["records"]) / f"{os.getpid()}.jsonl"
         file = _files[os.getpid()] = path.open("a", encoding="utf-8", buffering=1)
     file.write(json.dumps(record) + "\n")
+
+
+@events.init_command_line_parser.add_listener  # type: ignore[untyped-decorator]
+def words(parser: Any) -> None:
+    """Let the master hand on how users behave; Locust gives its own words to workers."""
+    parser.add_argument("--dagstorm-how", default="", include_in_web_ui=False)
+
+
+@events.init.add_listener  # type: ignore[untyped-decorator]
+def connect(environment: Any, **_more: Any) -> None:
+    if isinstance(environment.runner, MasterRunner):
+        environment.runner.register_message(RECORDS, taken)
+    elif isinstance(environment.runner, WorkerRunner) and HOW.get("remote"):
+        environment.runner.greenlet.spawn(send_now_and_then, environment.runner)
+
+
+@events.test_start.add_listener  # type: ignore[untyped-decorator]
+def told(environment: Any, **_more: Any) -> None:
+    how = getattr(environment.parsed_options, "dagstorm_how", "")
+    if HOW.get("remote") and how:
+        HOW.update(json.loads(how))
+
+
+@events.test_stop.add_listener  # type: ignore[untyped-decorator]
+def stopped(environment: Any, **_more: Any) -> None:
+    """Send what is left: the users have stopped, and the master does not know of it yet."""
+    if isinstance(environment.runner, WorkerRunner) and HOW.get("remote"):
+        send(environment.runner)
+
+
+def send_now_and_then(runner: Any) -> None:
+    while True:
+        time.sleep(SENT_EVERY_S)  # Locust has gevent patch it
+        send(runner)
+
+
+def send(runner: Any) -> None:
+    """Send all records there are, in parts; each says how many there were so far."""
+    while True:
+        part = _unsent[:SENT_AT_ONCE]
+        del _unsent[: len(part)]
+        runner.send_message(
+            RECORDS, {"records": part, "noted": _noted["records"], "now": time.time()}
+        )
+        if not _unsent:
+            return
+
+
+def taken(environment: Any, msg: Any, **_more: Any) -> None:
+    """Write what a worker sent, and keep account of it."""
+    del environment
+    name = re.sub(r"[^\w.-]", "_", str(msg.node_id))[-NAME_MAX:]
+    file = _files.get(name)
+    if file is None:
+        path = Path(HOW["records"]) / f"{name}.jsonl"
+        file = _files[name] = path.open("a", encoding="utf-8", buffering=1)
+        _workers[name] = {"name": name, "records": 0, "noted": 0, "behind_s": None}
+    one = _workers[name]
+    for record in msg.data["records"]:
+        file.write(json.dumps(record) + "\n")
+    one["records"] += len(msg.data["records"])
+    one["noted"] = msg.data["noted"]
+    # A message takes its time, and never less than none: the least is nearest to what clocks
+    # differ by.
+    behind_s = time.time() - msg.data["now"]
+    one["behind_s"] = behind_s if one["behind_s"] is None else min(one["behind_s"], behind_s)
+    draft = Path(HOW["workers"]).with_suffix(".part")
+    draft.write_text(json.dumps(list(_workers.values()), indent=1), "utf-8")
+    draft.replace(HOW["workers"])
 
 
 def planted(text: str) -> set[str]:
@@ -43,7 +129,11 @@ def planted(text: str) -> set[str]:
 
 
 def wait(user: Any) -> float:
-    """Return how long a user thinks, drawn from its own stream."""
+    """Return how long a user waits: what is left of its share of the rate, or a time drawn."""
+    if HOW["rate_per_user"]:
+        if user.paced is None:
+            user.paced = constant_throughput(HOW["rate_per_user"])
+        return float(user.paced(user))
     low, high = HOW["think_s"]
     return float(low + (high - low) * secrets.randbelow(1_000) / 1_000)
 
@@ -51,10 +141,12 @@ def wait(user: Any) -> float:
 class Tenant(FastHttpUser):
     """One user, one tenant."""
 
-    wait_time = constant_throughput(HOW["rate_per_user"]) if HOW["rate_per_user"] else wait
+    wait_time = wait
+    paced: Any = None
     max_retries = 0  # a request that is sent again by the client would look like a doubled one
-    connection_timeout = HOW["timeout_s"]
-    network_timeout = HOW["timeout_s"]
+    # Of all users in dagstorm's hands alike: a worker is not told before they are made.
+    connection_timeout = TIMEOUT_S
+    network_timeout = TIMEOUT_S
 
     def on_start(self) -> None:
         self.tenant = "dgt" + secrets.token_hex(8)

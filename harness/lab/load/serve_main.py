@@ -24,7 +24,7 @@ from harness.kernel.interpreter import ToolMock
 from harness.kernel.plan import Plan
 from harness.kernel.program import Program
 from harness.kernel.serving import ServingLaboratory
-from harness.lab.adapter_loader import load_adapter
+from harness.lab.adapter_loader import info_json, load_adapter
 from harness.lab.load.front import Front, FrontLimits
 from harness.lab.load.programs import default_programs, serving_plan
 from harness.lab.worker_main import limit_memory
@@ -123,6 +123,7 @@ async def _serve(
                     "version": info.version,
                     "capabilities": sorted(info.capabilities),
                     "programs": list(lab.names),
+                    "about": info_json(info),
                 }
             },
         )

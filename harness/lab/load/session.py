@@ -18,21 +18,24 @@ from harness.kernel.program import Program
 from harness.lab.engines import EngineRef
 from harness.lab.environments import Say
 from harness.lab.load import figures
+from harness.lab.load.evidence import Evidence, Window, fates, in_window, percentiles
 from harness.lab.load.faults import FaultPlan, Faults
 from harness.lab.load.held import back, growth, leaks
-from harness.lab.load.judge import (
-    Check,
-    Evidence,
-    Window,
-    fates,
-    in_window,
-    judge,
-    percentiles,
-)
+from harness.lab.load.judge import Broken, Check, judge
 from harness.lab.load.knee import Knee, Objective, Step, find_knee, judged
 from harness.lab.load.programs import FAILING
 from harness.lab.load.server import Served, serving
-from harness.lab.load.users import Users, await_end, check_end, read_lines, users_running
+from harness.lab.load.users import (
+    WORKERS_LIMIT_S,
+    Master,
+    Users,
+    await_end,
+    check_end,
+    read_lines,
+    read_workers,
+    users_running,
+)
+from harness.lab.load.workers import seen, workers_told
 from harness.lab.resources import (
     Sample,
     Sampler,
@@ -100,12 +103,14 @@ def run_load(engine: EngineRef, plan: LoadPlan, folder: Path, say: Say) -> dict[
     """
     began_s = time.time()
     life_s = plan.users.time_s * (20 if plan.objective else 1) + AROUND_S * 3
+    if plan.users.master is not None:
+        life_s += WORKERS_LIMIT_S
     with (
         serving(
             engine, say=say, program=plan.program, ledger=folder / "runs.jsonl", life_s=life_s
         ) as served,
         network(seed=plan.seed) as client,
-        _proxied(client, served) as (name, url),
+        _proxied(client, served, plan.users.master) as (name, url),
     ):
         place = _Place(served, client, name, url, folder, plan)
         overhead = _echoes(place)
@@ -122,6 +127,7 @@ def run_load(engine: EngineRef, plan: LoadPlan, folder: Path, say: Say) -> dict[
         "began_at": round(began_s, 3),
         "duration_s": round(time.time() - began_s, 3),
         "plan": _plan_data(plan),
+        "about": told["about"],
         "overhead": overhead,
         **result,
     }
@@ -137,12 +143,13 @@ def _plan_data(plan: LoadPlan) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _proxied(client: Toxiproxy, served: Served) -> Iterator[tuple[str, str]]:
+def _proxied(client: Toxiproxy, served: Served, master: Master | None) -> Iterator[tuple[str, str]]:
     name = f"dagstorm-load-{os.getpid()}"
-    proxy = client.create(name, f"{served.host}:{served.port}")
+    listen = "127.0.0.1" if master is None else master.host
+    proxy = client.create(name, f"{served.host}:{served.port}", listen=f"{listen}:0")
     host, port = proxy.address
     try:
-        yield name, f"http://{host}:{port}"
+        yield name, f"http://{host if master is None else master.public}:{port}"
     finally:
         with contextlib.suppress(NotFound):
             client.delete(name)
@@ -183,6 +190,7 @@ class _Driven:
     windows: list[Window]
     samples: list[Sample]
     whole: bool
+    workers: list[dict[str, Any]]
 
 
 def _drive(place: _Place, users: Users, folder: Path) -> _Driven:
@@ -201,20 +209,25 @@ def _drive(place: _Place, users: Users, folder: Path) -> _Driven:
         # Of its children, only what is asked for by name is this process's own.
         with Sampler(pids, every_s=max(0.5, users.time_s / 2_000), alone=("dagstorm",)) as sampler:
             try:
-                whole = await_end(process, users.time_s + AROUND_S, faults.tick)
+                wait_s = WORKERS_LIMIT_S if users.master is not None else 0.0
+                whole = await_end(process, users.time_s + wait_s + AROUND_S, faults.tick)
             finally:
                 faults.take_off()
     if whole:
         check_end(process, folder)
-    return _Driven(
-        read_lines(sorted(records.glob("*.jsonl"))), faults.windows, sampler.samples, whole
-    )
+    workers = read_workers(folder)
+    return _Driven(seen(records, workers), faults.windows, sampler.samples, whole, workers)
 
 
 def _one(place: _Place, say: Say) -> dict[str, Any]:
     plan, served = place.plan, place.served
     before = sample("engine", served.pid)
     say(f"load: {plan.users.users} users for {plan.users.time_s:g} s; faults: {plan.faults.words}")
+    if (master := plan.users.master) is not None:
+        say(
+            f"load: waiting for {master.workers} workers: dagstorm load --worker --master-host "
+            f"{master.public} --master-port {master.port}"
+        )
     driven = _drive(place, plan.users, place.folder / "locust")
     stats, alive = _settled(served)
     after = sample("engine", served.pid) if alive.verdict == "pass" else None
@@ -232,6 +245,8 @@ def _one(place: _Place, say: Say) -> dict[str, Any]:
     )
     checks = [alive, *judge(evidence, error_budget=plan.error_budget)]
     checks += _faults_fired(evidence, plan.faults)
+    if plan.users.master is not None:
+        checks.append(workers_told(plan.users.master.workers, driven.workers))
     if before is not None and after is not None:
         checks += back(before, after)
     if plan.hold:
@@ -271,9 +286,16 @@ def _settled(served: Served) -> tuple[dict[str, Any], Check]:
     except HarnessFault as exc:
         code = served.process.poll()
         how = str(exc) if code is None else f"it ended with code {code}"
-        return stats, Check("alive", "fail", rule, how, severity="critical")
+        broken = (Broken("silent-after-load" if code is None else "", 1, how),)
+        return stats, _alive("fail", rule, how, broken)
     time.sleep(0.5)
-    return stats, Check("alive", "pass", rule, "it answers", severity="critical")
+    return stats, _alive("pass", rule, "it answers")
+
+
+def _alive(verdict: str, rule: str, actual: str, broken: tuple[Broken, ...] = ()) -> Check:
+    return Check(
+        "alive", verdict, rule, actual, severity="critical", clause="LOAD-1", broken=broken
+    )
 
 
 def _marked(program: Program) -> bool:

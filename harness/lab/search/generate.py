@@ -4,6 +4,8 @@ It writes what a careful user could write, so that what goes wrong is the engine
 resource is held in a `finally`, what a stage reads it also needs, a stage that waits for ever
 has a timeout. Nothing is parsed or checked here, which would cost more than the run; a test
 holds what it writes against the checked readers of programs and plans.
+
+Longer than most: a function for each step that can be written, none of them long.
 """
 
 from __future__ import annotations

@@ -6,6 +6,8 @@ the same component of the engine, is not unsound in a way that the first one was
 still be told by a stand-alone script where the first could. There is no chance and no clock in
 it: a limit on tries and one on the loop's callbacks bound the work, so that the same witness
 shrinks to the same case everywhere.
+
+Longer than most: one pass an edit, over the same case.
 """
 
 from __future__ import annotations

@@ -1,0 +1,80 @@
+"""Chunks of a stage, what is told of them, and their consumer: STREAM."""
+
+from __future__ import annotations
+
+from harness.contract.scripts.source import SLACK_S, lets_go, one_run, ops, source
+from harness.kernel.plan import Plan
+from harness.kernel.program import Program
+
+__all__ = ["stream_2", "stream_3", "stream_4"]
+
+
+def stream_2(program: Program, plan: Plan) -> str | None:
+    """What can be read of a stage that ended early does not look whole."""
+    if not one_run(plan) or plan.cancels or plan.consumer is not None:
+        return None  # who cancels a run is told nothing; what is consumed is not there to be read
+    if "chunk" not in ops(program) or any(stage.retry for stage in program.stages):
+        return None
+    return source(
+        'made = [stage for _, stage, kind, _ in seen if kind == "chunk"]',
+        'done = [stage for _, stage, kind, how in seen if kind == "stage.end"',
+        '        and how in ("ok", "skip")]',
+        "for _, stage, kind, whole in seen:",
+        '    if kind == "partial" and whole and stage in made and stage not in done:',
+        '        return f"stage {stage} ended early; nothing says that its chunks are not all"',
+        "return None",
+    )
+
+
+def _one_by_one(program: Program, plan: Plan) -> bool:
+    """Say whether the consumed stage hands on its chunks one after another, and each once."""
+    spec = plan.consumer
+    if spec is None or not one_run(plan) or spec.stage not in program.names:
+        return False
+    own = [one for stage, one in program.walk() if stage.name == spec.stage]
+    values = [repr(one.args["value"]) for one in own if one.op == "chunk"]
+    again = {one.op for one in own} & {"swallow", "parallel", "spawn", "subpipeline"}
+    return not program.stage(spec.stage).retry and not again and len(set(values)) == len(values)
+
+
+def stream_3(program: Program, plan: Plan) -> str | None:
+    """No more chunks wait for their consumer than it has room for, and one on its way to it."""
+    spec = plan.consumer
+    if spec is None or not _one_by_one(program, plan):
+        return None
+    return source(
+        'consumed = [chunk for _, _, kind, chunk in seen if kind == "consume"]',
+        "waiting = 0  # of those that are consumed later: others may be gone",
+        "for _, _, kind, chunk in seen:",
+        '    if kind == "consume":',
+        "        waiting -= 1",
+        '    if kind == "chunk" and chunk in consumed:',
+        f"        if waiting > {spec.buffer_max + 1}:",
+        f'            return f"{{waiting}} chunks wait; there is room for {spec.buffer_max}"',
+        "        waiting += 1",
+        "return None",
+    )
+
+
+def stream_4(program: Program, plan: Plan) -> str | None:
+    """A stage is ended when its consumer has stopped, or is told so with its next chunk."""
+    spec = plan.consumer
+    if spec is None or not spec.stop_after or plan.cancels:
+        return None
+    if not _one_by_one(program, plan) or lets_go(program, plan):
+        return None
+    return source(
+        f"mine = [(at, kind) for at, stage, kind, _ in seen if stage in ({spec.stage!r}, '')]",
+        'before, stop, after = " ".join(kind for _, kind in mine).partition("consume.stop")',
+        'if not stop or "stage.end" in before:',
+        "    return None",
+        'if after.count("chunk") > 1:',
+        "    return f\"{after.count('chunk')} more chunks came after the consumer had stopped\"",
+        'if "run.end" in after and "stage.end" not in after.partition("run.end")[0]:',
+        '    return "its consumer had stopped; it was still running when the run was over"',
+        "at = {kind: at for at, kind in mine}",
+        'ran = at.get("stage.end", took) - at["consume.stop"]',
+        f'if ran > {plan.cleanup_grace_s + SLACK_S!r} and "chunk" not in after:',
+        '    return f"it ran on for {ran:.1f} s after its consumer had stopped"',
+        "return None",
+    )

@@ -1,0 +1,78 @@
+"""Makes of a stand-alone script one that tries many times, and says how often it showed it.
+
+On a real clock a race shows now and then. Such a script does all by means that any program of
+asyncio's users has: sleeps of zero seconds before those of its own steps, timers that fire some
+tenths of a millisecond late, so that ties fall either way, and a cancel that comes some turns
+sooner or later. The numbers of a try are drawn from its own number, and each try begins with
+variables of its own, on an event loop of its own.
+"""
+
+from __future__ import annotations
+
+import re
+
+__all__ = ["TRIES_MAX", "TRY_S", "with_tries"]
+
+TRIES_MAX = 400
+TRY_S = 14  # no try begins later; the longest run that is waited for still fits
+
+_WATCHDOG = "threading.Timer(28, os._exit, (2,)).start()\n"
+_END = re.compile(r"\n\n\nwith asyncio\.Runner\(\) as runner:\n.*\Z", re.S)
+
+_PAUSE = """\
+async def pause(seconds):
+    for _ in range(random.choice((0, 0, 1, 2, 3, 5))):  # a few turns of the event loop
+        await asyncio.sleep(0)
+    await asyncio.sleep(seconds and seconds + random.choice((0, 0, 0.0002, 0.0009)))"""
+
+_TRIES = f"""
+
+
+if __name__ == "__main__":
+    {_WATCHDOG.strip()}
+    began, tries, shown, first = time.monotonic(), 0, 0, ""
+    while tries < {TRIES_MAX} and time.monotonic() < began + {TRY_S}:
+        tries += 1
+        random.seed(tries)
+        loop = asyncio.new_event_loop()  # and variables of its own: nothing is left of other tries
+        found = loop.run_until_complete(runpy.run_path(__file__)["main"]())
+        loop.close()
+        shown, first = shown + bool(found), first or found
+    rate = f"in {{shown or 'none'}} of {{tries}} tries"
+    print(f"VIOLATION {{CLAUSE}}: {{first}}: {{rate}}" if shown else f"HOLDS {{CLAUSE}}: {{rate}}")
+    sys.stdout.flush()
+    os._exit(1 if shown else 0)
+"""
+
+
+def with_tries(script: str, clause: str) -> str | None:
+    """Return the script that tries many times, or None if it is not of the frame that it needs.
+
+    Args:
+        script: as `render` writes it.
+    """
+    end = _END.search(script)
+    if end is None or _WATCHDOG not in script:
+        return None
+    text = script[: end.start()].replace(_WATCHDOG, "", 1)
+    text = text.replace("await asyncio.sleep(", "await pause(")
+    text = re.sub(r"(call_later\([\d.]+)", r"\1 + random.choice((0, 0, 0.0004, 0.0009))", text)
+    text = re.sub(r"(cancel_after_turns\([^,]+, \d+, )(\d+)", _turns, text)
+    before = re.search(r"^(?:@|class |def |async def )", text, re.M)
+    if before is None:
+        return None
+    text = f"{text[: before.start()]}{_PAUSE}\n\n\n{text[before.start() :]}"
+    return _imported(text + _TRIES.replace("{CLAUSE}", clause))
+
+
+def _turns(found: re.Match[str]) -> str:
+    return f"{found[1]}random.randrange({2 * int(found[2]) + 3})"
+
+
+def _imported(text: str) -> str:
+    """Return the script with the modules that are new in it imported, in order."""
+    lines = text.split("\n")
+    old = [i for i, line in enumerate(lines) if re.fullmatch(r"import \w+", line)]
+    wanted = {lines[i] for i in old} | {"import random", "import runpy", "import time"}
+    lines[old[0] : old[-1] + 1] = sorted(wanted)
+    return "\n".join(lines)
