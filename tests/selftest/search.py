@@ -157,7 +157,7 @@ def reference_shard(shard: str, runs: int, seed: int) -> Shard:
     finder = Finder(laboratory("reference"))
     explore(finder, shard_random(shard, seed), runs, reference=laboratory("reference"))
     finder.confirm_replays()
-    accusations = [witness_row(one, 0) for one in finder.found.values()]
+    accusations = [witness_row(one, 0, finder.lab) for one in finder.found.values()]
     crashed = {c: t.crashed for c, t in finder.tallies.items() if t.crashed}
     return Shard(shard, finder.runs, accusations, crashed, finder.notes, finder.related, rss_mib())
 
@@ -167,7 +167,7 @@ def reference_points(number: int) -> Shard:
     program, plan = CASES[number]
     finder = Finder(laboratory("reference"))
     inject_all(finder, program, plan)
-    accusations = [witness_row(one, 0) for one in finder.found.values()]
+    accusations = [witness_row(one, 0, finder.lab) for one in finder.found.values()]
     crashed = {c: t.crashed for c, t in finder.tallies.items() if t.crashed}
     return Shard(program.name, finder.runs, accusations, crashed, rss_mib=rss_mib())
 
