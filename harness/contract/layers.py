@@ -182,7 +182,7 @@ def dependents_that_ran(r: Reading, run: str, stage: str, since: int) -> list[st
 
 def _only_trouble(r: Reading, run: str) -> bool:
     """Say whether one layer's failure is all that went wrong in a run."""
-    if r.runs[run].cancels or r.timeouts_due(run):
+    if r.runs[run].cancels or r.timed_out(run):
         return False
     failed = sum(1 for e in r.all_of("layer.raise", run)) + len(r.all_of("layer.deny", run))
     own = any(one.kind in ENGINES_OWN for one in r.plan.layers)

@@ -414,6 +414,11 @@ class Reading:
             self._due[run] = found
         return found
 
+    def timed_out(self, run: str) -> bool:
+        """Say whether a timeout of the engine's, an idle one included, was due in a run or ended
+        an execution of it."""
+        return bool(self.timeouts_due(run)) or any(map(self.by_timeout, self.executions(run)))
+
     def other_timeout(self, one: Ran, until_s: float) -> bool:
         """Say whether a timeout of the engine's interrupted another execution of the same run up
         to a time, in seconds, or was due a little before it."""

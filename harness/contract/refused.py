@@ -81,9 +81,7 @@ def _completed(r: Reading, run: str, stage: str) -> bool:
 def _its_turn(r: Reading, run: str, stage: str) -> bool:
     """Say whether nothing but the engine's layers can have kept a stage from running."""
     facts = r.runs[run]
-    if not facts.over or facts.cancels or r.outcome(run) is None or r.timeouts_due(run):
-        return False
-    if any(r.by_timeout(one) for one in r.executions(run)):
+    if not facts.over or facts.cancels or r.outcome(run) is None or r.timed_out(run):
         return False
     if r.before(run):
         return False  # what a redrive leaves out, or why it is refused, is PART-5's

@@ -161,7 +161,7 @@ def _failures_in_layers(
 def _undisturbed(r: Reading, run: str) -> bool:
     """Say whether nothing but a layer of the engine's can have kept a stage from running."""
     facts = r.runs[run]
-    if not facts.over or facts.cancels or r.outcome(run) is None or r.timeouts_due(run):
+    if not facts.over or facts.cancels or r.outcome(run) is None or r.timed_out(run):
         return False
     if r.first_cause(run)[1] or r.shape.skippable:
         return False
