@@ -325,7 +325,7 @@ def check_clean_4(r: Reading) -> Judgement:
             continue  # of nested ones that fail, Python lets the outermost out of the stage
         if not held.registered and one is not None and one.again:
             continue  # it is an attempt that failed by it, and is tried again
-        late = one is not None and _late(r, one)
+        late = one is not None and r.used_up_grace(one)
         if not held.registered and (late or _given_up(r, held) or held.stage in r.shape.unordered):
             continue  # nobody waits for it, or tasks of its own may each have failed
         if not held.registered and one is not None and one.how != f"raise:{FAULT}":
@@ -436,13 +436,6 @@ def _top(run: str) -> str:
     return run.split("/", 1)[0]
 
 
-def _late(r: Reading, one: Ran) -> bool:
-    """Say whether a stage took all of the grace, or more, to end after it was cancelled."""
-    if one.asked < 0:
-        return False
-    return one.end_s >= r.time_of(one.asked) + r.plan.cleanup_grace_s - r.tolerance_s
-
-
 def check_clean_6(r: Reading) -> Judgement:
     if not r.sound or len(r.runs) < 2:
         return untested()
@@ -463,7 +456,7 @@ def check_clean_6(r: Reading) -> Judgement:
             continue
         ones = r.executions(run)
         # One that was given up after the grace does not keep the run from its cleanups.
-        last = max((o.end for o in ones if not _late(r, o)), default=-1)
+        last = max((o.end for o in ones if not r.used_up_grace(o)), default=-1)
         alone = not facts.cancels and not any(
             o.attempt_failed or o.self_cancelled or o.how == "cancel_run" or r.by_timeout(o)
             for o in ones

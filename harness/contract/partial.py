@@ -226,7 +226,7 @@ def check_stream_1(r: Reading) -> Judgement:
         done = one.how in ("ok", "skip")
         if not chunks or done or outcome is None or r.runs[one.run].cancels or not r.told(one.run):
             continue
-        given_up = one.swallowed and not one.ended
+        given_up = one.swallowed and (not one.ended or r.used_up_grace(one))
         if r.layers_disturb(one.run) or given_up or one.end > r.runs[one.run].end:
             continue  # what it brings when the run is over, nobody waits for
         if one.stage in r.shape.attempts and r.of("consume.stop", one.run, one.stage):

@@ -419,6 +419,12 @@ class Reading:
         an execution of it."""
         return bool(self.timeouts_due(run)) or any(map(self.by_timeout, self.executions(run)))
 
+    def used_up_grace(self, one: Ran) -> bool:
+        """Say whether an execution took all of the grace or more to end after it was cancelled."""
+        if one.asked < 0:
+            return False
+        return one.end_s >= self.time_of(one.asked) + self.plan.cleanup_grace_s - self.tolerance_s
+
     def other_timeout(self, one: Ran, until_s: float) -> bool:
         """Say whether a timeout of the engine's interrupted another execution of the same run up
         to a time, in seconds, or was due a little before it."""

@@ -191,12 +191,18 @@ def _counts(r: Reading, one: Ran) -> bool:
 
 def _stayed_closed(r: Reading, stage: str, layer: Layer) -> list[Violation]:
     """A circuit, if it is all tenants' or one's, is open after so many failures of one tenant
-    without a success of anybody's in between."""
+    without a success of anybody's in between. It may have opened before, by failures of others
+    or by such as an engine need not count: it is asked to be open from the earliest of these."""
     threshold, reset_s = int(option(r, layer, "threshold")), float(option(r, layer, "reset_s"))
     in_a_row: Counter[str] = Counter()
+    perhaps_s: list[float] = []
     ones = [one for one in r.executions() if one.stage == stage]
     for one in sorted((o for o in ones if o.ended), key=lambda o: o.end):
         tenant = tenant_of(r, one.run)
+        if _counts(r, one):
+            perhaps_s.append(one.end_s)
+        elif one.how == "ok":
+            perhaps_s.clear()
         if not one.failed_by_itself or one.self_cancelled:
             in_a_row.clear()
             continue
@@ -204,7 +210,7 @@ def _stayed_closed(r: Reading, stage: str, layer: Layer) -> list[Violation]:
         if in_a_row[tenant] < threshold or not r.runs[one.run].over:
             continue
         for later in executions_for(r, tenant, stage):
-            late_s = later.start_s - one.end_s
+            late_s = later.start_s - perhaps_s[threshold - 1]
             begun = r.runs[later.run].begin > r.runs[one.run].end
             if begun and late_s < reset_s - r.tolerance_s:
                 return [
