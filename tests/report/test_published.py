@@ -13,7 +13,10 @@ from harness.report import render_run
 
 ROOT = Path(__file__).resolve().parents[2]
 PUBLISHED = sorted(p.parent for p in (ROOT / "reports").glob("*/findings.json"))
-DATA = ("run.json", "findings.json", "results.jsonl", "metrics.csv", "changes.json", "history.json")
+DATA = (
+    *("run.json", "findings.json", "results.jsonl", "metrics.csv", "changes.json", "history.json"),
+    *("resources.csv", "resources.json"),
+)
 
 
 def test_there_are_results_of_the_seeds_release_and_of_all_releases() -> None:

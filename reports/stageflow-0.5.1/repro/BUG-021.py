@@ -12,19 +12,12 @@ import threading
 import uuid
 
 sys.excepthook = lambda *error: (sys.__excepthook__(*error), os._exit(2))
+threading.Timer(28, os._exit, (2,)).start()
 
 from stageflow import Pipeline, PipelineTimer, StageContext, StageKind, StageOutput  # noqa: E402
 from stageflow.context import ContextSnapshot, RunIdentity  # noqa: E402
 from stageflow.pipeline.subpipeline import get_subpipeline_spawner  # noqa: E402
 from stageflow.stages import StageInputs  # noqa: E402
-
-
-def stages_left():
-    """Return the functions of this file in which tasks still are."""
-    coros = [task.get_coro() for task in asyncio.all_tasks() - {asyncio.current_task()}]
-    for coro in coros:  # each is followed by the one that it awaits
-        coros += [coro.cr_await] if hasattr(coro.cr_await, "cr_code") else []
-    return [coro.__qualname__ for coro in coros if coro.cr_code.co_filename == __file__]
 
 
 def enter(snapshot, event_sink=None):
@@ -39,11 +32,16 @@ def enter(snapshot, event_sink=None):
 
 async def run_child(ctx, stage, name, graph):
     async def runner(child):
-        results = await graph.run(enter(
-            ContextSnapshot(run_id=RunIdentity(pipeline_run_id=child.pipeline_run_id, request_id=child.request_id, org_id=child.org_id)),
+        return await graph.run(enter(
+            ContextSnapshot(
+                run_id=RunIdentity(
+                    pipeline_run_id=child.pipeline_run_id,
+                    request_id=child.request_id,
+                    org_id=child.org_id,
+                ),
+            ),
             event_sink=child.event_sink,
         ))
-        return {stage: output.data for stage, output in results.items()}
 
     ids = {"correlation_id": uuid.uuid4(), "parent_stage_id": stage}
     spawn = get_subpipeline_spawner().spawn
@@ -66,26 +64,22 @@ class Delegate:
         return StageOutput.ok(value=None)
 
 
-def violation(left):
-    if left:
-        return f"still running when the run was over: {left}"
-
-
 async def main():
     graph = Pipeline().with_stage("delegate", Delegate, StageKind.TRANSFORM).build()
-    ids = RunIdentity(
-        pipeline_run_id=uuid.uuid4(),
-        org_id=uuid.uuid5(uuid.NAMESPACE_DNS, "t0"),
-    )
+    ids = RunIdentity(pipeline_run_id=uuid.uuid4(), org_id=uuid.uuid5(uuid.NAMESPACE_DNS, "t0"))
     ctx = enter(ContextSnapshot(run_id=ids))
     asyncio.get_running_loop().call_later(0.1, asyncio.current_task().cancel)
     with contextlib.suppress(Exception, asyncio.CancelledError):
         await graph.run(ctx)
-    found = violation(stages_left())
+    coros = [task.get_coro() for task in asyncio.all_tasks() - {asyncio.current_task()}]
+    for coro in coros:  # each is followed by the one that it awaits
+        coros += [coro.cr_await] if hasattr(coro.cr_await, "cr_code") else []
+    left = [coro.__qualname__ for coro in coros if coro.cr_code.co_filename == __file__]
+    if left:
+        return f"still running when the run was over: {left}"
+
+
+with asyncio.Runner() as runner:
+    found = runner.run(main())
     print(f"VIOLATION CANCEL-6: {found}" if found else "HOLDS CANCEL-6", flush=True)
     os._exit(1 if found else 0)  # at once: what is left running must not hold it up
-
-
-if __name__ == "__main__":
-    threading.Timer(28, os._exit, (2,)).start()
-    asyncio.run(main())

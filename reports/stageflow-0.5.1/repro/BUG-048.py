@@ -6,6 +6,8 @@ Actual: 0 do
 
 import asyncio
 import os
+import random
+import runpy
 import sys
 import threading
 import time
@@ -15,69 +17,67 @@ sys.excepthook = lambda *error: (sys.__excepthook__(*error), os._exit(2))
 
 from stageflow import PipelineContext, StageGraph, StageOutput, StageSpec  # noqa: E402
 
-seen = []  # (seconds, stage, what happened, detail)
+seen = []  # (stage, what happened, detail)
+
+
+async def pause(seconds):
+    for _ in range(random.choice((0, 0, 1, 2, 3, 5))):  # a few turns of the event loop
+        await asyncio.sleep(0)
+    await asyncio.sleep(seconds and seconds + random.choice((0, 0, 0.0002, 0.0009)))
 
 
 class StageA:
     async def execute(self, ctx):
-        await asyncio.sleep(0.1)
-        seen.append((time.monotonic(), "a", "stage.end", "ok"))
-        return StageOutput.ok(value=None)
+        await pause(0.1)
+        seen.append(("a", "stage.end", "ok"))
+        return StageOutput.ok(value="a")
 
 
 class StageB:
     async def execute(self, ctx):
-        await asyncio.sleep(0.2)
+        await pause(0.2)
         ctx.mark_canceled()
-        return StageOutput.cancel(reason="cancelled")
+        return StageOutput.cancel(reason="b has nothing to do")
 
 
 class C0:
     async def execute(self, ctx):
-        await asyncio.sleep(0.1)
-        seen.append((time.monotonic(), "c0", "stage.end", "ok"))
-        return StageOutput.ok(value=None)
+        await pause(0.1)
+        seen.append(("c0", "stage.end", "ok"))
+        return StageOutput.ok(value="c0")
 
 
 class C1:
     async def execute(self, ctx):
-        await asyncio.sleep(0.1)
-        seen.append((time.monotonic(), "c1", "stage.end", "ok"))
-        return StageOutput.ok(value=None)
+        await pause(0.1)
+        seen.append(("c1", "stage.end", "ok"))
+        return StageOutput.ok(value="c1")
 
 
 class C2:
     async def execute(self, ctx):
-        await asyncio.sleep(0.2)
-        seen.append((time.monotonic(), "c2", "stage.end", "ok"))
-        return StageOutput.ok(value=None)
+        await pause(0.2)
+        seen.append(("c2", "stage.end", "ok"))
+        return StageOutput.ok(value="c2")
 
 
 class C3:
     async def execute(self, ctx):
-        await asyncio.sleep(0.1)
-        seen.append((time.monotonic(), "c3", "stage.end", "ok"))
-        return StageOutput.ok(value=None)
-
-
-def violation(error, outputs):
-    done = [stage for _, stage, kind, how in seen if kind == "stage.end" and how == "ok"]
-    lost = [stage for stage in done if stage not in outputs]
-    if lost:
-        return f"completed, and lost to the caller: {lost}; what it got: {error!r}"
+        await pause(0.1)
+        seen.append(("c3", "stage.end", "ok"))
+        return StageOutput.ok(value="c3")
 
 
 async def main():
-    graph = StageGraph(
-        [
-            StageSpec(name="a", runner=StageA),
-            StageSpec(name="b", runner=StageB, dependencies=("a",)),
-            StageSpec(name="c0", runner=C0),
-            StageSpec(name="c1", runner=C1, dependencies=("a",)),
-            StageSpec(name="c2", runner=C2, dependencies=("a",)),
-            StageSpec(name="c3", runner=C3, dependencies=("a",)),
-        ]
-    )
+    specs = [
+        StageSpec(name="a", runner=StageA),
+        StageSpec(name="b", runner=StageB, dependencies=("a",)),
+        StageSpec(name="c0", runner=C0, dependencies=("a",)),
+        StageSpec(name="c1", runner=C1, dependencies=("a",)),
+        StageSpec(name="c2", runner=C2, dependencies=("a",)),
+        StageSpec(name="c3", runner=C3, dependencies=("a",)),
+    ]
+    graph = StageGraph(specs)
     ctx = PipelineContext(
         pipeline_run_id=uuid.uuid4(),
         request_id=uuid.uuid4(),
@@ -86,16 +86,29 @@ async def main():
         interaction_id=None,
         org_id=uuid.uuid5(uuid.NAMESPACE_DNS, "t0"),
     )
-    results = error = None
+    results, error = {}, None
     try:
         results = await graph.run(ctx)
     except (Exception, asyncio.CancelledError) as exc:
         error = exc
-    found = violation(error, [name for name, one in (results or {}).items() if one.status == "completed"])
-    print(f"VIOLATION PART-3: {found}" if found else "HOLDS PART-3", flush=True)
-    os._exit(1 if found else 0)  # at once: what is left running must not hold it up
+    outputs = [name for name, one in results.items() if one.status == "completed"]
+    done = [stage for stage, kind, how in seen if kind == "stage.end" and how == "ok"]
+    lost = [stage for stage in done if stage not in outputs]
+    if lost:
+        return f"completed, and lost to the caller: {lost}; what it got: {error!r}"
 
 
 if __name__ == "__main__":
     threading.Timer(28, os._exit, (2,)).start()
-    asyncio.run(main())
+    began, tries, shown, first = time.monotonic(), 0, 0, ""
+    while tries < 400 and time.monotonic() < began + 14:
+        tries += 1
+        random.seed(tries)
+        loop = asyncio.new_event_loop()  # and variables of its own: nothing is left of other tries
+        found = loop.run_until_complete(runpy.run_path(__file__)["main"]())
+        loop.close()
+        shown, first = shown + bool(found), first or found
+    rate = f"in {shown or 'none'} of {tries} tries"
+    print(f"VIOLATION PART-3: {first}: {rate}" if shown else f"HOLDS PART-3: {rate}")
+    sys.stdout.flush()
+    os._exit(1 if shown else 0)

@@ -8,76 +8,54 @@ import asyncio
 import os
 import sys
 import threading
-import time
 import uuid
 
 sys.excepthook = lambda *error: (sys.__excepthook__(*error), os._exit(2))
+threading.Timer(28, os._exit, (2,)).start()
 
 from stageflow import Pipeline, PipelineContext, StageKind, StageOutput  # noqa: E402
 
-seen = []  # (seconds, stage, what happened, detail)
-run_names = {}  # pipeline_run_id -> name of the run
+seen = []  # (stage, what happened)
 
 
 class Load:
     async def execute(self, ctx):
-        me = f"{run_names[ctx.pipeline_run_id]}/load"
-        seen.append((time.monotonic(), me, "stage.start", None))
+        me = f"{ctx.snapshot.metadata['run']}/load"
         try:
+
             async def release_cursor():
-                seen.append((time.monotonic(), me, "release.begin", "cursor"))
+                seen.append((me, "release.begin"))
                 await asyncio.sleep(0)
 
-            seen.append((time.monotonic(), me, "register", "cursor"))
             graph.register_cleanup(release_cursor, name="cursor")
             await asyncio.sleep(0.1)
             return StageOutput.ok(value=None)
         finally:
-            seen.append((time.monotonic(), me, "stage.end", None))
+            seen.append((me, "stage.end"))
 
 
 async def start(graph, run, seconds):
     await asyncio.sleep(seconds)
-    ctx = PipelineContext(pipeline_run_id=uuid.uuid4())
-    run_names[ctx.pipeline_run_id] = run
+    ctx = PipelineContext.create(pipeline_run_id=uuid.uuid4(), metadata={"run": run})
     try:
-        return await graph.run(ctx)
+        await graph.run(ctx)
     finally:
-        seen.append((time.monotonic(), f"{run}/", "run.end", None))
-
-
-def violation():
-    registered, running = [], []
-    for _, stage, kind, name in seen:
-        run = stage.split("/")[0]
-        if kind == "stage.start":
-            running.append(run)
-        if kind == "stage.end":
-            running.remove(run)
-        if kind == "register":
-            registered.append((stage, name))
-        if kind == "release.begin" and (stage, name) in registered:
-            registered.remove((stage, name))
-            if run in running:
-                return f"cleanup {name} of {stage} ran while its run went on"
-        lost = [one for one in registered if kind == "run.end" and one[0].startswith(stage)]
-        if lost:
-            return f"not run when {run} was over: {lost}"
+        seen.append((f"{run}/", "run.end"))
 
 
 async def main():
     global graph
     graph = Pipeline().with_stage("load", Load, StageKind.TRANSFORM).build()
-    tasks = [
-        asyncio.create_task(start(graph, "r0", 0.0)),
-        asyncio.create_task(start(graph, "r1", 0.1)),
-    ]
+    tasks = [asyncio.create_task(start(graph, "r0", 0.0))]
+    tasks.append(asyncio.create_task(start(graph, "r1", 0.1)))
     await asyncio.wait(tasks, timeout=10)
-    found = violation()
+    for run in ["r0", "r1"]:
+        order = [kind for stage, kind in seen if stage.split("/")[0] == run]
+        if "run.end" in order and order[:2] != ["stage.end", "release.begin"]:
+            return f"not between the end of the stage of {run} and its own: {order}"
+
+
+with asyncio.Runner() as runner:
+    found = runner.run(main())
     print(f"VIOLATION CLEAN-6: {found}" if found else "HOLDS CLEAN-6", flush=True)
     os._exit(1 if found else 0)  # at once: what is left running must not hold it up
-
-
-if __name__ == "__main__":
-    threading.Timer(28, os._exit, (2,)).start()
-    asyncio.run(main())

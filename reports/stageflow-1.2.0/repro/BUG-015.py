@@ -8,15 +8,14 @@ import asyncio
 import os
 import sys
 import threading
-import time
-import uuid
 
 sys.excepthook = lambda *error: (sys.__excepthook__(*error), os._exit(2))
+threading.Timer(28, os._exit, (2,)).start()
 
 from stageflow import PipelineContext, StageGraph, StageOutput, StageSpec  # noqa: E402
 from stageflow.pipeline.interceptors import BaseInterceptor, get_default_interceptors  # noqa: E402
 
-seen = []  # (seconds, stage, what happened, detail)
+seen = []  # (stage, what happened)
 
 
 class LateLayer(BaseInterceptor):
@@ -26,7 +25,7 @@ class LateLayer(BaseInterceptor):
         pass
 
     async def after(self, stage_name, result, ctx):
-        seen.append((time.monotonic(), stage_name, "layer.raise", "late"))
+        seen.append((stage_name, "layer.raise"))
         raise RuntimeError("layer late failed")
 
 
@@ -35,45 +34,21 @@ class Ship:
         return StageOutput.ok(value=None)
 
 
-def reachable(results, error):
-    """What a user can get at; this graph returns failures among its results."""
-    found = {}
-    for name, one in (results or {}).items():
-        data = one.data if isinstance(one.data, dict) else {}
-        done = one.status == "completed"
-        found[name] = data.get("value") if done else f"{one.status}: {one.error}"
-    return found
-
-
-def violation(error, outputs):
-    did = [stage for _, stage, kind, _ in seen if kind == "layer.raise"]
-    told = {stage: value for stage, value in outputs.items()
-            if not (isinstance(value, str) and ": " in value)}  # that it completed
-    found = []
-    for stage in did:
-        if stage in told:
-            found.append(f"stage {stage}: a layer failed after it; it is told as completed")
-        if stage not in outputs and error is None:
-            found.append(f"stage {stage}: a layer failed after it; nothing is said of it")
-    return "; ".join(found) or None
-
-
 async def main():
-    interceptors = [
-        *get_default_interceptors(),
-        LateLayer(),
-    ]
+    interceptors = [*get_default_interceptors(), LateLayer()]
     graph = StageGraph([StageSpec(name="ship", runner=Ship)], interceptors=interceptors)
-    results = error = None
     try:
-        results = await graph.run(PipelineContext(pipeline_run_id=uuid.uuid4()))
-    except (Exception, asyncio.CancelledError) as exc:
-        error = exc
-    found = violation(error, reachable(results, error))
+        results = await graph.run(PipelineContext.create())
+    except (Exception, asyncio.CancelledError):
+        results = {}
+    outputs = [name for name, one in results.items() if one.status == "completed"]
+    did = [stage for stage, kind in seen if kind == "layer.raise"]
+    told = [stage for stage in did if stage in outputs]
+    if told:
+        return f"told as completed, although a layer failed after them: {told}"
+
+
+with asyncio.Runner() as runner:
+    found = runner.run(main())
     print(f"VIOLATION GRAPH-5: {found}" if found else "HOLDS GRAPH-5", flush=True)
     os._exit(1 if found else 0)  # at once: what is left running must not hold it up
-
-
-if __name__ == "__main__":
-    threading.Timer(28, os._exit, (2,)).start()
-    asyncio.run(main())

@@ -9,74 +9,44 @@ import os
 import sys
 import threading
 import time
-import uuid
 
 sys.excepthook = lambda *error: (sys.__excepthook__(*error), os._exit(2))
+threading.Timer(28, os._exit, (2,)).start()
 
 from stageflow import Pipeline, PipelineContext, StageKind, StageOutput  # noqa: E402
 
-seen = []  # (seconds since the start, stage, what happened, detail)
+seen = []  # (seconds since the start, what happened)
 began = time.monotonic()
 
 
 class StageB:
     async def execute(self, ctx):
-        seen.append((time.monotonic() - began, "b", "stage.start", None))
-        try:
-            raise ValueError("raised")
-        finally:
-            seen.append((time.monotonic() - began, "b", "stage.end", None))
+        raise ValueError("raised")
 
 
 class StageC:
     async def execute(self, ctx):
-        seen.append((time.monotonic() - began, "c", "stage.start", None))
         try:
-            for swallowed in range(1, 3):
-                try:
-                    await asyncio.sleep(20.0)
-                    break
-                except asyncio.CancelledError:
-                    if swallowed > 1:
-                        raise
-                    seen.append((time.monotonic() - began, "c", "swallowed", swallowed))
-            return StageOutput.ok(value=None)
-        finally:
-            seen.append((time.monotonic() - began, "c", "stage.end", None))
-
-
-async def start():
-    pipeline = Pipeline().with_stage("b", StageB, StageKind.TRANSFORM)
-    pipeline = pipeline.with_stage("c", StageC, StageKind.TRANSFORM)
-    graph = pipeline.build()
-    return await graph.run(PipelineContext(pipeline_run_id=uuid.uuid4()))
-
-
-def violation(error, outputs, took):
-    asked = [at for at, _, kind, _ in seen if kind == "swallowed"]
-    if asked and took > asked[0] + 10.25:
-        return f"the run ended {took - asked[0]:.2f} s after it was told to: {error!r}"
-    ended = [stage for _, stage, kind, _ in seen if kind == "stage.end"]
-    running = [one for _, one, kind, _ in seen if kind == "stage.start"
-               and one not in ended]
-    text = f"{error!r} {getattr(error, '__dict__', None)} {outputs}"
-    if asked and any(stage not in text for stage in running):
-        return f"still running: {running}; the caller was told: {error!r}"
+            await asyncio.sleep(20.0)
+        except asyncio.CancelledError:
+            seen.append((time.monotonic() - began, "swallowed"))
+            await asyncio.sleep(20.0)
+        return StageOutput.ok(value=None)
 
 
 async def main():
-    run = asyncio.create_task(start())
-    results = error = None
-    try:
-        results = await asyncio.wait_for(asyncio.shield(run), 10)
-    except (Exception, asyncio.CancelledError) as exc:
-        error = exc
+    pipeline = Pipeline().with_stage("b", StageB, StageKind.TRANSFORM)
+    pipeline = pipeline.with_stage("c", StageC, StageKind.TRANSFORM)
+    graph = pipeline.build()
+    run = asyncio.create_task(graph.run(PipelineContext.create()))
+    await asyncio.wait([run], timeout=14)
     took = time.monotonic() - began
-    found = violation(error, results or getattr(error, "results", {}), took)
+    asked = [at for at, kind in seen if kind == "swallowed"]
+    if asked and took > asked[0] + 10.25:
+        return f"the run ended {took - asked[0]:.2f} s after it was told to"
+
+
+with asyncio.Runner() as runner:
+    found = runner.run(main())
     print(f"VIOLATION CANCEL-4: {found}" if found else "HOLDS CANCEL-4", flush=True)
     os._exit(1 if found else 0)  # at once: what is left running must not hold it up
-
-
-if __name__ == "__main__":
-    threading.Timer(28, os._exit, (2,)).start()
-    asyncio.run(main())

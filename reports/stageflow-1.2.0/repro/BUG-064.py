@@ -9,19 +9,11 @@ import contextlib
 import os
 import sys
 import threading
-import uuid
 
 sys.excepthook = lambda *error: (sys.__excepthook__(*error), os._exit(2))
+threading.Timer(28, os._exit, (2,)).start()
 
 from stageflow import Pipeline, PipelineContext, StageKind, StageOutput  # noqa: E402
-
-
-def stages_left():
-    """Return the functions of this file in which tasks still are."""
-    coros = [task.get_coro() for task in asyncio.all_tasks() - {asyncio.current_task()}]
-    for coro in coros:  # each is followed by the one that it awaits
-        coros += [coro.cr_await] if hasattr(coro.cr_await, "cr_code") else []
-    return [coro.__qualname__ for coro in coros if coro.cr_code.co_filename == __file__]
 
 
 class Vitals:
@@ -42,24 +34,22 @@ class Labs:
         return StageOutput.ok(value=None)
 
 
-def violation(left):
-    if left:
-        return f"still running when the run was over: {left}"
-
-
 async def main():
     pipeline = Pipeline().with_stage("vitals", Vitals, StageKind.TRANSFORM)
     pipeline = pipeline.with_stage("imaging", Imaging, StageKind.TRANSFORM)
     pipeline = pipeline.with_stage("labs", Labs, StageKind.TRANSFORM, dependencies=("vitals",))
     graph = pipeline.build()
-    ctx = PipelineContext(pipeline_run_id=uuid.uuid4(), data={"_timeout_ms": 200})
     with contextlib.suppress(Exception, asyncio.CancelledError):
-        await graph.run(ctx)
-    found = violation(stages_left())
+        await graph.run(PipelineContext.create(data={"_timeout_ms": 200}))
+    coros = [task.get_coro() for task in asyncio.all_tasks() - {asyncio.current_task()}]
+    for coro in coros:  # each is followed by the one that it awaits
+        coros += [coro.cr_await] if hasattr(coro.cr_await, "cr_code") else []
+    left = [coro.__qualname__ for coro in coros if coro.cr_code.co_filename == __file__]
+    if left:
+        return f"still running when the run was over: {left}"
+
+
+with asyncio.Runner() as runner:
+    found = runner.run(main())
     print(f"VIOLATION TIME-3: {found}" if found else "HOLDS TIME-3", flush=True)
     os._exit(1 if found else 0)  # at once: what is left running must not hold it up
-
-
-if __name__ == "__main__":
-    threading.Timer(28, os._exit, (2,)).start()
-    asyncio.run(main())
