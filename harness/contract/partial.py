@@ -1,4 +1,8 @@
-"""PART and STREAM: partial outputs of a run, and of a stage."""
+"""PART and STREAM: partial outputs of a run, and of a stage.
+
+Longer than most: checks of one family share what they ask of a run, and each clause's texts stand
+beside the check that they are about.
+"""
 
 from __future__ import annotations
 

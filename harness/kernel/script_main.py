@@ -5,6 +5,8 @@ A check is source of `violation(seen, error, outputs, left, took)`; its body end
 It may also look at `results`, of one run what the engine gives, as the engine gives it, and at
 `strays`: the functions of whatever tasks there are a moment after a run, and at `dropped` and
 `pending`: by the engine's account of events.
+
+A little over 400 lines: what is collected for a check and what it looks at are decided together.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """PART-5, PART-6 and RETRY-1 by hand: what they must let pass, and the least they must not.
 
 A journal is written from lines of the run's story; a near miss stands beside each violation.
+Longer than most, for these pairs of stories are many and are told in the same words.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Layers around stages of the reference engine: order, failures, denials, and the engine's own."""
+"""Layers around stages of the reference engine: order, failures, denials, and the engine's own.
+
+Longer than most: every layer is tried by pipelines made by the same few functions.
+"""
 
 from __future__ import annotations
 

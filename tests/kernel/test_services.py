@@ -1,5 +1,8 @@
 """One ordered record for each operation that asks the engine for a service, asserted whole;
-and what stands around stages: sinks, layers, consumers."""
+and what stands around stages: sinks, layers, consumers.
+
+Longer than most: the record of each operation is written out.
+"""
 
 from __future__ import annotations
 
