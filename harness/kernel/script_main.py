@@ -27,6 +27,7 @@ __all__ = ["Ending", "body_of", "completed_only", "in_place", "parameters"]
 
 RUN_LIMIT_S = 10
 RUN_LIMIT_MAX_S = 24
+SENT_HERE_MAX = 3  # cancels, one statement for each
 
 END = """\
 with asyncio.Runner() as runner:
@@ -72,6 +73,11 @@ def completed_only(check: str) -> bool:
 
 def _indented(lines: Iterable[str]) -> list[str]:
     return [f"    {line}" if line else "" for line in lines]
+
+
+def _waits(seconds: float) -> str:
+    """Return the statement that waits for a task `run`, for so long at most."""
+    return f"await asyncio.wait([run], timeout={seconds!r})" if seconds else "await asyncio.sleep(0)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,7 +241,7 @@ class Ending:
             body += self._in_place()
         else:
             body += self._started()
-            body += [self._cancel(number, one) for number, one in enumerate(self.plan.cancels)]
+            body += self._cancels()
             body += self._awaited_all() if self.many else self._awaited()
         if self._tells_partial:
             body += self._of_run(self.dialect.partial)
@@ -408,6 +414,30 @@ class Ending:
             ids = literal([one.id for one in self.plan.runs])
             lines.append(f"error = next((errors[run] for run in {ids} if run in errors), None)")
         return lines
+
+    def _cancels(self) -> list[str]:
+        """Return the lines that see to the cancels of runs that are tasks."""
+        cancels = self.plan.cancels
+        if self.many or len(cancels) != 1 or cancels[0].times > SENT_HERE_MAX:
+            return [self._cancel(number, one) for number, one in enumerate(cancels)]
+        (cancel,) = cancels
+        if cancel.at_s is not None and cancel.times == 1:
+            return [self._cancel(0, cancel)]
+        # Of one run `main` itself sends them: while it waits, that is over or it is not.
+        sends = "run.cancel()"
+        if "cancel.sent" in self.notes:
+            sends = 'note("", "cancel.sent", (0, run.cancel()))'
+        if cancel.at_s is not None:
+            lines = [_waits(cancel.at_s), sends]
+        else:
+            # The first turn is the run's, which a task beside it would have let it have.
+            turns = (cancel.at_point or 0) + 1
+            lines = [
+                f"for _ in range({turns}):  # a number of turns of the event loop, not of seconds",
+                "    await asyncio.sleep(0)",
+                sends,
+            ]
+        return lines + [_waits(cancel.gap_s), sends] * (cancel.times - 1)
 
     def _cancel(self, number: int, cancel: Cancel) -> str:
         noted = "cancel.sent" in self.notes

@@ -40,7 +40,7 @@ def without_notes(text: str, wanted: Iterable[str]) -> str:
 
 def fields_of(check: str) -> tuple[int, ...]:
     """Return which of the fields of a note a check looks at."""
-    body = check.partition(":\n")[2]
+    body = re.sub(r"  # .*", "", check.partition(":\n")[2])
     loops = list(_LOOP.finditer(body))
     if len(loops) != len(re.findall(r"\bseen\b", body)):
         return (0, 1, 2, 3)  # it takes rows as a whole

@@ -16,7 +16,7 @@ from harness.kernel.script_main import Ending
 from harness.kernel.script_notes import noted, without_notes
 from harness.kernel.script_stage import StageWriter
 from harness.kernel.script_steps import WRITERS
-from harness.kernel.script_texts import HEAD, HELPERS, RECORDED
+from harness.kernel.script_texts import HEAD, HELPERS, RECORDED, STREAM
 
 __all__ = ["Parts"]
 
@@ -220,6 +220,8 @@ class Parts:
 
     def _helper(self, name: str) -> str:
         text = HELPERS[name]
+        if name == "stream" and not self.notes & {"release.begin", "release.over", "release.end"}:
+            text = STREAM
         if "interrupt" not in self.notes:
             return without_notes(text.replace("{INTERRUPT}", ""), self.notes)
         if name == "stream":
