@@ -127,7 +127,7 @@ def dialect(engine: Probe, program: Program, plan: Plan, check: str) -> Dialect:
         build=lambda p, classes: _build(engine, plan, p, classes),
         prepare=prepare,
         run=run,
-        after=(*streams.after(plan), *around.closed(plan, check)),
+        after=(*streams.after(plan, check), *around.closed(plan, check)),
         value="one.data",
         done='one.status == "completed"' if legacy else 'one.status.value == "ok"',
         kept="{}" if legacy else 'getattr(error, "results", {})',

@@ -13,7 +13,7 @@ from harness.kernel.script_ends import HOWS
 from harness.kernel.script_layout import laid_out
 from harness.kernel.script_literals import Unrenderable, identifier, literal
 from harness.kernel.script_main import Ending
-from harness.kernel.script_notes import noted, without_notes
+from harness.kernel.script_notes import noted, stages_of, without_notes
 from harness.kernel.script_stage import StageWriter
 from harness.kernel.script_steps import WRITERS
 from harness.kernel.script_texts import HEAD, HELPERS, RECORDED, STREAM
@@ -70,6 +70,7 @@ class Parts:
         self.pending: list[Program] = []
         self.notes = frozenset(kind for kind in NOTES if f'"{kind}"' in check)
         self.ends = frozenset(how for how in HOWS if f'"{how}"' in check or f'"{how}:' in check)
+        self.only = stages_of(check)
         self.once = _called_once(program)
         self.recorded = False
         self.graphs: dict[str, str] = {}
@@ -94,7 +95,7 @@ class Parts:
                 self.plan,
                 label,
                 many_runs=self.many,
-                notes=self.notes,
+                notes=self.notes if self.only is None or label in self.only else frozenset(),
                 ends=self.ends,
                 once=self.once,
                 alone=not self.many and not stage.retry and not prefix,

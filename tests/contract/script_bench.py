@@ -15,7 +15,7 @@ from harness.kernel.plan import Plan
 from harness.kernel.program import Program
 from harness.kernel.record import RunRecord
 
-__all__ = ["Note", "check", "notes_of", "said", "sources"]
+__all__ = ["MORE_SHAPES", "Note", "check", "notes_of", "said", "sources"]
 
 # (seconds, stage, kind, detail), as a script's `seen` has them.
 Note = tuple[float, str, str, Any]
@@ -24,6 +24,7 @@ Note = tuple[float, str, str, Any]
 MORE_SHAPES = {
     "CLEAN-6": ("other-run-interrupted",),
     "RETRY-1": ("called-off-rerun",),
+    "STREAM-4": ("producer-not-stopped", "producer-not-awaited", "producer-ran-on"),
 }
 
 NOT_COMPLETED = ("cancelled: ", "failed: ", "skipped: ", "timed_out: ")

@@ -29,13 +29,16 @@ from harness.lab.search.simpler import (
     blocks_in,
     edited,
     lower_numbers,
+    merged,
     numbers_in,
     plainer,
     programs_in,
     size_of,
     unsound,
+    with_one_sleep,
     without_items,
     without_stages,
+    without_time,
 )
 
 __all__ = ["ANYWHERE", "TRIES_MAX", "Key", "Seen", "Shrunk", "is_shown", "key_of", "shrink"]
@@ -49,6 +52,8 @@ POINTS_TRIED = (-1, -2, -3, -4, -6, -8, 1, 2)
 # As in a unit: soonest after the point where a cancel by time shows the same.
 LATER_S = (0.03, 0.01, 0.0)
 LONGER_S = 1.0
+# Stages of which each two are tried as one.
+MERGED_MAX = 6
 # A limit of zero, or a cancel before anything began, is another case, not a simpler one.
 LIMITS = ("timeout_s", "idle_timeout_s", "stage_timeout_s", "at_s")
 # Those of the laboratory: a run that they end is cut short, and not a smaller one.
@@ -219,8 +224,10 @@ class _Shrinking:
         self._tape()
         self._cancels()
         self._plan_parts()
+        self._instant()
         self._stages()
         self._edges()
+        self._merged()
         self._steps()
         self._plainer()
         self._settings()
@@ -396,6 +403,16 @@ class _Shrinking:
             if key != "id":
                 self.take(self._with_plan(path, _drop(key)))
 
+    def _instant(self) -> None:
+        """Let everything take no time: what needs an order of turns only shows in each run then,
+        while one that needs two timers to be due at once shows now and then."""
+        program = without_time(self.case.program)
+        plan = without_time(self.case.plan)
+        rest = {k: v for k, v in plan.items() if k != "cancels"}
+        for circumstances in (rest, plan):
+            if self.take(dataclasses.replace(self.case, program=program, plan=circumstances)):
+                return
+
     def _stages(self) -> None:
         number = 0
         # Dropping a stage drops the subpipelines in it, so the paths are found anew each time.
@@ -422,6 +439,22 @@ class _Shrinking:
                 for need in stage.get("needs", ()):
                     change = partial(_without_need, need=need)
                     self.take(self._with_program(where, change), moves_points=True)
+
+    def _merged(self) -> None:
+        """Put two stages into one, and sleeps that follow each other."""
+        for path in list(programs_in(self.case.program)):
+            last = 1
+            while last < len(at(self.case.program, path)["stages"]) <= MERGED_MAX:
+                last += not any(
+                    self.take(self._with_program(path, _put(one)), moves_points=True)
+                    for first in range(last)
+                    for one in merged(at(self.case.program, path), first, last)
+                )
+        number = 0
+        while number < len(paths := list(blocks_in(self.case.program))):
+            slept = with_one_sleep(at(self.case.program, paths[number]))
+            self._replaced(paths[number], slept)
+            number += 1
 
     def _steps(self) -> None:
         """Drop steps in every block, then unwrap what is left of steps that hold blocks."""
