@@ -7,7 +7,8 @@ maintainer can read without them.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import inspect
+from typing import TYPE_CHECKING, Any
 
 from harness.adapters.stageflow_layers import idempotency_key, priorities, retry_options
 from harness.kernel.errors import NotOffered
@@ -34,7 +35,6 @@ __all__ = [
 ]
 
 _OWN = ("observe", "raise", "deny")
-IMPORT_MAX = 100
 
 HELPERS = {
     "only(": '''\
@@ -151,20 +151,17 @@ def imports(engine: Probe, program: Program, plan: Plan, check: str) -> tuple[st
         names.add("InterceptorResult")
     if any(stage.retry for stage in program.stages):
         names |= {"ErrorAction"} if len(program.stages) > 1 else {"get_default_interceptors"}
-        lines.append(
-            "from stageflow.pipeline.retry import BackoffStrategy, JitterStrategy, RetryInterceptor"
-        )
+        told = [dict(_told_of_retry(engine, s.name, program)) for s in program.stages if s.retry]
+        own = ["BackoffStrategy"] if any("backoff_strategy" in one for one in told) else []
+        own += ["JitterStrategy", "RetryInterceptor"]
+        lines.append(f"from stageflow.pipeline.retry import {', '.join(own)}")
     for name in _restricted(engine, plan):
         names |= {"ErrorAction", *({name} if name.startswith("Circuit") else ())}
         if name.startswith("Idem"):
             lines.append(f"from stageflow.pipeline.idempotency import {name}")
     if names:
         names.add("get_default_interceptors")
-        line = f"from stageflow.pipeline.interceptors import {', '.join(sorted(names))}"
-        if len(line) > IMPORT_MAX:
-            block = "".join(f"\n    {name}," for name in sorted(names))
-            line = f"from stageflow.pipeline.interceptors import ({block}\n)"
-        lines.append(line)
+        lines.append(f"from stageflow.pipeline.interceptors import {', '.join(sorted(names))}")
     if plan.sink is not None:
         lines.append("from stageflow.events import BackpressureAwareEventSink")
     return tuple(lines)
@@ -202,18 +199,27 @@ def _restricted(engine: Probe, plan: Plan) -> list[str]:
 
 
 def _retry(engine: Probe, stage: str, program: Program) -> str:
+    words = ", ".join(f"{name}={value}" for name, value in _told_of_retry(engine, stage, program))
+    if len(program.stages) == 1:
+        return f"RetryInterceptor({words})"
+    return f"only(RetryInterceptor, ({literal(stage)},), {words})"
+
+
+def _told_of_retry(engine: Probe, stage: str, program: Program) -> list[tuple[str, Any]]:
+    """Return the options of a retry that are not the engine's defaults, as source."""
     retry = program.stage(stage).retry
     assert retry is not None
     try:
         options = retry_options(engine, stage, retry)
     except NotOffered as exc:
         raise Unrenderable(str(exc)) from exc
-    words = ", ".join(
-        f"{k}={'(Exception,)' if k == 'retryable_errors' else v}" for k, v in options.items()
-    )
-    if len(program.stages) == 1:
-        return f"RetryInterceptor({words})"
-    return f"only(RetryInterceptor, ({literal(stage)},), {words})"
+    given = inspect.signature(engine.RetryInterceptor).parameters
+    longest_ms = 1000 * retry.backoff_s * retry.factor ** max(0, retry.attempts - 2)
+    if longest_ms <= given["max_delay_ms"].default:  # none comes to the most that is allowed
+        del options["max_delay_ms"]
+    if "retryable_errors" in options:
+        options["retryable_errors"] = "(Exception,)"
+    return [(name, v) for name, v in options.items() if v != given[name].default]
 
 
 def data_of(plan: Plan, timeout: str | None) -> str:

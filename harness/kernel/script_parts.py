@@ -262,8 +262,8 @@ def _late(line: str) -> str:
 
 
 def _imports(body: str) -> list[str]:
-    modules = ("asyncio", "contextlib", "functools", "gc", "os", "sys", "threading", "time")
-    extra = ("logging", "traceback", "types", "uuid")
+    modules = ("asyncio", "contextlib", "functools", "gc", "itertools", "os", "sys", "threading")
+    extra = ("logging", "time", "traceback", "types", "uuid")
     return [
         f"import {m}"
         for m in sorted((*modules, *extra))

@@ -4,6 +4,8 @@ from a run of the laboratory."""
 from __future__ import annotations
 
 import asyncio
+import itertools
+import traceback
 import uuid
 from collections.abc import Sequence
 from typing import Any
@@ -51,6 +53,8 @@ def check(source: str, *told: Any) -> str | None:
     *_, dropped, pending, _ = accounts[-1] if accounts else (0, 0, 0)
     names: dict[str, Any] = {
         "asyncio": asyncio,
+        "itertools": itertools,
+        "traceback": traceback,
         "uuid": uuid,
         "unretrieved": [],
         "strays": left,

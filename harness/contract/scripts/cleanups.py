@@ -302,7 +302,7 @@ def _apart(plan: Plan) -> str:
         "        running.append(run)",
         '    if kind == "stage.end":',
         "        running.remove(run)",
-        '        if name.split(":")[0] in ("fail", "raise", "cancel_run", "cancelled"):',
+        '        if name not in ("ok", "skip"):  # but "fail", "raise:", "cancel_run" or "cancelled"',
         "            ending.add(run)",
         '    if kind == "register":',
         "        registered.append((stage, name))",

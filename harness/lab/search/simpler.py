@@ -217,7 +217,10 @@ def _needing(stage: Mapping[str, Any], names: set[str], name: str) -> Mapping[st
     """Return a stage that needs the stage of this name in the place of those two."""
     if not names & set(stage.get("needs", ())):
         return stage
-    return {**stage, "needs": list(dict.fromkeys(name if n in names else n for n in stage["needs"]))}
+    return {
+        **stage,
+        "needs": list(dict.fromkeys(name if n in names else n for n in stage["needs"])),
+    }
 
 
 def with_one_sleep(block: Sequence[Any]) -> list[Any]:
