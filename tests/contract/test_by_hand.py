@@ -316,6 +316,48 @@ def test_a_stubborn_stage_is_excused_by_the_report_of_it_only() -> None:
     assert said(1.6, "a") == ["grace-exceeded"]
 
 
+def test_a_stage_that_is_cancelled_for_the_sake_of_a_stubborn_one_has_a_grace_of_its_own() -> None:
+    both = program("p", stage("a", swallow(9, sleep(99.0)), timeout_s=0.5), stage("b", sleep(9.0)))
+    rows: list[Row] = [
+        *BEGIN,
+        (0.0, "b", "stage.start"),
+        (0.5, "a", "interrupt"),
+        (0.5, "a", "swallowed", 1),
+        (1.5, "b", "interrupt"),
+    ]
+    failure = FailureReport("a", kind="timeout", timeout_s=0.5)
+    told = Outcome("r0", "failed", failures=(failure,), still_running=("a",))
+
+    def said(*rest: Row) -> list[str]:
+        judged = by_hand(both, Plan(cleanup_grace_s=1.0), [*rows, *rest], outcome=told)
+        return [v.shape for v in judged["CANCEL-4"].violations]
+
+    ended = (2.4, "b", "stage.end", "cancelled")
+    assert said(ended, over(2.4, "returned")) == []
+    assert said(ended, over(2.5, "returned")) == ["grace-exceeded"]
+    assert said(over(2.6, "returned")) == ["grace-exceeded"]  # it outlives its own grace
+
+
+def test_where_others_go_on_the_grace_counts_from_the_cancel_of_the_run() -> None:
+    both = program("p", stage("a", swallow(9, sleep(99.0)), timeout_s=0.5), stage("b", sleep(9.0)))
+    rows: list[Row] = [
+        *BEGIN,
+        (0.0, "b", "stage.start"),
+        (0.5, "a", "interrupt"),
+        (0.5, "a", "swallowed", 1),
+        sent(4.0),
+        (4.0, "b", "interrupt"),
+    ]
+    plan = caller_cancel(4.0, cleanup_grace_s=1.0, on_failure="continue")
+
+    def said(over_s: float) -> list[str]:
+        judged = by_hand(both, plan, [*rows, over(over_s)], outcome=CANCELLED)
+        return [v.shape for v in judged["CANCEL-4"].violations]
+
+    assert said(5.0) == []
+    assert said(5.1) == ["grace-exceeded"]
+
+
 def test_a_child_that_ends_in_the_tick_of_the_cancel_was_not_left_alone() -> None:
     child = program("child", stage("search", sleep(2.0)))
     parent = program("p", stage("a", subpipeline(child)))
