@@ -27,6 +27,7 @@ from scenarios.notation import (
     subpipeline,
     swallow,
     thread,
+    timeout,
 )
 from tests.contract.bench import Row, by_hand, shapes
 
@@ -71,6 +72,31 @@ def test_no_engine_can_know_that_its_first_cancel_lands_in_a_natural_finally() -
     again = natural_cleanup(sent(0.2), (0.2, "a", "interrupt"))
     said = by_hand(HOLDER, plan, again, outcome=CANCELLED)
     assert shapes(said) == {"CLEAN-2": ["cleanup-cut"]}
+
+
+@pytest.mark.parametrize(("limit_s", "shape"), [(0.2, []), (9.0, ["cleanup-cut"])])
+def test_a_stage_that_waits_for_a_subpipeline_notes_its_own_timeout_late(
+    limit_s: float, shape: list[str]
+) -> None:
+    child = subpipeline(program("child", stage("search", sleep(2.0))))
+    holder = program("p", stage("a", timeout("t", limit_s, acquire("lock", 1.0), child)))
+    rows: list[Row] = [
+        *BEGIN,
+        (0.0, "a", "scope.enter", ("t", limit_s)),
+        (0.0, "a", "acquire", "lock"),
+        (0.0, "a", "sub.begin", "child"),
+        (0.5, "a", "interrupt"),
+        (0.5, "a", "sub.end", ("child", "cancelled")),
+        (0.5, "a", "release.begin", "lock"),
+        sent(0.75),
+        (0.75, "a", "interrupt"),
+        (0.75, "a", "release.cut", "lock"),
+        (0.75, "a", "scope.exit", ("t", "CancelledError")),
+        (0.75, "a", "stage.end", "cancelled"),
+        over(0.75),
+    ]
+    said = by_hand(holder, caller_cancel(0.75), rows, outcome=CANCELLED)["CLEAN-2"]
+    assert [v.shape for v in said.violations] == shape
 
 
 def given_up(at_s: float) -> list[Row]:
