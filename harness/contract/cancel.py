@@ -417,7 +417,7 @@ def check_cancel_6(r: Reading) -> Judgement:
             if not facts.over:
                 bad.append(_hung(r, parent, "it runs a subpipeline"))
                 break
-            cut, cut_s = _cut(r, parent)
+            cut, cut_s = _cut(r, child)
             running = child.start_s < cut_s and (
                 not child.ended or child.end > cut or bool(child.interrupts)
             )
@@ -463,27 +463,46 @@ def _ran_on(r: Reading, child: Ran, cut_s: float) -> bool:
     return untouched and child.end_s > cut_s + r.tolerance_s
 
 
+def _holders(r: Reading, child: Ran) -> list[Ran]:
+    """Return the executions that may be the one which runs a stage's subpipeline."""
+    parent, name = child.run.rsplit("/", 1)
+    name = name.split("#", 1)[0]
+    return [
+        one
+        for one in r.executions(parent)
+        if any(e.detail == name for e in r.of("sub.begin", parent, one.stage))
+        and one.start < child.start
+        and (not one.ended or child.start < one.end)
+    ]
+
+
 def _kept_by_parent(r: Reading, child: Ran) -> bool:
     """Say whether a stage that runs this subpipeline swallowed its own cancellation: what it awaits
     in a task of its own then goes on."""
-    parent, name = child.run.rsplit("/", 1)
-    name = name.split("#", 1)[0]
-    return any(
-        one.swallowed and any(e.detail == name for e in r.of("sub.begin", parent, one.stage))
-        for one in r.executions(parent)
-    )
+    return any(one.swallowed for one in _holders(r, child))
 
 
-def _cut(r: Reading, parent: str) -> tuple[int, float]:
-    """Return (position, seconds) of what ended the parent run early, or (-1, 0)."""
+def _cut(r: Reading, child: Ran) -> tuple[int, float]:
+    """Return (position, seconds) of what was to end a subpipeline's stage early, or (-1, 0): what
+    ended its parent run, or a timeout of the stage that runs the subpipeline."""
+    parent = child.run.rsplit("/", 1)[0]
     at, kind = r.first_cause(parent)
-    if kind == "fail" and r.policy() == "continue":
+    # That a stage asked to end the run may not have come through its layers.
+    unheard = kind == "cancel_run" and r.layers_disturb(parent)
+    if unheard or (kind == "fail" and r.policy() == "continue"):
         cancels = r.runs[parent].cancels
         at, kind = (cancels[0][0], "cancel") if cancels else (-1, "")
     found = [(at, r.time_of(at))] if kind else []
-    for due, one in r.timeouts_due(parent):
-        if one.interrupts and (r.policy() != "continue" or one.children):
-            found.append((one.interrupts[0], due))
+    holders = _holders(r, child)
+    for due_s, one in r.timeouts_due(parent):
+        if not one.interrupts:
+            continue
+        tries = r.shape.attempts.get(one.stage, 1)
+        if one in holders:
+            found.append((one.interrupts[0], due_s))
+        elif r.policy() != "continue" and len(r.ran[parent, one.stage]) == tries and not one.again:
+            # An engine may wait for that one's own cleanup before it cancels the others.
+            found.append((one.interrupts[0], max(due_s, one.end_s)))
     return min(found, key=lambda c: c[1], default=(-1, 0.0))
 
 

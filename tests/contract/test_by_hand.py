@@ -13,7 +13,7 @@ import pytest
 from harness.contract.clauses import CLAUSES
 from harness.kernel.outcome import ErrorReport, FailureReport, Outcome, StageReport
 from harness.kernel.plan import Cancel, Plan
-from harness.kernel.program import Program
+from harness.kernel.program import Program, Retry
 from harness.kernel.record import Leak
 from scenarios.notation import (
     acquire,
@@ -407,6 +407,39 @@ def test_a_child_that_ends_in_the_tick_of_the_cancel_was_not_left_alone() -> Non
     assert said(0.5, "ok", 0.5) == []
     assert said(0.9, "cancelled", 0.9) == []  # it was cancelled, and cleaned up
     assert said(0.9, "ok", 0.9) == ["child-not-cancelled"]
+
+
+@pytest.mark.parametrize(
+    ("tries", "policy", "shape"),
+    [(1, "cancel", ["child-not-cancelled"]), (2, "cancel", []), (1, "continue", [])],
+)
+def test_a_timeout_that_does_not_end_the_run_does_not_end_the_child_of_another_stage(
+    tries: int, policy: str, shape: list[str]
+) -> None:
+    child = program("child", stage("search", sleep(0.6)))
+    retry = Retry(tries, backoff_s=9.0) if tries > 1 else None
+    parent = program(
+        "p",
+        stage("a", subpipeline(child), sleep(9.0)),
+        stage("b", sleep(9.0), timeout_s=0.2, retry=retry),
+    )
+    rows: list[Row] = [
+        *BEGIN,
+        (0.0, "b", "stage.start"),
+        (0.0, "a", "sub.begin", "child"),
+        (0.0, "child/search", "stage.start"),
+        (0.2, "b", "interrupt"),
+        (0.2, "b", "stage.end", "cancelled"),
+        (0.6, "child/search", "stage.end", "ok"),
+        (0.6, "a", "sub.end", ("child", "ok")),
+        sent(0.9),
+        (0.9, "a", "interrupt"),
+        (0.9, "a", "stage.end", "cancelled"),
+        over(0.9),
+    ]
+    plan = caller_cancel(0.9, on_failure=policy)
+    said = by_hand(parent, plan, rows, outcome=CANCELLED)["CANCEL-6"]
+    assert [v.shape for v in said.violations] == shape
 
 
 def test_when_a_run_both_failed_and_was_cancelled_either_may_be_told() -> None:
