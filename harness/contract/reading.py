@@ -597,6 +597,15 @@ class Reading:
         in the journal's words: it was interrupted when the timeout was due."""
         return self.timed_out_at(one) >= 0
 
+    def by_default_timeout(self, one: Ran) -> bool:
+        """Say whether a limit that the engine has for stages where nobody sets one was up when
+        an execution was interrupted."""
+        limit = self.info.facts.get("default_stage_timeout_s")
+        if not limit:
+            return False
+        due_s = one.start_s + float(limit) - CLOSE_S
+        return any(self.time_of(i) >= due_s for i in one.interrupts)
+
     def timed_out_at(self, one: Ran) -> int:
         """Return the position of the interrupt by which a timeout of the engine's ended this
         execution, or -1 if none did."""

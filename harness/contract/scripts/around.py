@@ -81,13 +81,12 @@ def _ran(kind: str, how: str) -> Shaped:
 
 
 def _untold(_program: Program, plan: Plan) -> str | None:
-    if len(plan.runs) > 1:
+    if len(plan.runs) > 1 or plan.consumer is not None:
         return None
     return source(
-        'did = [stage for _, stage, kind, _ in seen if kind == "layer.raise"]',
-        "untold = [stage for stage in did if stage not in results]",
-        "if untold and error is None:",
-        '    return f"a layer failed, and nothing is said of these stages: {untold}"',
+        'did = [name for _, _, kind, name in seen if kind == "layer.raise"]',
+        'if did and error is None and "failed" not in f"{results}":',
+        '    return f"layer {did[0]} failed, and nothing is said of it: {results}"',
         "return None",
     )
 
