@@ -288,9 +288,9 @@ def _build(engine: Probe, plan: Plan, program: Program, classes: Mapping[str, st
         for s in program.stages
     ]
     layers = "interceptors=interceptors" if chain else ""
-    made = chain[0].partition(" = ")[2] if len(chain) == 1 else ""
+    made = chain[-1].partition(" = ")[2] if chain else ""
     if chain and len(made) < CHAIN_MAX and not _own_grace(plan):
-        chain, layers = [], f"interceptors={made}"
+        chain, layers = chain[:-1], f"interceptors={made}"
     build = ".build()" if _own_grace(plan) else f".build({layers})"
     line = f"return Pipeline(){''.join(stages)}{build}"
     lines = ["return (", "    Pipeline()", *(f"    {one}" for one in (*stages, build)), ")"]
@@ -356,6 +356,11 @@ def _prepare(engine: Probe, program: Program, plan: Plan, check: str) -> tuple[s
             pairs.append("event_sink=sink")
         pairs += [streams.PORTS] if bus else []
         name = "PipelineContext.create" if short else "PipelineContext"
+        if len(f"ctx = {name}({', '.join(pairs)})") > LINE_MAX and short:
+            words = [one.partition("=") for one in pairs]
+            ids = ", ".join(f"{literal(k)}: {v}" for k, _, v in words if k in _IDS)
+            lines.append(f"ids = {{{ids}}}")
+            pairs = ["**ids", *(f"{k}={v}" for k, _, v in words if k not in _IDS)]
         lines.append(f"ctx = {name}({', '.join(pairs)})")
     else:
         lines.append(f"ids = RunIdentity({', '.join(pairs)})")

@@ -174,7 +174,12 @@ def chain(engine: Probe, program: Program, plan: Plan) -> list[str]:
         Unrenderable: for what the adapter itself could not tell the engine, or only by a class
             of its own.
     """
-    made = [_retry(engine, s.name, program) for s in program.stages if s.retry is not None]
+    retried = [stage.name for stage in program.stages if stage.retry is not None]
+    made = ["retry" if len(retried) == 1 else f"retry_{identifier(name)}" for name in retried]
+    lines = [
+        f"{variable} = {_retry(engine, name, program)}"
+        for variable, name in zip(made, retried, strict=True)
+    ]
     for layer, priority in zip(plan.layers, priorities(engine, plan.layers), strict=True):
         if layer.kind in _OWN:
             made.append(f"{_class_name(layer)}()")
@@ -189,7 +194,7 @@ def chain(engine: Probe, program: Program, plan: Plan) -> list[str]:
     if restricted:
         kinds = f"({', '.join(restricted)},)"
         default = f"*(one for one in get_default_interceptors() if not isinstance(one, {kinds}))"
-    return [f"interceptors = [{', '.join((default, *made))}]"]
+    return [*lines, f"interceptors = [{', '.join((default, *made))}]"]
 
 
 def _restricted(engine: Probe, plan: Plan) -> list[str]:
@@ -332,7 +337,7 @@ def identity(ids: tuple[str, ...]) -> str:
     """Return the expression for those of the ids that code is told which are looked at."""
     if ids == ("correlation",):
         told = "get_correlation_id() or ctx.request_id"
-        return f'{{{{"correlation": id_names.get({told}, "none of these")}}}}'
+        return f'{{{{"correlation": id_names.get({told})}}}}'
     return "told(ctx)"
 
 

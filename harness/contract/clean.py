@@ -436,6 +436,16 @@ def _top(run: str) -> str:
     return run.split("/", 1)[0]
 
 
+def _child_cancelled(r: Reading, run: str) -> bool:
+    """Say whether a stage of a subpipeline cancelled itself, which reaches the stage around it."""
+    return any(
+        child.self_cancelled
+        for (inner, _), ones in r.ran.items()
+        if inner.startswith(f"{run}/")
+        for child in ones
+    )
+
+
 def check_clean_6(r: Reading) -> Judgement:
     if not r.sound or len(r.runs) < 2:
         return untested()
@@ -462,7 +472,7 @@ def check_clean_6(r: Reading) -> Judgement:
             for o in ones
         )
         alone = alone and not any(map(r.by_default_timeout, ones))
-        alone = alone and not r.layers_disturb(run)
+        alone = alone and not r.layers_disturb(run) and not _child_cancelled(r, run)
         alone = alone and not r.all_of("consume.stop", run)  # a consumer that stops ends a stage
         for held in r.held:
             if held.run != run or not held.registered or _stubborn(r, held):

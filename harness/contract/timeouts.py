@@ -251,7 +251,7 @@ def check_time_3(r: Reading) -> Judgement:
         if r.layers_disturb(run):
             continue
         gone = [one for one in ones if r.gone_by_timeout(one)]
-        timed = {id(one): r.time_of(r.timed_out_at(one)) for one in gone}
+        timed = {id(one): r.time_of(r.timed_out_at(one)) for one in ones if r.by_timeout(one)}
         if not gone or facts.cancels or not facts.over or r.first_cause(run)[1]:
             continue  # what else ended the run has its own rules for siblings
         first = min(gone, key=r.timed_out_at)
@@ -302,10 +302,13 @@ def _sibling(r: Reading, one: Ran, first: Ran, since: int, policy: str) -> list[
     bound_s = max(r.time_of(since), first.end_s) + r.tolerance_s
     if first.swallowed:
         bound_s = max(bound_s, r.time_of(since) + r.plan.cleanup_grace_s + 2 * r.tolerance_s)
-    # One that was told to end before is at it.
-    told = [i for i in one.interrupts if not r.own_scope_due(one, i)]
-    spared = one.end_s > bound_s and not (told and r.time_of(told[0]) <= bound_s)
-    if policy == "cancel" and spared:
+    # One that was told to end before is at it. What reached it now may have been sent by a scope
+    # of its own that was due as well: nobody can tell.
+    told = any(
+        r.time_of(i) <= bound_s and (i in fate or not r.own_scope_due(one, i))
+        for i in one.interrupts
+    )
+    if policy == "cancel" and one.end_s > bound_s and not told:
         return [
             Violation(
                 "sibling-not-cancelled",
@@ -358,7 +361,9 @@ def check_time_4(r: Reading) -> Judgement:
         in_time = limit is None or one.end_s < one.start_s + limit - CLOSE_S
         if not one.ended or one.interrupts or not in_time:
             continue
-        if any(o.interrupts for o in r.ran[one.run, one.stage]):
+        others = [o for o in r.ran[one.run, one.stage] if o is not one]
+        tools = any(stage == one.stage for stage, _ in r.shape.tool_limits)
+        if others and (tools or any(o.interrupts for o in others)):
             continue  # what the engine says of a timeout may be about another attempt
         own_error = one.how == "raise:TimeoutError"
         own_errors += own_error
@@ -490,6 +495,14 @@ def check_time_5(r: Reading) -> Judgement:
 MANY = 5
 
 
+def _lasts_until(r: Reading, run: str, at_s: float) -> bool:
+    """Say whether a run is still going on, and looked at, at a time: a stage that is left when its
+    run is over is another defect, and nobody waits for its timeout."""
+    facts = r.runs.get(run.split("/", 1)[0])
+    over_s = facts.end_s if facts is not None and facts.over else r.record.took_s
+    return over_s >= at_s - r.tolerance_s
+
+
 def check_time_6(r: Reading) -> Judgement:
     if not r.sound:
         return untested()
@@ -497,6 +510,7 @@ def check_time_6(r: Reading) -> Judgement:
         one
         for one in r.executions()
         if (at := _due(r, one)) is not None
+        and _lasts_until(r, one.run, at)
         and not (one.ended and not one.interrupts and one.end_s <= at + r.tolerance_s)
         and not r.runs[one.run].cancels
         and not one.in_child(at)
@@ -506,6 +520,7 @@ def check_time_6(r: Reading) -> Judgement:
         s
         for s in r.scopes
         if s.left < 0
+        and _lasts_until(r, s.run, s.at_s + s.seconds)
         and not _left_by_another(r, s)
         and not any(one.interrupts for one in r.ran.get((s.run, s.stage), ()))
         and not (s.run in r.runs and r.runs[s.run].cancels)

@@ -58,6 +58,7 @@ class RetryInterceptor:
 
     def __init__(
         self,
+        *,
         max_attempts: int = 3,
         base_delay_ms: int = 1000,
         max_delay_ms: int = 30000,

@@ -19,8 +19,16 @@ from harness.kernel.laboratory import Laboratory
 from harness.kernel.plan import Plan
 from harness.kernel.program import Program
 from harness.lab.minimal import token_of
+from harness.lab.search import smallest
 from harness.lab.search.shrink import Key, Seen, Shrunk, key_of, shrink
-from harness.lab.search.simpler import lower_numbers, size_of, unsound, without_stages
+from harness.lab.search.simpler import (
+    joined,
+    lower_numbers,
+    size_of,
+    unsound,
+    without_stages,
+    without_time,
+)
 from harness.lab.search.smallest import shrink_witness
 from harness.lab.token import Token, encode, scenario_digest
 from harness.strategies import cases
@@ -89,7 +97,7 @@ def test_what_it_needs_is_kept_and_nothing_else() -> None:
             and sum(t.get("ties", ())) >= 2
         )
     )
-    assert found.program == program(stage("c", {"op": "chunk", "value": 1}), stage("d"))
+    assert found.program == program(stage("d", {"op": "chunk", "value": 1}))
     assert found.plan.to_json() == {
         "version": 1,
         "runs": [{"id": "r1"}],
@@ -97,7 +105,7 @@ def test_what_it_needs_is_kept_and_nothing_else() -> None:
     }
     assert {k: sum(v) for k, v in found.tape.items()} == {"ties": 2}
     assert found.after == {
-        "stages": 2,
+        "stages": 1,
         "steps": 1,
         "faults": 1,
         "cancels": 1,
@@ -120,6 +128,27 @@ def test_blocks_are_unwrapped_and_lists_of_durations_settled() -> None:
 
     found = small(sleeps)
     assert found.program == program(stage("b", {"op": "sleep", "seconds": 0}))
+
+
+def test_moments_that_must_coincide_are_moved_together() -> None:
+    def ends(steps: Any) -> float:
+        return round(sum(one.args["seconds"] for one in steps if one.op == "sleep"), 6)
+
+    def coincide(p: Program, q: Plan, _t: Tape) -> bool:
+        times = [ends(one.steps) for one in p.stages] + [c.at_s for c in q.cancels]
+        return len(times) == 3 and len(set(times)) == 1
+
+    sleeps = [{"op": "sleep", "seconds": one} for one in (0.7, 0.3, 0.45, 0.55)]
+    apart = program(stage("a", *sleeps[:2]), stage("b", *sleeps[2:]))
+    cancelled = Plan.from_json({"cancels": [{"at_s": 1.0}]})
+    found = small(coincide, apart, cancelled)
+    shortest = [stage(one, {"op": "sleep", "seconds": 0.1}) for one in "ab"]
+    assert (found.program, found.plan.cancels[0].at_s) == (program(*shortest), 0.1)
+
+    def end_together(p: Program, _q: Plan, _t: Tape) -> bool:
+        return len(p.stages) == 2 and len({ends(one.steps) for one in p.stages}) == 1
+
+    assert small(end_together, apart).program == program(stage("a"), stage("b"))
 
 
 def test_what_fails_or_waits_by_other_means_becomes_a_plain_failure_or_a_sleep() -> None:
@@ -167,8 +196,45 @@ def test_a_limit_or_a_cancel_s_time_is_never_put_to_zero() -> None:
             and q.stage_timeout_s is not None
         )
     )
-    assert (found.program.stages[0].timeout_s, found.plan.stage_timeout_s) == (1, 0.1)
+    assert (found.program.stages[0].timeout_s, found.plan.stage_timeout_s) == (0.1, 0.1)
     assert found.plan.cancels[0].at_s == 0.1
+
+
+def test_two_stages_become_one_that_does_what_they_did() -> None:
+    case = program(
+        stage("a", {"op": "chunk", "value": 1}, {"op": "ok", "value": 1}),
+        stage("b", {"op": "emit", "type": "x"}, needs=["a"]),
+        stage("c", {"op": "fail"}, needs=["b"]),
+    )
+
+    def both(p: Program, _q: Plan, _t: Tape) -> bool:
+        ops = [one.op for _, one in p.walk()]
+        return {"chunk", "emit"} <= set(ops) and ops.index("chunk") < ops.index("emit")
+
+    only = stage("a", {"op": "chunk", "value": 1}, {"op": "emit", "type": "x"})
+    assert small(both, case).program == program(only)
+    whole = program(stage("a", {"op": "ok", "value": 1}), stage("b", timeout_s=1.0))
+    assert list(joined(whole.to_json(), 0, 1)) == []  # it has a setting of its own
+    read = program(stage("a"), stage("b", {"op": "read", "stage": "a"}, needs=["a"]))
+    assert list(joined(read.to_json(), 0, 1)) == []  # and its output a name
+
+
+def test_where_only_an_order_of_turns_matters_nothing_takes_time() -> None:
+    case = program(
+        stage("a", {"op": "sleep", "seconds": 0.5}, {"op": "chunk", "value": 1}),
+        stage("b", {"op": "timeout", "label": "l", "seconds": 9, "steps": [SLEEP]}, timeout_s=7),
+    )
+    timed = without_time(case.to_json())
+    assert timed["stages"][0]["steps"][0] == {"op": "sleep", "seconds": 0.0}
+    assert (timed["stages"][1]["timeout_s"], timed["stages"][1]["steps"][0]["seconds"]) == (7, 9)
+
+    def level(p: Program, _q: Plan, _t: Tape) -> bool:
+        sleeps = {one.args["seconds"] for _, one in p.walk() if one.op == "sleep"}
+        return len(p.stages) == 2 and len(sleeps) == 1  # neither can be shortened alone
+
+    pair = program(*(stage(name, {"op": "sleep", "seconds": 0.7}) for name in "ab"))
+    for one in small(level, pair).program.stages:
+        assert [step.args["seconds"] for step in one.steps] in ([], [0.0])
 
 
 def test_a_limit_of_the_laboratory_is_never_lowered() -> None:
@@ -300,8 +366,8 @@ SMALLEST: dict[str, tuple[int, str, str, list[dict[str, Any]], dict[str, Any]]] 
         13,
         "CLEAN-2",
         "cleanup-cut",
-        [stage("s0", {"op": "cleanup", "name": "r3", "cleanup_s": 1.0})],
-        {"version": 1, "cancels": [{"at_s": 1}]},
+        [stage("s0", {"op": "cleanup", "name": "r3", "cleanup_s": 0.1})],
+        {"version": 1, "cancels": [{"at_s": 0.1}]},
     ),
     "broken:cleanup-fifo": (
         24,
@@ -310,7 +376,7 @@ SMALLEST: dict[str, tuple[int, str, str, list[dict[str, Any]], dict[str, Any]]] 
         [stage("s0", {"op": "cleanup", "name": "r4"}, {"op": "cleanup", "name": "r6"})],
         {"version": 1},
     ),
-    "broken:leaves-task": (1, "CLEAN-5", "task-left", [stage("s1")], {"version": 1}),
+    "broken:leaves-task": (1, "CLEAN-5", "task-left", [stage("s0")], {"version": 1}),
 }
 
 
@@ -326,6 +392,18 @@ def test_a_random_program_on_a_broken_engine_shrinks_to_the_heart_of_it(subject:
     assert (row["program"]["stages"], row["plan"], row["tape"]) == (stages, plan, {})
     assert not row["nondeterministic"]
     assert shrink_witness(lab, request) == row
+
+
+def test_a_cancel_for_a_script_does_not_coincide_with_what_it_may_miss(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(smallest, "_scripted", lambda *_: True)
+    lab = laboratory("broken:cleanup-cut-by-cancel")
+    case = program(stage("a", {"op": "cleanup", "name": "db", "cleanup_s": 0.1}))
+    cancelled = {"version": 1, "cancels": [{"at_s": 0.1}]}
+    key = ["CLEAN-2", "cleanup-cut", "*"]
+    row = shrink_witness(lab, {"program": case.to_json(), "plan": cancelled, "key": key})
+    assert row["plan"]["cancels"] == [{"at_s": 0.05}]
 
 
 def test_a_cancel_at_a_point_of_the_loop_is_put_into_time() -> None:

@@ -160,9 +160,9 @@ def clean_2(program: Program, plan: Plan, shape: str) -> str | None:
     """Cleanups that were begun have finished when their run is over, unless the grace is up."""
     registers = _taken(program) == 'kind == "register"'
     # A stage at its own cleanup may rightly be cancelled, once: nobody knows where it is.
-    if shape != "cleanup-not-awaited" and not registers:
-        if not one_run(plan) or _cancellations(program, plan) > 1:
-            return _clean_2(program, plan)
+    cut_once = one_run(plan) and _cancellations(program, plan) < 2
+    if shape != "cleanup-not-awaited" and not registers and not cut_once:
+        return _clean_2(program, plan)
     finished = 'kind in ("release.end", "release.fail")' if registers else 'kind == "release.over"'
     if registers and not any(one.args.get("fails") for one in every_step(program)):
         finished = 'kind == "release.end"'
@@ -279,11 +279,15 @@ def clean_6(program: Program, plan: Plan, shape: str) -> str | None:
     if _taken(program) != 'kind == "register"':
         return _apart(plan)
     if len(program.stages) == 1 == len(_cleanups(program)) and not lets_go(program, plan):
+        # The comments have the notes taken that must come between.
+        then, between, said = "release.begin", "stage.end", "cleaned up while its stage ran"
+        if shape == "cleared-by-other-run":
+            then, between, said = "run.end", "release.begin", "over, and its cleanup had not run"
         return source(
             f"for run in {literal([run.id for run in plan.runs])}:",
             '    order = [kind for _, stage, kind, _ in seen if stage.split("/")[0] == run]',
-            '    if "run.end" in order and order[:2] != ["stage.end", "release.begin"]:',
-            '        return f"not between the end of the stage of {run} and its own: {order}"',
+            f'    if order[:2] == ["register", "{then}"]:  # "{between}" is missing between them',
+            f'        return f"run {{run}} was {said}: {{order}}"',
             "return None",
         )
     return _apart(plan)
@@ -302,8 +306,8 @@ def _apart(plan: Plan) -> str:
         "        running.append(run)",
         '    if kind == "stage.end":',
         "        running.remove(run)",
-        '        if name not in ("ok", "skip"):  # but "fail", "raise:", "cancel_run" or "cancelled"',
-        "            ending.add(run)",
+        '        if name not in ("ok", "skip"):',
+        '            ending.add(run)  # by "fail", "raise:", "cancel_run" or "cancelled"',
         '    if kind == "register":',
         "        registered.append((stage, name))",
         '    if kind == "release.begin" and (stage, name) in registered:',

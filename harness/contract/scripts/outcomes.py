@@ -51,7 +51,8 @@ def part_4(program: Program, plan: Plan, shape: str) -> str | None:
         *(('cut = {stage for _, stage, kind, _ in seen if kind == "interrupt"}',) if cut else ()),
         *(('# The last end of each counts, be it "ok" or "cancelled".',) if again else ()),
         'ends = {stage: how for _, stage, kind, how in seen if kind == "stage.end"}',
-        f'failed = [stage for stage, how in ends.items() if how.startswith(("fail", "raise")){mine}]',
+        "failed = [stage for stage, how in ends.items()"
+        f' if how.startswith(("fail", "raise")){mine}]',
         "text = f\"{results} {error} {getattr(error, '__dict__', None)}\"",
         'text += "".join(traceback.format_exception(error, limit=0))',
     )

@@ -24,13 +24,15 @@ def clean_3(program: Program, plan: Plan) -> str | None:
     each = "[(kind, name) for _, _, kind, name in seen]"
     if not one:
         each = '[(kind, name) for _, stage, kind, name in seen if stage.split("/")[0] == run]'
+    of = "" if one else " of {run}"
     lines = (
         f"rows = {each}",
         "at = {row: rows.index(row) for row in rows}  # what happened -> where it did first",
         'names = [name for kind, name in rows if kind == "register"]',
         "for a, b in itertools.combinations(names, 2):",
-        '    if at["register", b] < at.get(("release.begin", a), -1) < at.get(("release.begin", b), -1):',
-        '        return f"{b} was registered after {a}, and ran after it"',
+        '    if at["register", b] < at.get(("release.begin", a), -1)'
+        ' < at.get(("release.begin", b), -1):',
+        f'        return f"{{b}}{of} was registered after {{a}}, and ran after it"',
     )
     if one:
         return source(*lines, "return None")

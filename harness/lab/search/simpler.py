@@ -27,9 +27,11 @@ __all__ = [
     "plainer",
     "programs_in",
     "size_of",
+    "sleeps_in",
     "unsound",
-    "with_one_sleep",
+    "with_merged_sleeps",
     "without_items",
+    "without_sleeps",
     "without_stages",
     "without_time",
 ]
@@ -184,7 +186,7 @@ def _without_reads(block: Sequence[Any], gone: Mapping[str, Any]) -> list[Any]:
     return kept
 
 
-def merged(program: Mapping[str, Any], first: int, last: int) -> Iterator[dict[str, Any]]:
+def joined(program: Mapping[str, Any], first: int, last: int) -> Iterator[dict[str, Any]]:
     """Yield a program with one stage in the place of two, which does what they did, one part
     after the other; nothing if either has settings of its own, or is read by name."""
     stages = program["stages"]
@@ -223,19 +225,6 @@ def _needing(stage: Mapping[str, Any], names: set[str], name: str) -> Mapping[st
     }
 
 
-def with_one_sleep(block: Sequence[Any]) -> list[Any]:
-    """Return a block with one sleep in the place of several that follow each other."""
-    out: list[Any] = []
-    for one in block:
-        both = out and out[-1]["op"] == one["op"] == "sleep"
-        seconds = [out[-1].get("seconds"), one.get("seconds")] if both else []
-        if both and all(isinstance(s, (int, float)) for s in seconds):
-            out[-1] = {"op": "sleep", "seconds": round(seconds[0] + seconds[1], 6)}
-        else:
-            out.append(one)
-    return out
-
-
 def without_time(data: Any) -> Any:
     """Return plain data in which nothing takes time; limits, and when a cancel comes, stay."""
     if isinstance(data, Mapping):
@@ -259,6 +248,54 @@ def plainer(one: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         yield {"op": "sleep", "seconds": one.get("seconds", 0.0)}
     elif one["op"] == "allocate":
         yield {"op": "raise", "error": "MemoryError"}
+    elif one["op"] in ("acquire", "cleanup") and one.get("cleanup_s"):
+        yield {"op": "sleep", "seconds": one["cleanup_s"]}
+
+
+def merged(one: Mapping[str, Any], following: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the sleep that takes as long as two sleeps, None if they are none, or of several
+    lengths."""
+    seconds = [_slept(one), _slept(following)]
+    if None in seconds:
+        return None
+    return {"op": "sleep", "seconds": round(sum(x for x in seconds if x is not None), 6)}
+
+
+def _slept(one: Mapping[str, Any]) -> float | None:
+    seconds = one.get("seconds")
+    if one["op"] != "sleep" or not isinstance(seconds, (int, float)):
+        return None
+    return float(seconds) if math.isfinite(seconds) else None
+
+
+def sleeps_in(program: Mapping[str, Any]) -> Iterator[float]:
+    """Yield how long each sleep takes, of those that always take as long."""
+    for block in blocks_in(program):
+        for one in at(program, block):
+            if (seconds := _slept(one)) is not None:
+                yield seconds
+
+
+def without_sleeps(program: Mapping[str, Any], seconds: float) -> Any:
+    """Return a program without its sleeps of this length, wherever they are."""
+    for block in reversed(list(blocks_in(program))):  # what lies within one is changed before it
+        program = edited(program, block, lambda one: [x for x in one if _slept(x) != seconds])
+    return program
+
+
+def with_merged_sleeps(program: Mapping[str, Any]) -> Any:
+    """Return a program with one sleep in the place of each row of them."""
+    for block in reversed(list(blocks_in(program))):
+        program = edited(program, block, _with_merged)
+    return program
+
+
+def _with_merged(block: Sequence[Any]) -> list[Any]:
+    kept: list[Any] = []
+    for one in block:
+        whole = merged(kept[-1], one) if kept else None
+        kept = [*kept, one] if whole is None else [*kept[:-1], whole]
+    return kept
 
 
 def lower_numbers(value: float) -> Iterator[float]:
