@@ -309,8 +309,11 @@ def queue(engine: Probe, plan: Plan, check: str) -> str:
 
 def _stopped(plan: Plan) -> list[str]:
     assert plan.sink is not None
+    raised = "Exception"
+    if plan.sink.error == "CancelledError":
+        raised += ", asyncio.CancelledError"
     return [
-        "with contextlib.suppress(Exception):  # the drain lets out what the user's sink raises",
+        f"with contextlib.suppress({raised}):  # the drain lets out what the user's sink raises",
         f"    await sink.stop(drain=True, timeout={plan.sink.drain_s!r})",
     ]
 
