@@ -308,6 +308,8 @@ def _children(
             if one.kind == "run" and one.name == child
         ]
         if not places:
+            if entry.detail[1].startswith("raise:") and not _began(r, i, entry):
+                continue  # an engine may refuse a pipeline, and no run begins then
             bad.append(
                 _bad(
                     "subpipeline-span-missing",
@@ -337,6 +339,17 @@ def _children(
             for stage in sorted(ran - named)
         ]
     return bad
+
+
+def _began(r: Reading, end: int, entry: Entry) -> bool:
+    """Say whether a stage of a child run began, whose `sub.end` is at that position."""
+    prefix = f"{entry.run}/{entry.detail[0]}"
+    for one in reversed(r.entries[:end]):
+        if one.kind == "sub.begin" and one[1:3] == entry[1:3] and one.detail == entry.detail[0]:
+            return False
+        if one.kind == "stage.start" and (one.run == prefix or one.run.startswith(f"{prefix}#")):
+            return True
+    return False
 
 
 def _in_code(

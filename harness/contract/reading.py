@@ -30,6 +30,13 @@ CLOSE_S = 1e-6
 # Layers of the engine's own, which note nothing in the journal.
 ENGINES_LAYERS = ("circuit_breaker", "rate_limit", "idempotency")
 
+# What may make an engine stop stages, apart from timeouts: entries of these kinds, and ends of
+# stages other than these.
+STOPS = frozenset(
+    {"cancel.sent", "cancel.stage", "consume.stop", "layer.raise", "layer.deny", "run.end"}
+)
+PASSES = ("ok", "skip", "cancel_branch")
+
 # Which operation alone makes entries of a kind; a program without it has none.
 NOTED_BY = {"read": {"read"}, "context": {"context"}}
 
@@ -155,8 +162,10 @@ class Reading:
         "_earliest",
         "_executions",
         "_kinds",
+        "_outlasted",
         "_redrives",
         "_stages",
+        "_swallowed",
         "entries",
         "held",
         "info",
@@ -195,11 +204,14 @@ class Reading:
         self._earliest: dict[str, tuple[list[tuple[float, Ran]], ...]] = {}
         self._causes: dict[str, tuple[int, str]] = {}
         self._stages = {s.name: s for s in reversed(program.stages)}
+        self._swallowed: set[int] = set()
+        self._outlasted: list[tuple[Ran, Scope]] = []
         self._redrives = {spec.id: spec.redrives for spec in plan.runs if spec.redrives}
         self._read()
 
     def _read(self) -> None:
         self._read_entries()
+        self._forget_swallowed()
         if not self.shape.attempts:
             return
         for (_, stage), ones in self.ran.items():
@@ -264,7 +276,9 @@ class Reading:
             elif kind == "self_cancel":
                 ran[run, stage][-1].self_cancelled = True
             elif kind == "swallowed":
-                ran[run, stage][-1].swallowed += 1
+                one = ran[run, stage][-1]
+                one.swallowed += 1
+                self._swallowed.update(one.interrupts[-1:])
             elif kind == "call.begin":
                 calls[run, stage, detail] = i
             elif kind == "call.end":
@@ -322,18 +336,40 @@ class Reading:
         if not stack:
             return
         scope = stack.pop()
+        one = self.ran[run, stage][-1]
+        in_stage = (stage, detail[0]) not in self.shape.own_scopes
         if kind == "scope.expired":
             scope.expired, scope.expired_s = i, at_s
-            # What reached the stage since the scope was entered was sent by the scope.
-            one = self.ran[run, stage][-1]
-            one.interrupts = [k for k in one.interrupts if k < scope.at]
+            if in_stage:
+                one.interrupts = [k for k in one.interrupts if not self._sent_by(scope, one, k)]
         elif kind == "scope.leak":
             scope.leaked = i
         else:
             scope.left = i
             due_s = scope.at_s + scope.seconds
-            if detail[1] and at_s >= due_s - CLOSE_S:
+            if not in_stage or at_s < due_s - CLOSE_S:
+                return
+            if detail[1]:
                 self._forget_due(run, stage, scope, due_s, cancelled=detail[1] == "CancelledError")
+            else:
+                self._outlasted.append((one, scope))
+
+    def _sent_by(self, scope: Scope, one: Ran, position: int) -> bool:
+        """Say whether what reached a stage was sent by a scope that has expired.
+
+        That sends once, and nothing before it is due. What the stage swallowed is not what the
+        scope expired by: only if it came when the scope was due, and no timeout of the engine's
+        was, it was sent by the scope all the same.
+        """
+        at_s, due_s = self.time_of(position), scope.at_s + scope.seconds
+        if position < scope.at or at_s < min(due_s, scope.expired_s) - CLOSE_S:
+            return False
+        if position not in self._swallowed:
+            return True
+        return at_s <= due_s + self.tolerance_s and not self._engines_due(one, at_s)
+
+    def _engines_due(self, one: Ran, at_s: float) -> bool:
+        return one.stage in self._stages and self.timeout_due(one, at_s)
 
     def _forget_due(
         self, run: str, stage: str, scope: Scope, due_s: float, *, cancelled: bool
@@ -352,6 +388,37 @@ class Reading:
         ]
         if not cancelled or any(k > scope.at for k in kept):
             one.interrupts = kept
+
+    def _forget_swallowed(self) -> None:
+        """Leave out what a scope sent when it was due and the stage swallowed, so that the scope
+        was left as if it had not been due; not where the engine may have sent it as well."""
+        for one, scope in self._outlasted:
+            due_s = scope.at_s + scope.seconds
+            one.interrupts = [
+                k
+                for k in one.interrupts
+                if not scope.at < k < scope.left
+                or abs(self.time_of(k) - due_s) > self.tolerance_s
+                or self._may_be_engines(one, self.time_of(k))
+            ]
+
+    def _may_be_engines(self, one: Ran, at_s: float) -> bool:
+        """Say whether the engine had any cause to stop a stage at a time, in seconds."""
+        if one.run not in self.runs or any(x.kind in ENGINES_LAYERS for x in self.plan.layers):
+            return True  # what a parent run, or a layer of the engine's, does may not be noted
+        for other in self.executions(one.run):
+            if other.ended and other.end_s < at_s - self.tolerance_s:
+                continue
+            if other.swallowed and other.stage in self.shape.attempts and other is not one:
+                return True  # that it is given up, and not tried again, is not noted either
+            if self.timeout_due(other, at_s):
+                return True
+        return any(
+            e.run == one.run
+            and abs(e.at_s - at_s) <= self.tolerance_s
+            and (e.kind in STOPS or (e.kind == "stage.end" and e.detail not in PASSES))
+            for e in self.entries
+        )
 
     # Questions that many checks ask.
 
@@ -530,6 +597,15 @@ class Reading:
         in the journal's words: it was interrupted when the timeout was due."""
         return self.timed_out_at(one) >= 0
 
+    def by_default_timeout(self, one: Ran) -> bool:
+        """Say whether a limit that the engine has for stages where nobody sets one was up when
+        an execution was interrupted."""
+        limit = self.info.facts.get("default_stage_timeout_s")
+        if not limit:
+            return False
+        due_s = one.start_s + float(limit) - CLOSE_S
+        return any(self.time_of(i) >= due_s for i in one.interrupts)
+
     def timed_out_at(self, one: Ran) -> int:
         """Return the position of the interrupt by which a timeout of the engine's ended this
         execution, or -1 if none did."""
@@ -573,9 +649,16 @@ class Reading:
             and scope.stage == one.stage
             and scope.at < position
             and not 0 <= max(scope.left, scope.expired, scope.leaked) < position
-            and abs(scope.at_s + scope.seconds - at_s) <= self.tolerance_s
+            and self._sent_at(one, position, scope.at_s + scope.seconds)
             for scope in self.scopes
         )
+
+    def _sent_at(self, one: Ran, position: int, due_s: float) -> bool:
+        """Say whether what reached a stage at a journal position may have been sent at a time, in
+        seconds: a stage that waits for a subpipeline notes it only when that has ended."""
+        at_s = self.time_of(position)
+        since_s = min((b for b, e in one.children if b <= at_s <= e), default=at_s)
+        return since_s - self.tolerance_s <= due_s <= at_s + self.tolerance_s
 
     def _answered_before(self, call: Entry, at_s: float) -> bool:
         """Say whether a call had ended before a time: its timeout was due no more."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from harness.kernel.program import Program
-from harness.kernel.steps import Step, walk
+from harness.kernel.steps import Step, blocks, walk
 
 __all__ = ["ProgramShape"]
 
@@ -25,6 +25,8 @@ class ProgramShape:
         unordered: stages that hold resources in tasks of their own, or release them early, those
             of subpipelines too: their cleanups have no order among each other.
         own_calls: (stage, tool) that are called in tasks of the stage's own.
+        own_scopes: (stage, label) of timeouts that only such tasks set: they reach those, and
+            never the stage; subpipelines' too.
     """
 
     __slots__ = (
@@ -33,6 +35,7 @@ class ProgramShape:
         "faults",
         "ops",
         "own_calls",
+        "own_scopes",
         "skippable",
         "tool_limits",
         "unordered",
@@ -59,7 +62,10 @@ class ProgramShape:
             for inner in walk((one,))
             if inner.op == "call"
         )
-
+        by_task: dict[bool, set[tuple[str, str]]] = {True: set(), False: set()}
+        for setter, label, own in _scopes(program):
+            by_task[own].add((setter, label))
+        self.own_scopes = frozenset(by_task[True] - by_task[False])
         self.unordered = frozenset(_unordered(program))
 
     def stages_with(self, *ops: str) -> set[str]:
@@ -82,6 +88,26 @@ def _calls(program: Program) -> Iterator[tuple[str, Step]]:
             yield stage.name, one
         elif one.op == "subpipeline":
             yield from _calls(one.args["program"])
+
+
+def _scopes(program: Program) -> Iterator[tuple[str, str, bool]]:
+    """Yield (stage, label, whether in a task of its own) for timeouts that stages set by
+    themselves, subpipelines' too."""
+    for stage in program.stages:
+        for one, own in _with_place(stage.steps, own=False):
+            if one.op == "timeout":
+                yield stage.name, one.args["label"], own
+            elif one.op == "subpipeline":
+                yield from _scopes(one.args["program"])
+
+
+def _with_place(block: Sequence[Step], *, own: bool) -> Iterator[tuple[Step, bool]]:
+    """Yield every step of a block, and whether a task of the stage's own takes it."""
+    for one in block:
+        yield one, own
+        inner = own or one.op in ("parallel", "spawn")
+        for part in blocks(one):
+            yield from _with_place(part, own=inner)
 
 
 def _attempts(program: Program) -> Iterator[tuple[str, int]]:

@@ -251,7 +251,7 @@ def check_time_3(r: Reading) -> Judgement:
         if r.layers_disturb(run):
             continue
         gone = [one for one in ones if r.gone_by_timeout(one)]
-        timed = {id(one): r.time_of(r.timed_out_at(one)) for one in gone}
+        timed = {id(one): r.time_of(r.timed_out_at(one)) for one in ones if r.by_timeout(one)}
         if not gone or facts.cancels or not facts.over or r.first_cause(run)[1]:
             continue  # what else ended the run has its own rules for siblings
         first = min(gone, key=r.timed_out_at)
@@ -302,10 +302,13 @@ def _sibling(r: Reading, one: Ran, first: Ran, since: int, policy: str) -> list[
     bound_s = max(r.time_of(since), first.end_s) + r.tolerance_s
     if first.swallowed:
         bound_s = max(bound_s, r.time_of(since) + r.plan.cleanup_grace_s + 2 * r.tolerance_s)
-    # One that was told to end before is at it.
-    told = [i for i in one.interrupts if not r.own_scope_due(one, i)]
-    spared = one.end_s > bound_s and not (told and r.time_of(told[0]) <= bound_s)
-    if policy == "cancel" and spared:
+    # One that was told to end before is at it. What reached it now may have been sent by a scope
+    # of its own that was due as well: nobody can tell.
+    told = any(
+        r.time_of(i) <= bound_s and (i in fate or not r.own_scope_due(one, i))
+        for i in one.interrupts
+    )
+    if policy == "cancel" and one.end_s > bound_s and not told:
         return [
             Violation(
                 "sibling-not-cancelled",
@@ -358,7 +361,9 @@ def check_time_4(r: Reading) -> Judgement:
         in_time = limit is None or one.end_s < one.start_s + limit - CLOSE_S
         if not one.ended or one.interrupts or not in_time:
             continue
-        if any(o.interrupts for o in r.ran[one.run, one.stage]):
+        others = [o for o in r.ran[one.run, one.stage] if o is not one]
+        tools = any(stage == one.stage for stage, _ in r.shape.tool_limits)
+        if others and (tools or any(o.interrupts for o in others)):
             continue  # what the engine says of a timeout may be about another attempt
         own_error = one.how == "raise:TimeoutError"
         own_errors += own_error

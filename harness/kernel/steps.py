@@ -18,7 +18,7 @@ from typing import Any
 
 from harness.kernel.errors import InputError
 
-__all__ = ["OPS", "Field", "OpSpec", "Step", "parse_block", "parse_step", "step", "walk"]
+__all__ = ["OPS", "Field", "OpSpec", "Step", "blocks", "parse_block", "parse_step", "step", "walk"]
 
 LIMIT_SECONDS = 86_400.0
 LIMIT_STEPS = 10_000
@@ -397,9 +397,14 @@ def walk(block: Sequence[Step]) -> Iterator[Step]:
     """Yield every step of a block, nested blocks included, subpipelines' programs not."""
     for one in block:
         yield one
-        for name, field in OPS[one.op].fields.items():
-            if field.shape == "block":
-                yield from walk(one.args[name])
-            elif field.shape == "blocks":
-                for branch in one.args[name]:
-                    yield from walk(branch)
+        for part in blocks(one):
+            yield from walk(part)
+
+
+def blocks(one: Step) -> Iterator[Sequence[Step]]:
+    """Yield the blocks that a step is made of, a subpipeline's program not."""
+    for name, field in OPS[one.op].fields.items():
+        if field.shape == "block":
+            yield one.args[name]
+        elif field.shape == "blocks":
+            yield from one.args[name]

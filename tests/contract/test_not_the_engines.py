@@ -129,6 +129,20 @@ def test_of_nested_cleanups_that_fail_the_outermost_is_what_comes_out() -> None:
     assert said("something failed") == ["failure-not-reported"]
 
 
+def test_a_run_that_only_lets_a_stage_s_own_cancelled_error_out_has_no_room_for_a_report() -> None:
+    one = program("p", stage("a", acquire("x"), raises("CancelledError", "called off")))
+    rows: list[Row] = [*BEGIN, (0.0, "a", "acquire", "x"), (0.1, "a", "release.begin", "x")]
+    rows += [(0.1, "a", "release.fail", "x"), (0.1, "a", "stage.end", "raise:StageFault")]
+
+    def said(error: str, how: str) -> list[str]:
+        outcome = Outcome("r0", how, raised=ErrorReport(error, "called off"))
+        told = by_hand(one, Plan(), [*rows, over(0.1, error)], outcome=outcome)
+        return shapes(told).get("CLEAN-4", [])
+
+    assert said("CancelledError", "cancelled") == []
+    assert said("PipelineFailed", "failed") == ["failure-not-reported"]
+
+
 def test_an_output_that_another_stage_changed_is_not_lost() -> None:
     changed = program("p", stage("a", ok([1])), stage("b", sleep(0.1), raises("OSError", "x")))
 

@@ -276,9 +276,9 @@ def test_what_a_layer_denies_is_no_success() -> None:
     assert despite == "stage a ran after a layer around it had denied it"
     fails, failed = Plan(layers=(Layer("raise", "bad"),)), ("a", "layer.raise", "bad")
     untold = said("GRAPH-5", AB, fails, one_run(failed))
-    assert untold == "a layer failed around ['a']; the caller was told of success: {}"
+    assert untold == "layer bad failed, and nothing is said of it: {}"
     skipped = said("GRAPH-5", AB, fails, one_run(failed), outputs={"a": "skipped: a"})
-    assert skipped is not None
+    assert skipped == "layer bad failed, and nothing is said of it: {'a': 'skipped: a'}"
     assert said("GRAPH-5", AB, fails, one_run(failed), outputs=refused) is None
 
 

@@ -193,6 +193,32 @@ def test_a_limit_or_a_cancel_s_time_is_never_put_to_zero() -> None:
     assert found.plan.cancels[0].at_s == 0.1
 
 
+def test_a_limit_of_the_laboratory_is_never_lowered() -> None:
+    plan = Plan.from_json({"steps_max": 60_000, "horizon_s": 900.0})
+    needed = small(lambda _p, q, _t: q.steps_max < 70_000 and q.horizon_s < 1_000, plan=plan)
+    assert (needed.plan.steps_max, needed.plan.horizon_s) == (60_000, 900.0)
+
+
+def test_an_only_run_is_called_and_begins_as_by_default() -> None:
+    plan = Plan.from_json(
+        {
+            "runs": [{"id": "r2", "start_s": 0.25}],
+            "cancels": [{"run": "r2", "at_s": 0.75}],
+            "layers": [{"kind": "deny", "name": "guard", "runs": ["r2"]}],
+        }
+    )
+
+    def shown(_p: Program, q: Plan, _t: Tape) -> bool:
+        late = [one.at_s - q.runs[0].start_s for one in q.cancels if one.at_s is not None]
+        return late == [0.5] and [one.runs for one in q.layers] == [(q.runs[0].id,)]
+
+    assert small(shown, plan=plan).plan.to_json() == {
+        "version": 1,
+        "cancels": [{"at_s": 0.5}],
+        "layers": [{"kind": "deny", "name": "guard", "runs": ["r0"]}],
+    }
+
+
 def test_the_same_case_shrinks_alike_each_time() -> None:
     def odd(p: Program, q: Plan, t: Tape) -> bool:
         return (len(p.stages) + len(q.cancels) + sum(map(sum, t.values()))) % 3 != 2

@@ -81,12 +81,12 @@ def _ran(kind: str, how: str) -> Shaped:
 
 
 def _untold(_program: Program, plan: Plan) -> str | None:
-    if len(plan.runs) > 1:
+    if len(plan.runs) > 1 or plan.consumer is not None:
         return None
     return source(
-        'did = [stage for _, stage, kind, _ in seen if kind == "layer.raise"]',
-        'if did and error is None and "fail" not in str(results).lower():',
-        '    return f"a layer failed around {did}; the caller was told of success: {results}"',
+        'did = [name for _, _, kind, name in seen if kind == "layer.raise"]',
+        'if did and error is None and "failed" not in f"{results}":',
+        '    return f"layer {did[0]} failed, and nothing is said of it: {results}"',
         "return None",
     )
 

@@ -25,6 +25,7 @@ from harness.kernel.program import Program
 from harness.kernel.steps import OPS
 from harness.lab.search.simpler import (
     Path,
+    as_by_default,
     at,
     blocks_in,
     edited,
@@ -60,6 +61,8 @@ TIMES = ("seconds", "cleanup_s", "every_s", "timeout_s", "stage_timeout_s", "sta
 MOMENTS = ("seconds", "start_s", "at_s")
 # Two moments are moved together only where there are few of them.
 PAIRS_MAX = 100
+# Those of the laboratory: a run that they end is cut short, and not a smaller one.
+OF_THE_LABORATORY = ("steps_max", "horizon_s")
 
 # In a key's third place: whatever component. Where in the engine a run was when it broke a
 # clause depends on what else was going on; the smallest run, with nothing else going on,
@@ -388,6 +391,8 @@ class _Shrinking:
         for name in ("sink", "consumer", "options"):
             if name in self.case.plan:
                 self._fields_of_plan((name,))
+        if len(self.case.plan.get("runs", ())) == 1:
+            self.take(dataclasses.replace(self.case, plan=as_by_default(self.case.plan)))
 
     def _plan_list(self, name: str) -> None:
         def drop(start: int, count: int) -> bool:
@@ -586,7 +591,7 @@ class _Shrinking:
                 if (number or not limits) and self.take(self._with_program(path, _put(number))):
                     break
         for path in list(numbers_in(self.case.plan)):
-            if path[-1] == "at_point":
+            if path[-1] in ("at_point", *OF_THE_LABORATORY):
                 continue
             for number in lower_numbers(at(self.case.plan, path)):
                 usable = number or path[-1] not in LIMITS

@@ -17,6 +17,7 @@ from harness.kernel.steps import OPS, Step
 
 __all__ = [
     "Path",
+    "as_by_default",
     "at",
     "blocks_in",
     "edited",
@@ -39,6 +40,7 @@ Path = tuple[str | int, ...]
 # Round seconds and counts; a number is only ever replaced by a smaller one of these, or by
 # itself to one or two digits.
 GRID = (0, 0.1, 0.2, 0.5, 1, 2, 3, 5, 10, 20, 30, 60)
+FIRST_RUN = "r0"
 INTENDED_FAILURES = ("raise", "fail", "never", "flaky")
 
 
@@ -65,6 +67,35 @@ def edited(data: Any, path: Path, change: Callable[[Any], Any]) -> Any:
 def without_items(items: Sequence[Any], start: int, count: int) -> list[Any]:
     """Return a list without `count` items from `start` on."""
     return [*items[:start], *items[start + count :]]
+
+
+def as_by_default(plan: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a plan of one run with that called as runs are by default, and begun at once: what
+    the plan says of it is said of that name, and of times that come so much earlier."""
+    (run,) = plan["runs"]
+    name, start_s = run.get("id", FIRST_RUN), run.get("start_s", 0)
+    out = {**plan, "runs": [{k: v for k, v in run.items() if k not in ("id", "start_s")}]}
+    for part in ("cancels", "clock_steps"):
+        if part in plan:
+            out[part] = [_of_first(one, name, start_s) for one in plan[part]]
+    if "layers" in plan:
+        out["layers"] = [
+            {**one, "runs": [FIRST_RUN if run == name else run for run in one["runs"]]}
+            if one.get("runs")
+            else one
+            for one in plan["layers"]
+        ]
+    return out
+
+
+def _of_first(one: Mapping[str, Any], name: str, start_s: float) -> dict[str, Any]:
+    out = dict(one)
+    if one.get("at_s") is not None:
+        out["at_s"] = round(one["at_s"] - start_s, 6)
+    run, slash, child = one.get("run", FIRST_RUN).partition("/")
+    if run == name and (slash or "run" in one):
+        out["run"] = f"{FIRST_RUN}{slash}{child}"
+    return out
 
 
 def programs_in(program: Mapping[str, Any]) -> Iterator[Path]:
