@@ -35,7 +35,7 @@ __all__ = ["judging", "run_taped", "shrink_witness"]
 
 JOURNAL_MAX = 400
 STURDY_SEEDS = range(1, 7)
-# By how much a caller's cancel comes late, or early, in them, by turns.
+# By how much what a caller does at a time is late, or early, in them, by turns.
 NUDGES_S = (0.0, 0.02, -0.02)
 # A cancel that comes when something else does is tried so much later or sooner.
 APART_S = (0.05, -0.05, 0.02, -0.02, 0.01, -0.01)
@@ -239,12 +239,16 @@ def _moved(cancel: Cancel, by_s: float) -> Cancel:
 
 
 def _nudged(plan: Plan, by_s: float) -> Plan:
-    """Return a plan whose cancels come so much later."""
+    """Return a plan whose cancels, and runs that wait for their start, come so much later."""
     cancels = [
         one if one.at_s is None else dataclasses.replace(one, at_s=max(0.0, one.at_s + by_s))
         for one in plan.cancels
     ]
-    return dataclasses.replace(plan, cancels=tuple(cancels))
+    runs = [
+        dataclasses.replace(one, start_s=max(0.0, one.start_s + by_s)) if one.start_s else one
+        for one in plan.runs
+    ]
+    return dataclasses.replace(plan, cancels=tuple(cancels), runs=tuple(runs))
 
 
 def _gravest(lab: Laboratory, request: Mapping[str, Any], plan: Plan, record: RunRecord) -> Key:
