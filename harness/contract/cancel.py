@@ -333,8 +333,8 @@ def check_cancel_4(r: Reading) -> Judgement:
         if not facts.over:
             bad.append(_hung(r, run, f"stage {ones[0].stage} swallows its cancellation"))
             continue
-        # Three waits at most follow each other, each with a timer of its own.
-        if facts.end_s > due_s + 3 * r.tolerance_s and not _others_go_on(r, run):
+        # Four waits at most follow each other, each with a timer of its own.
+        if facts.end_s > due_s + 4 * r.tolerance_s and not _others_go_on(r, run):
             bad.append(
                 Violation(
                     "grace-exceeded",
