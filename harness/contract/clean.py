@@ -74,10 +74,25 @@ def _given_up(r: Reading, held: Held) -> bool:
     )
 
 
+def _registered_late(r: Reading, held: Held) -> bool:
+    """Say whether a stage of a subpipeline registered a cleanup when that was over without it:
+    nobody would run it, and an engine may refuse it."""
+    one = _execution(r, held)
+    parent, _, name = held.run.rpartition("/")
+    if not held.registered or one is None or not parent:
+        return False
+    return any(
+        one.start < i < held.at
+        for i, e in enumerate(r.entries[: held.at])
+        if e.kind == "sub.end" and e.run == parent and e.detail[0] == name.split("#", 1)[0]
+    )
+
+
 def check_clean_1(r: Reading) -> Judgement:
     if not r.sound:
         return untested()
     due = [h for h in r.held if _over(r, h.run) > h.at and not _stubborn(r, h)]
+    due = [h for h in due if not _registered_late(r, h)]
     due += [h for h in r.held if h.begun and h not in due]
     if not due:
         return untested()
