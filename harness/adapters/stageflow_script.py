@@ -230,7 +230,7 @@ def _imports(engine: Probe, program: Program, plan: Plan, check: str) -> tuple[s
     tracing += ["set_correlation_id"] if any(run.correlation for run in plan.runs) else []
     if tracing:
         lines.append(f"from stageflow.observability.tracing import {', '.join(tracing)}")
-    lines += around.imports(engine, program, plan, check)
+    lines += around.imports(engine, program, plan, check, names)
     lines += streams.imports(program, plan)
     return (f"from stageflow import {', '.join(sorted(names))}", *sorted(lines))
 
@@ -264,9 +264,9 @@ def _build(engine: Probe, plan: Plan, program: Program, classes: Mapping[str, st
         for s in program.stages
     ]
     layers = "interceptors=interceptors" if chain else ""
-    made = chain[0].partition(" = ")[2] if len(chain) == 1 else ""
+    made = chain[-1].partition(" = ")[2] if chain else ""
     if chain and len(made) < CHAIN_MAX and not _own_grace(plan):
-        chain, layers = [], f"interceptors={made}"
+        chain, layers = chain[:-1], f"interceptors={made}"
     build = ".build()" if _own_grace(plan) else f".build({layers})"
     line = f"return Pipeline(){''.join(stages)}{build}"
     lines = ["return (", "    Pipeline()", *(f"    {one}" for one in (*stages, build)), ")"]
@@ -297,7 +297,7 @@ def _prepare(engine: Probe, program: Program, plan: Plan, check: str) -> tuple[s
     bus = streams.needed(program, plan)
     short = whole and _creates(engine)
     # A run beside others, or with children, has an id of its own to be known by.
-    named = many or identifies or bus or _uses(program, "subpipeline")
+    named = many or identifies or _uses(program, "subpipeline")
     lines = streams.bus(plan) if bus else []
     pairs = ["pipeline_run_id=uuid.uuid4()"] if named or not short else []
     if correlated:
@@ -332,6 +332,11 @@ def _prepare(engine: Probe, program: Program, plan: Plan, check: str) -> tuple[s
             pairs.append("event_sink=sink")
         pairs += [streams.PORTS] if bus else []
         name = "PipelineContext.create" if short else "PipelineContext"
+        if len(f"ctx = {name}({', '.join(pairs)})") > LINE_MAX and short:
+            words = [one.partition("=") for one in pairs]
+            ids = ", ".join(f"{literal(k)}: {v}" for k, _, v in words if k in _IDS)
+            lines.append(f"ids = {{{ids}}}")
+            pairs = ["**ids", *(f"{k}={v}" for k, _, v in words if k not in _IDS)]
         lines.append(f"ctx = {name}({', '.join(pairs)})")
     else:
         lines.append(f"ids = RunIdentity({', '.join(pairs)})")

@@ -35,6 +35,8 @@ __all__ = [
 
 _OWN = ("observe", "raise", "deny")
 IMPORT_MAX = 100
+# Seconds that `RetryInterceptor` lets a backoff grow to if it is told nothing.
+DELAY_S = 30.0
 
 HELPERS = {
     "only(": '''\
@@ -141,8 +143,15 @@ def _if(conditions: list[str], lines: list[str]) -> list[str]:
     return [f"if {' and '.join(conditions)}:", *(f"    {line}" for line in lines)]
 
 
-def imports(engine: Probe, program: Program, plan: Plan, check: str) -> tuple[str, ...]:
-    """Return the lines that import what the functions below name."""
+def imports(
+    engine: Probe, program: Program, plan: Plan, check: str, first: set[str]
+) -> tuple[str, ...]:
+    """Return the lines that import what the functions below name.
+
+    Args:
+        first: names that are imported from the package itself; more are put to them where a line
+            would be too long, as it has these names, too.
+    """
     lines = []
     names = set()
     if any(one.kind in _OWN for one in plan.layers):
@@ -151,23 +160,27 @@ def imports(engine: Probe, program: Program, plan: Plan, check: str) -> tuple[st
         names.add("InterceptorResult")
     if any(stage.retry for stage in program.stages):
         names |= {"ErrorAction"} if len(program.stages) > 1 else {"get_default_interceptors"}
-        lines.append(
-            "from stageflow.pipeline.retry import BackoffStrategy, JitterStrategy, RetryInterceptor"
-        )
+        strategies = [] if _doubles(program) else ["BackoffStrategy"]
+        kinds = ", ".join([*strategies, "JitterStrategy", "RetryInterceptor"])
+        lines.append(f"from stageflow.pipeline.retry import {kinds}")
     for name in _restricted(engine, plan):
         names |= {"ErrorAction", *({name} if name.startswith("Circuit") else ())}
         if name.startswith("Idem"):
             lines.append(f"from stageflow.pipeline.idempotency import {name}")
     if names:
         names.add("get_default_interceptors")
-        line = f"from stageflow.pipeline.interceptors import {', '.join(sorted(names))}"
-        if len(line) > IMPORT_MAX:
-            block = "".join(f"\n    {name}," for name in sorted(names))
-            line = f"from stageflow.pipeline.interceptors import ({block}\n)"
-        lines.append(line)
+        for name in ("InterceptorResult", "ErrorAction", "CircuitBreakerInterceptor"):
+            if len(_from("stageflow.pipeline.interceptors", names)) > IMPORT_MAX and name in names:
+                names.discard(name)
+                first.add(name)
+        lines.append(_from("stageflow.pipeline.interceptors", names))
     if plan.sink is not None:
         lines.append("from stageflow.events import BackpressureAwareEventSink")
     return tuple(lines)
+
+
+def _from(module: str, names: set[str]) -> str:
+    return f"from {module} import {', '.join(sorted(names))}"
 
 
 def chain(engine: Probe, program: Program, plan: Plan) -> list[str]:
@@ -177,7 +190,12 @@ def chain(engine: Probe, program: Program, plan: Plan) -> list[str]:
         Unrenderable: for what the adapter itself could not tell the engine, or only by a class
             of its own.
     """
-    made = [_retry(engine, s.name, program) for s in program.stages if s.retry is not None]
+    retried = [stage.name for stage in program.stages if stage.retry is not None]
+    made = ["retry" if len(retried) == 1 else f"retry_{identifier(name)}" for name in retried]
+    lines = [
+        f"{variable} = {_retry(engine, name, program)}"
+        for variable, name in zip(made, retried, strict=True)
+    ]
     for layer, priority in zip(plan.layers, priorities(engine, plan.layers), strict=True):
         if layer.kind in _OWN:
             made.append(f"{_class_name(layer)}()")
@@ -192,13 +210,18 @@ def chain(engine: Probe, program: Program, plan: Plan) -> list[str]:
     if restricted:
         kinds = f"({', '.join(restricted)},)"
         default = f"*(one for one in get_default_interceptors() if not isinstance(one, {kinds}))"
-    return [f"interceptors = [{', '.join((default, *made))}]"]
+    return [*lines, f"interceptors = [{', '.join((default, *made))}]"]
 
 
 def _restricted(engine: Probe, plan: Plan) -> list[str]:
     """Return the names of the engine's layers that the plan puts around some stages only."""
     kinds = {one.kind for one in plan.layers if one.kind not in _OWN and one.stages}
     return sorted(engine.layer_kinds[kind].__name__ for kind in kinds)
+
+
+def _doubles(program: Program) -> bool:
+    """Say whether all backoffs double, as the engine's do by default."""
+    return all(stage.retry.factor == 2.0 for stage in program.stages if stage.retry)
 
 
 def _retry(engine: Probe, stage: str, program: Program) -> str:
@@ -208,6 +231,10 @@ def _retry(engine: Probe, stage: str, program: Program) -> str:
         options = retry_options(engine, stage, retry)
     except NotOffered as exc:
         raise Unrenderable(str(exc)) from exc
+    if retry.factor == 2.0:
+        del options["backoff_strategy"]  # it is the default
+    if retry.backoff_s * retry.factor ** max(0, retry.attempts - 2) <= DELAY_S:
+        del options["max_delay_ms"]  # none comes near to it
     words = ", ".join(
         f"{k}={'(Exception,)' if k == 'retryable_errors' else v}" for k, v in options.items()
     )
@@ -326,7 +353,7 @@ def identity(ids: tuple[str, ...]) -> str:
     """Return the expression for those of the ids that code is told which are looked at."""
     if ids == ("correlation",):
         told = "get_correlation_id() or ctx.request_id"
-        return f'{{{{"correlation": id_names.get({told}, "none of these")}}}}'
+        return f'{{{{"correlation": id_names.get({told})}}}}'
     return "told(ctx)"
 
 

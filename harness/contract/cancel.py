@@ -316,8 +316,7 @@ def check_cancel_4(r: Reading) -> Judgement:
     bad: list[Violation] = []
     stubborn = 0
     for run, facts in r.runs.items():
-        # An attempt that ended and is tried again does not hold the run up: it goes on.
-        ones = [o for o in r.executions(run) if o.swallowed and not (o.again and o.ended)]
+        ones = [o for o in r.executions(run) if o.swallowed and not _tried_again(r, o)]
         ones = [o for o in ones if o.called_off < 0]  # what it swallowed was not the engine's
         # Others swallowed what their own scopes sent.
         ones = [o for o in ones if o.interrupts and not r.own_scope_due(o, o.interrupts[0])]
@@ -329,31 +328,29 @@ def check_cancel_4(r: Reading) -> Judgement:
         if not ones:
             continue
         stubborn += len(ones)
-        # What fails after its grace has others cancelled, which then have theirs.
         asked_s = max(r.time_of(one.interrupts[0]) for one in ones)
-        grace = r.plan.cleanup_grace_s
+        own_s = r.plan.cleanup_grace_s
+        more_s = 0.0
         if any(h.registered and h.begun and h.run.split("/", 1)[0] == run for h in r.held):
-            grace *= 2  # what was registered may have a grace of its own
+            more_s += own_s  # what was registered may have a grace of its own
         if any(r.of("undo.begin", run, name) for name in r.program.names):
-            grace += r.plan.cleanup_grace_s  # and so may what undoes the run
+            more_s += own_s  # and so may what undoes the run
         if r.plan.sink is not None:
-            grace += r.plan.sink.drain_s
+            more_s += r.plan.sink.drain_s
+        due_s = max(asked_s + own_s, _waits_until_s(r, run)) + more_s
         if not facts.over:
             bad.append(_hung(r, run, f"stage {ones[0].stage} swallows its cancellation"))
             continue
         # Three waits at most follow each other, each with a timer of its own.
-        # Where others go on when a stage is ended, it is not for its sake that the run goes on.
-        goes_on = r.policy() == "continue" and r.first_cause(run)[1] not in ("cancel", "cancel_run")
-        goes_on = goes_on or r.plan.consumer is not None
-        if facts.end_s > asked_s + grace + 3 * r.tolerance_s and not goes_on:
+        if facts.end_s > due_s + 3 * r.tolerance_s and not _others_go_on(r, run):
             bad.append(
                 Violation(
                     "grace-exceeded",
-                    f"the run ends within the grace of {grace:g} s",
+                    f"the run ends within the grace of {own_s + more_s:g} s",
                     f"it ended {facts.end_s - asked_s:g} s after the cancellation",
                     ones[0].stage,
                     "",
-                    {"grace_s": grace, "took_s": round(facts.end_s - asked_s, 6)},
+                    {"grace_s": own_s + more_s, "took_s": round(facts.end_s - asked_s, 6)},
                     (ones[0].interrupts[0], facts.end),
                 )
             )
@@ -378,6 +375,42 @@ def check_cancel_4(r: Reading) -> Judgement:
     return violated(bad, stages_swallowing=stubborn) if stubborn else untested()
 
 
+def _tried_again(r: Reading, one: Ran) -> bool:
+    """Say whether an attempt ended and another one was due: it does not hold the run up, which
+    goes on. A layer may refuse all that follow; they are then not in the journal."""
+    if not one.ended:
+        return False
+    tries = r.shape.attempts.get(one.stage, 1)
+    return one.again or (r.by_timeout(one) and len(r.ran[one.run, one.stage]) < tries)
+
+
+def _waits_until_s(r: Reading, run: str) -> float:
+    """Return until when, in seconds, a run may wait for stages that were cancelled: for each
+    until its grace is over. What fails after its own has others cancelled, which then have
+    theirs. Where the others go on, the run waits for those that nobody cancelled as well."""
+    facts = r.runs[run]
+    goes_on = r.policy() == "continue"
+    until = [facts.cancels[0][1] if goes_on and facts.cancels else 0.0]
+    for one in r.executions(run):
+        if one.interrupts:
+            sent = (i for i in one.interrupts if not r.own_scope_due(one, i))
+            over_s = r.time_of(next(sent, one.interrupts[0])) + r.plan.cleanup_grace_s
+            until.append(min(one.end_s, over_s) if one.ended else over_s)
+        elif goes_on and 0 <= one.end < facts.end:
+            until.append(one.end_s)
+    return max(until)
+
+
+def _others_go_on(r: Reading, run: str) -> bool:
+    """Say whether a run goes on when a stage is ended, for the sake of others."""
+    if r.plan.consumer is not None:
+        return True
+    cause = r.first_cause(run)[1]
+    # That a stage asked to end the run may not have come through its layers.
+    asked = cause == "cancel_run" and not r.layers_disturb(run)
+    return r.policy() == "continue" and cause != "cancel" and not asked
+
+
 def check_cancel_6(r: Reading) -> Judgement:
     if not r.sound:
         return untested()
@@ -392,7 +425,7 @@ def check_cancel_6(r: Reading) -> Judgement:
             if not facts.over:
                 bad.append(_hung(r, parent, "it runs a subpipeline"))
                 break
-            cut, cut_s = _cut(r, parent)
+            cut, cut_s = _cut(r, child)
             running = child.start_s < cut_s and (
                 not child.ended or child.end > cut or bool(child.interrupts)
             )
@@ -438,27 +471,46 @@ def _ran_on(r: Reading, child: Ran, cut_s: float) -> bool:
     return untouched and child.end_s > cut_s + r.tolerance_s
 
 
+def _holders(r: Reading, child: Ran) -> list[Ran]:
+    """Return the executions that may be the one which runs a stage's subpipeline."""
+    parent, name = child.run.rsplit("/", 1)
+    name = name.split("#", 1)[0]
+    return [
+        one
+        for one in r.executions(parent)
+        if any(e.detail == name for e in r.of("sub.begin", parent, one.stage))
+        and one.start < child.start
+        and (not one.ended or child.start < one.end)
+    ]
+
+
 def _kept_by_parent(r: Reading, child: Ran) -> bool:
     """Say whether a stage that runs this subpipeline swallowed its own cancellation: what it awaits
     in a task of its own then goes on."""
-    parent, name = child.run.rsplit("/", 1)
-    name = name.split("#", 1)[0]
-    return any(
-        one.swallowed and any(e.detail == name for e in r.of("sub.begin", parent, one.stage))
-        for one in r.executions(parent)
-    )
+    return any(one.swallowed for one in _holders(r, child))
 
 
-def _cut(r: Reading, parent: str) -> tuple[int, float]:
-    """Return (position, seconds) of what ended the parent run early, or (-1, 0)."""
+def _cut(r: Reading, child: Ran) -> tuple[int, float]:
+    """Return (position, seconds) of what was to end a subpipeline's stage early, or (-1, 0): what
+    ended its parent run, or a timeout of the stage that runs the subpipeline."""
+    parent = child.run.rsplit("/", 1)[0]
     at, kind = r.first_cause(parent)
-    if kind == "fail" and r.policy() == "continue":
+    # That a stage asked to end the run may not have come through its layers.
+    unheard = kind == "cancel_run" and r.layers_disturb(parent)
+    if unheard or (kind == "fail" and r.policy() == "continue"):
         cancels = r.runs[parent].cancels
         at, kind = (cancels[0][0], "cancel") if cancels else (-1, "")
     found = [(at, r.time_of(at))] if kind else []
-    for due, one in r.timeouts_due(parent):
-        if one.interrupts and (r.policy() != "continue" or one.children):
-            found.append((one.interrupts[0], due))
+    holders = _holders(r, child)
+    for due_s, one in r.timeouts_due(parent):
+        if not one.interrupts:
+            continue
+        tries = r.shape.attempts.get(one.stage, 1)
+        if one in holders:
+            found.append((one.interrupts[0], due_s))
+        elif r.policy() != "continue" and len(r.ran[parent, one.stage]) == tries and not one.again:
+            # An engine may wait for that one's own cleanup before it cancels the others.
+            found.append((one.interrupts[0], max(due_s, one.end_s)))
     return min(found, key=lambda c: c[1], default=(-1, 0.0))
 
 

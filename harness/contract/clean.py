@@ -345,7 +345,7 @@ def check_clean_4(r: Reading) -> Judgement:
             continue  # nobody waits for it, or tasks of its own may each have failed
         if not held.registered and one is not None and one.how != f"raise:{FAULT}":
             continue  # the stage itself kept it from the engine
-        if outcome is not None and not r.runs[held.run].cancels:
+        if outcome is not None and not r.runs[held.run].cancels and r.told(held.run):
             said = json.dumps(outcome.to_json(), default=repr)
             if f"cleanup of {held.name} failed" not in said and held.name not in " ".join(
                 outcome.cleanup_failures
@@ -451,6 +451,16 @@ def _top(run: str) -> str:
     return run.split("/", 1)[0]
 
 
+def _child_cancelled(r: Reading, run: str) -> bool:
+    """Say whether a stage of a subpipeline cancelled itself, which reaches the stage around it."""
+    return any(
+        child.self_cancelled
+        for (inner, _), ones in r.ran.items()
+        if inner.startswith(f"{run}/")
+        for child in ones
+    )
+
+
 def check_clean_6(r: Reading) -> Judgement:
     if not r.sound or len(r.runs) < 2:
         return untested()
@@ -476,14 +486,8 @@ def check_clean_6(r: Reading) -> Judgement:
             o.attempt_failed or o.self_cancelled or o.how == "cancel_run" or r.by_timeout(o)
             for o in ones
         )
-        # A timeout of the engine's own, which nobody set.
-        default_s = r.info.facts.get("default_stage_timeout_s")
-        alone = alone and not any(
-            default_s and r.time_of(i) >= o.start_s + default_s - CLOSE_S
-            for o in ones
-            for i in o.interrupts
-        )
-        alone = alone and not r.layers_disturb(run)
+        alone = alone and not any(map(r.by_default_timeout, ones))
+        alone = alone and not r.layers_disturb(run) and not _child_cancelled(r, run)
         alone = alone and not r.all_of("consume.stop", run)  # a consumer that stops ends a stage
         for held in r.held:
             if held.run != run or not held.registered or _stubborn(r, held):

@@ -172,9 +172,13 @@ def _slow(r: Reading, one: Event) -> bool:
 
 def _hung(r: Reading, t: Traffic) -> list[Violation]:
     """Say what never ended because of the sink: an emission, or a run whose stages all did."""
+    if r.record.ended not in ("deadlock", "horizon"):
+        return []  # it was still at work when it was given up
     waiting = [one for one in t.events.values() if one.answered < 0]
     stages = [one for ones in r.ran.values() for one in ones]
     if not waiting and any(not one.ended for one in stages):
+        return []
+    if not waiting and not any(_done_but_for_the_sink(r, run) for run in r.runs):
         return []
     what = f"the emission of {some(waiting)}" if waiting else "the end of the run"
     return [
@@ -188,6 +192,13 @@ def _hung(r: Reading, t: Traffic) -> list[Violation]:
             (waiting[0].offered,) if waiting else (),
         )
     ]
+
+
+def _done_but_for_the_sink(r: Reading, run: str) -> bool:
+    """Say whether a run is not over that has run stages, and nothing else can hold it."""
+    if r.runs[run].over or r.plan.consumer is not None or r.layers_disturb(run):
+        return False
+    return any(top(of) == run for of, _ in r.ran)
 
 
 def _stage_failed(r: Reading, t: Traffic, error: str) -> list[Violation]:

@@ -620,6 +620,15 @@ class Reading:
         in the journal's words: it was interrupted when the timeout was due."""
         return self.timed_out_at(one) >= 0
 
+    def by_default_timeout(self, one: Ran) -> bool:
+        """Say whether a limit that the engine has for stages where nobody sets one was up when
+        an execution was interrupted."""
+        limit = self.info.facts.get("default_stage_timeout_s")
+        if not limit:
+            return False
+        due_s = one.start_s + float(limit) - CLOSE_S
+        return any(self.time_of(i) >= due_s for i in one.interrupts)
+
     def timed_out_at(self, one: Ran) -> int:
         """Return the position of the interrupt by which a timeout of the engine's ended this
         execution, or -1 if none did."""
@@ -663,9 +672,16 @@ class Reading:
             and scope.stage == one.stage
             and scope.at < position
             and not 0 <= max(scope.left, scope.expired, scope.leaked) < position
-            and abs(scope.at_s + scope.seconds - at_s) <= self.tolerance_s
+            and self._sent_at(one, position, scope.at_s + scope.seconds)
             for scope in self.scopes
         )
+
+    def _sent_at(self, one: Ran, position: int, due_s: float) -> bool:
+        """Say whether what reached a stage at a journal position may have been sent at a time, in
+        seconds: a stage that waits for a subpipeline notes it only when that has ended."""
+        at_s = self.time_of(position)
+        since_s = min((b for b, e in one.children if b <= at_s <= e), default=at_s)
+        return since_s - self.tolerance_s <= due_s <= at_s + self.tolerance_s
 
     def _answered_before(self, call: Entry, at_s: float) -> bool:
         """Say whether a call had ended before a time: its timeout was due no more."""

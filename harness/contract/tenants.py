@@ -406,7 +406,7 @@ def _calm(r: Reading, run: str) -> bool:
     """Say whether nothing that happened in a run gives a reason to end it early."""
     return (
         _undisturbed(r, run)
-        and not any(one.again for one in r.executions(run))
+        and not any(one.again or r.by_default_timeout(one) for one in r.executions(run))
         and not any(
             one.self_cancelled  # in a child of its own
             for (of, _), ones in r.ran.items()

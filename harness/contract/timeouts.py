@@ -495,6 +495,14 @@ def check_time_5(r: Reading) -> Judgement:
 MANY = 5
 
 
+def _lasts_until(r: Reading, run: str, at_s: float) -> bool:
+    """Say whether a run is still going on, and looked at, at a time: a stage that is left when its
+    run is over is another defect, and nobody waits for its timeout."""
+    facts = r.runs.get(run.split("/", 1)[0])
+    over_s = facts.end_s if facts is not None and facts.over else r.record.took_s
+    return over_s >= at_s - r.tolerance_s
+
+
 def check_time_6(r: Reading) -> Judgement:
     if not r.sound:
         return untested()
@@ -502,6 +510,7 @@ def check_time_6(r: Reading) -> Judgement:
         one
         for one in r.executions()
         if (at := _due(r, one)) is not None
+        and _lasts_until(r, one.run, at)
         and not (one.ended and not one.interrupts and one.end_s <= at + r.tolerance_s)
         and not r.runs[one.run].cancels
         and not one.in_child(at)
@@ -511,6 +520,7 @@ def check_time_6(r: Reading) -> Judgement:
         s
         for s in r.scopes
         if s.left < 0
+        and _lasts_until(r, s.run, s.at_s + s.seconds)
         and not _left_by_another(r, s)
         and not any(one.interrupts for one in r.ran.get((s.run, s.stage), ()))
         and not (s.run in r.runs and r.runs[s.run].cancels)

@@ -81,6 +81,8 @@ class QueueIntake(Intake):
         return not self.ledger.pending
 
     async def drain(self, grace_s: float) -> None:
+        if not self.ledger.pending:
+            return  # the sink has taken the last one since `close`: nothing is left to settle
         loop = asyncio.get_running_loop()
         self._settled = loop.create_future()
         timer = loop.call_later(self.queue.drain_s, self._expire, grace_s, TURNS)

@@ -106,8 +106,9 @@ def _codes_above() -> list[CodeType]:
     """Return the code of what runs, innermost first, as far up as a task's first step."""
     frame: FrameType | None = sys._getframe(2)
     codes: list[CodeType] = []
-    while frame is not None and len(codes) < STACK_MAX:
-        codes.append(frame.f_code)
+    # What the loop itself was called by belongs to no task.
+    while frame is not None and (code := frame.f_code) is not _RUN_ONCE and len(codes) < STACK_MAX:
+        codes.append(code)
         frame = frame.f_back
     return codes
 
@@ -404,6 +405,7 @@ def _fresh() -> dict[str, Any] | None:
 
 
 _FRESH = _fresh()
+_RUN_ONCE = SimLoop._run_once.__code__
 
 
 def _refuse(name: str, what: str) -> Callable[..., Any]:

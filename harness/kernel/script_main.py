@@ -23,7 +23,7 @@ from harness.kernel.script_literals import literal
 if TYPE_CHECKING:
     from harness.kernel.script import Dialect
 
-__all__ = ["Ending", "body_of", "completed_only", "parameters"]
+__all__ = ["Ending", "body_of", "completed_only", "in_place", "parameters"]
 
 RUN_LIMIT_S = 10
 RUN_LIMIT_MAX_S = 24
@@ -35,6 +35,17 @@ with asyncio.Runner() as runner:
     os._exit(1 if found else 0)  # at once: what is left running must not hold it up"""
 
 CAUGHT = "except (Exception, asyncio.CancelledError)"
+
+
+def in_place(plan: Plan) -> bool:
+    """Say whether a plan lets a script's `main` be the caller of its one run, which is cancelled
+    once at most, and not before it begins."""
+    if len(plan.runs) > 1 or len(plan.cancels) > 1:
+        return False
+    start_s = plan.runs[0].start_s
+    return all(
+        one.at_s is not None and one.times == 1 and one.at_s >= start_s for one in plan.cancels
+    )
 
 
 def body_of(check: str) -> str:
@@ -97,9 +108,7 @@ class Ending:
     def in_place(self) -> bool:
         """Whether `main` itself is the caller: of one run that is sure to end, and is cancelled
         once at most. Otherwise the caller is a task of its own."""
-        plain = all(one.at_s is not None and one.times == 1 for one in self.plan.cancels)
-        few = len(self.plan.runs) == 1 and len(self.plan.cancels) < 2
-        return few and plain and "took" not in self.wanted
+        return in_place(self.plan) and "took" not in self.wanted
 
     @property
     def shown(self) -> list[str]:
@@ -411,7 +420,9 @@ class Ending:
             cancels = f"{target}.cancel"
             if noted:
                 cancels = f'lambda: note("", "cancel.sent", ({number}, {cancels}()))'
-            return f"{loop}.call_later({cancel.at_s!r}, {cancels})"
+            # In place it is put after the wait for the run's start.
+            since_s = self.plan.runs[0].start_s if self.in_place else 0.0
+            return f"{loop}.call_later({round(cancel.at_s - since_s, 6)!r}, {cancels})"
         again = f", times={cancel.times}, gap={cancel.gap_s!r}" if cancel.times > 1 else ""
         if cancel.at_s is not None:
             work = f"cancel_after({target}, {number}, {cancel.at_s!r}{again})"

@@ -11,7 +11,7 @@ import ast
 import re
 from collections.abc import Iterable
 
-__all__ = ["fields_of", "noted", "without_notes"]
+__all__ = ["fields_of", "noted", "of_stages", "without_notes"]
 
 # Up to so many notes of a moment are written where they are taken.
 NOTES_IN_PLACE = 6
@@ -38,6 +38,13 @@ def without_notes(text: str, wanted: Iterable[str]) -> str:
     return "\n".join(lines)
 
 
+def of_stages(kind: str, check: str) -> set[str] | None:
+    """Return the stages of which a check looks at notes of a kind: where it names the kind beside
+    a stage only, as in ("charge", "stage.end"); None if those of any stage will do."""
+    named = re.findall(rf'\("([^"]+)", "{re.escape(kind)}"', check)
+    return set(named) if len(named) == check.count(f'"{kind}"') else None
+
+
 def fields_of(check: str) -> tuple[int, ...]:
     """Return which of the fields of a note a check looks at."""
     body = check.partition(":\n")[2]
@@ -54,7 +61,7 @@ def noted(body: str, check: str, head: list[str]) -> tuple[str, list[str]]:
     if not fields or not re.search(r"\bseen\b", check.partition(":\n")[2]):
         fields = (2,)
     timed = 0 in fields
-    body = _LOOP.sub(lambda found: _loop(found, fields), body)
+    body = _without_copies(_LOOP.sub(lambda found: _loop(found, fields), body))
     pieces = re.split(r"\bnote\(", body)
     lines = [*head]
     if len(pieces) > 1 or re.search(r"\bseen\b", body):
@@ -70,6 +77,17 @@ def noted(body: str, check: str, head: list[str]) -> tuple[str, list[str]]:
         row = _row(NOW, _arguments(words), fields)
         pieces[i] = f"seen.append({row}){piece[len(words) + 1 :]}"
     return "".join(pieces), lines
+
+
+_COPY = re.compile(r"\n +(\w+) = \[(\(?)([\w, ]+)\)? for \3 in seen\](?=\n)")
+
+
+def _without_copies(body: str) -> str:
+    """Return a body with no list that is as `seen` is once no more than needed is noted."""
+    while copy := _COPY.search(body):
+        rest = re.sub(rf"\b{copy[1]}\b", "seen", body[copy.end() :])
+        body = body[: copy.start()] + rest
+    return body
 
 
 def _loop(found: re.Match[str], fields: tuple[int, ...]) -> str:

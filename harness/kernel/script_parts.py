@@ -13,7 +13,7 @@ from harness.kernel.script_ends import HOWS
 from harness.kernel.script_layout import laid_out
 from harness.kernel.script_literals import Unrenderable, identifier, literal
 from harness.kernel.script_main import Ending
-from harness.kernel.script_notes import noted, without_notes
+from harness.kernel.script_notes import noted, of_stages, without_notes
 from harness.kernel.script_stage import StageWriter
 from harness.kernel.script_steps import WRITERS
 from harness.kernel.script_texts import HEAD, HELPERS, RECORDED
@@ -94,7 +94,7 @@ class Parts:
                 self.plan,
                 label,
                 many_runs=self.many,
-                notes=self.notes,
+                notes=self._notes_of(label),
                 ends=self.ends,
                 once=self.once,
                 alone=not self.many and not stage.retry and not prefix,
@@ -117,6 +117,13 @@ class Parts:
             body = [indent + line if line else "" for line in writer.lines]
             texts.append("\n".join([*head, *body]))
         return texts
+
+    def _notes_of(self, label: str) -> frozenset[str]:
+        """Return the kinds of notes of a stage that are looked at."""
+        if self.many:
+            return self.notes
+        of = {kind: of_stages(kind, self.check) for kind in self.notes}
+        return frozenset(kind for kind, stages in of.items() if stages is None or label in stages)
 
     def children(self) -> list[str]:
         """Return the stages and graphs of subpipelines, the innermost first."""

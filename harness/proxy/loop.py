@@ -129,9 +129,12 @@ class _SharedSelector(selectors.DefaultSelector):
         if not wakefulness.pays():
             return []
         poll, now = self._shared.poll, time.monotonic
+        events: _Events = poll(0, EVENTS_PER_TURN)
+        if events:
+            return events  # they were there already: waiting awake had no part in it
         until = now() + AWAKE_S
         while True:
-            events: _Events = poll(0, EVENTS_PER_TURN)
+            events = poll(0, EVENTS_PER_TURN)
             if events or now() > until:
                 wakefulness.note(paid=bool(events))
                 return events

@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 
-from harness.kernel.plan import Consumer, Layer, Plan, RunSpec, Sink
+from harness.kernel.plan import Cancel, Consumer, Layer, Plan, RunSpec, Sink
 from harness.kernel.program import Program, Retry, Stage
 from harness.kernel.script import Unrenderable, render
 from harness.kernel.steps import Step, step
@@ -111,3 +111,10 @@ def test_a_flaky_stage_counts_its_executions_if_there_may_be_several() -> None:
         "if execution <= 2:",
         'raise OSError("m")',
     ]
+
+
+def test_a_cancel_is_counted_from_where_the_plan_s_time_begins() -> None:
+    late = Plan(runs=(RunSpec(start_s=0.25),), cancels=(Cancel(at_s=0.75),))
+    text = render(program(step("sleep", seconds=9.0)), late, TOY, "X-1", CHECK)
+    waits, cancels = text.index("await asyncio.sleep(0.25)"), text.index(".call_later(0.5, ")
+    assert waits < cancels < text.index("run_stages(graph")

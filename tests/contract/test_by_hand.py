@@ -13,7 +13,7 @@ import pytest
 from harness.contract.clauses import CLAUSES
 from harness.kernel.outcome import ErrorReport, FailureReport, Outcome, StageReport
 from harness.kernel.plan import Cancel, Plan
-from harness.kernel.program import Program
+from harness.kernel.program import Program, Retry
 from harness.kernel.record import Leak
 from scenarios.notation import (
     acquire,
@@ -27,6 +27,7 @@ from scenarios.notation import (
     subpipeline,
     swallow,
     thread,
+    timeout,
 )
 from tests.contract.bench import Row, by_hand, shapes
 
@@ -71,6 +72,31 @@ def test_no_engine_can_know_that_its_first_cancel_lands_in_a_natural_finally() -
     again = natural_cleanup(sent(0.2), (0.2, "a", "interrupt"))
     said = by_hand(HOLDER, plan, again, outcome=CANCELLED)
     assert shapes(said) == {"CLEAN-2": ["cleanup-cut"]}
+
+
+@pytest.mark.parametrize(("limit_s", "shape"), [(0.2, []), (9.0, ["cleanup-cut"])])
+def test_a_stage_that_waits_for_a_subpipeline_notes_its_own_timeout_late(
+    limit_s: float, shape: list[str]
+) -> None:
+    child = subpipeline(program("child", stage("search", sleep(2.0))))
+    holder = program("p", stage("a", timeout("t", limit_s, acquire("lock", 1.0), child)))
+    rows: list[Row] = [
+        *BEGIN,
+        (0.0, "a", "scope.enter", ("t", limit_s)),
+        (0.0, "a", "acquire", "lock"),
+        (0.0, "a", "sub.begin", "child"),
+        (0.5, "a", "interrupt"),
+        (0.5, "a", "sub.end", ("child", "cancelled")),
+        (0.5, "a", "release.begin", "lock"),
+        sent(0.75),
+        (0.75, "a", "interrupt"),
+        (0.75, "a", "release.cut", "lock"),
+        (0.75, "a", "scope.exit", ("t", "CancelledError")),
+        (0.75, "a", "stage.end", "cancelled"),
+        over(0.75),
+    ]
+    said = by_hand(holder, caller_cancel(0.75), rows, outcome=CANCELLED)["CLEAN-2"]
+    assert [v.shape for v in said.violations] == shape
 
 
 def given_up(at_s: float) -> list[Row]:
@@ -316,6 +342,48 @@ def test_a_stubborn_stage_is_excused_by_the_report_of_it_only() -> None:
     assert said(1.6, "a") == ["grace-exceeded"]
 
 
+def test_a_stage_that_is_cancelled_for_the_sake_of_a_stubborn_one_has_a_grace_of_its_own() -> None:
+    both = program("p", stage("a", swallow(9, sleep(99.0)), timeout_s=0.5), stage("b", sleep(9.0)))
+    rows: list[Row] = [
+        *BEGIN,
+        (0.0, "b", "stage.start"),
+        (0.5, "a", "interrupt"),
+        (0.5, "a", "swallowed", 1),
+        (1.5, "b", "interrupt"),
+    ]
+    failure = FailureReport("a", kind="timeout", timeout_s=0.5)
+    told = Outcome("r0", "failed", failures=(failure,), still_running=("a",))
+
+    def said(*rest: Row) -> list[str]:
+        judged = by_hand(both, Plan(cleanup_grace_s=1.0), [*rows, *rest], outcome=told)
+        return [v.shape for v in judged["CANCEL-4"].violations]
+
+    ended = (2.4, "b", "stage.end", "cancelled")
+    assert said(ended, over(2.4, "returned")) == []
+    assert said(ended, over(2.5, "returned")) == ["grace-exceeded"]
+    assert said(over(2.6, "returned")) == ["grace-exceeded"]  # it outlives its own grace
+
+
+def test_where_others_go_on_the_grace_counts_from_the_cancel_of_the_run() -> None:
+    both = program("p", stage("a", swallow(9, sleep(99.0)), timeout_s=0.5), stage("b", sleep(9.0)))
+    rows: list[Row] = [
+        *BEGIN,
+        (0.0, "b", "stage.start"),
+        (0.5, "a", "interrupt"),
+        (0.5, "a", "swallowed", 1),
+        sent(4.0),
+        (4.0, "b", "interrupt"),
+    ]
+    plan = caller_cancel(4.0, cleanup_grace_s=1.0, on_failure="continue")
+
+    def said(over_s: float) -> list[str]:
+        judged = by_hand(both, plan, [*rows, over(over_s)], outcome=CANCELLED)
+        return [v.shape for v in judged["CANCEL-4"].violations]
+
+    assert said(5.0) == []
+    assert said(5.1) == ["grace-exceeded"]
+
+
 def test_a_child_that_ends_in_the_tick_of_the_cancel_was_not_left_alone() -> None:
     child = program("child", stage("search", sleep(2.0)))
     parent = program("p", stage("a", subpipeline(child)))
@@ -339,6 +407,39 @@ def test_a_child_that_ends_in_the_tick_of_the_cancel_was_not_left_alone() -> Non
     assert said(0.5, "ok", 0.5) == []
     assert said(0.9, "cancelled", 0.9) == []  # it was cancelled, and cleaned up
     assert said(0.9, "ok", 0.9) == ["child-not-cancelled"]
+
+
+@pytest.mark.parametrize(
+    ("tries", "policy", "shape"),
+    [(1, "cancel", ["child-not-cancelled"]), (2, "cancel", []), (1, "continue", [])],
+)
+def test_a_timeout_that_does_not_end_the_run_does_not_end_the_child_of_another_stage(
+    tries: int, policy: str, shape: list[str]
+) -> None:
+    child = program("child", stage("search", sleep(0.6)))
+    retry = Retry(tries, backoff_s=9.0) if tries > 1 else None
+    parent = program(
+        "p",
+        stage("a", subpipeline(child), sleep(9.0)),
+        stage("b", sleep(9.0), timeout_s=0.2, retry=retry),
+    )
+    rows: list[Row] = [
+        *BEGIN,
+        (0.0, "b", "stage.start"),
+        (0.0, "a", "sub.begin", "child"),
+        (0.0, "child/search", "stage.start"),
+        (0.2, "b", "interrupt"),
+        (0.2, "b", "stage.end", "cancelled"),
+        (0.6, "child/search", "stage.end", "ok"),
+        (0.6, "a", "sub.end", ("child", "ok")),
+        sent(0.9),
+        (0.9, "a", "interrupt"),
+        (0.9, "a", "stage.end", "cancelled"),
+        over(0.9),
+    ]
+    plan = caller_cancel(0.9, on_failure=policy)
+    said = by_hand(parent, plan, rows, outcome=CANCELLED)["CANCEL-6"]
+    assert [v.shape for v in said.violations] == shape
 
 
 def test_when_a_run_both_failed_and_was_cancelled_either_may_be_told() -> None:

@@ -15,7 +15,7 @@ from harness.contract.reading import Reading
 from harness.kernel.adapter import CAPABILITIES, EngineInfo
 from harness.kernel.journal import Journal
 from harness.kernel.outcome import ErrorReport, Outcome, SinkReport
-from harness.kernel.plan import Cancel, Plan, RunSpec, Sink
+from harness.kernel.plan import Cancel, Layer, Plan, RunSpec, Sink
 from harness.kernel.program import Program
 from harness.kernel.record import RunRecord
 from scenarios.notation import flood, ok, program, stage
@@ -441,6 +441,11 @@ def test_a_run_that_never_ends_because_of_its_sink() -> None:
     assert accused(draining, plan=hung, ended="horizon") == {"EVENT-6": ["stalled-for-ever"]}
     other = Story().offer(0).deliver(0, 0.0, "")
     assert shapes(other, plan=hung, ended="deadlock") == {}  # it is the stage that hangs
+    assert shapes(draining, plan=hung, ended="steps") == {}  # it was at work when it was given up
+    once = replace(hung, layers=(Layer("idempotency", "once", options={"key": "k"}),))
+    beside = replace(once, runs=(RunSpec("r0"), RunSpec("r1")))
+    rows = [*draining.rows, (0.0, "r1", "", "run.begin", None)]
+    assert shapes(rows, plan=beside, ended="horizon") == {}  # each may wait for the other's output
 
 
 def test_an_error_of_the_sink_that_fails_a_stage_or_the_run() -> None:

@@ -2,8 +2,9 @@
 
 Each case is a small program and plan on which a check spoke though the engine was right: it
 took a layer's refusal for an interrupted stage, a tool's own timeout for the engine's, a stage
-given up after its grace for one that was forgotten. No clause may speak of any of them. That
-the same clauses still catch what is wrong is held by the broken engines' own tests.
+given up after its grace for one that was forgotten. In one the engine was wrong, and was mended:
+CANCEL-3 `hung`. No clause may speak of any of them. That the same clauses still catch what is
+wrong is held by the broken engines' own tests.
 """
 
 from __future__ import annotations

@@ -129,6 +129,20 @@ def test_of_nested_cleanups_that_fail_the_outermost_is_what_comes_out() -> None:
     assert said("something failed") == ["failure-not-reported"]
 
 
+def test_a_run_that_only_lets_a_stage_s_own_cancelled_error_out_has_no_room_for_a_report() -> None:
+    one = program("p", stage("a", acquire("x"), raises("CancelledError", "called off")))
+    rows: list[Row] = [*BEGIN, (0.0, "a", "acquire", "x"), (0.1, "a", "release.begin", "x")]
+    rows += [(0.1, "a", "release.fail", "x"), (0.1, "a", "stage.end", "raise:StageFault")]
+
+    def said(error: str, how: str) -> list[str]:
+        outcome = Outcome("r0", how, raised=ErrorReport(error, "called off"))
+        told = by_hand(one, Plan(), [*rows, over(0.1, error)], outcome=outcome)
+        return shapes(told).get("CLEAN-4", [])
+
+    assert said("CancelledError", "cancelled") == []
+    assert said("PipelineFailed", "failed") == ["failure-not-reported"]
+
+
 def test_an_output_that_another_stage_changed_is_not_lost() -> None:
     changed = program("p", stage("a", ok([1])), stage("b", sleep(0.1), raises("OSError", "x")))
 
@@ -204,6 +218,49 @@ def test_of_nested_scopes_that_are_due_together_asyncio_lets_the_outermost_tell(
 
     assert said(0.5) == []
     assert said(0.3) == ["some-not-fired"]
+
+
+def test_a_timeout_that_is_due_after_the_end_of_its_run_is_none_that_did_not_fire() -> None:
+    names = [f"s{i}" for i in range(6)]
+    many = program("p", *(stage(name, sleep(1.0)) for name in names))
+
+    def said(over_s: float) -> list[str]:
+        rows: list[Row] = [(0.0, "", "run.begin"), *((0.0, one, "stage.start") for one in names)]
+        rows += [(0.0, "s0", "self_cancel"), (0.0, "s0", "stage.end", "cancelled")]
+        outcome = Outcome("r0", "cancelled")
+        found = by_hand(many, TIMED, [*rows, over(over_s, "CancelledError")], outcome=outcome)
+        return shapes(found).get("TIME-6", [])
+
+    assert said(0.0) == []
+    assert said(0.2) == ["some-not-fired"]
+
+
+def test_what_a_stage_of_its_own_child_raised_is_no_interruption_by_another_run() -> None:
+    child = program("child", stage("c", raises("CancelledError", "own")))
+    whole = program("p", stage("a", subpipeline(child)))
+
+    def said(*, self_cancelled: bool) -> list[str]:
+        journal = Journal()
+        for run in ("r0", "r1"):
+            journal.add(0.0, run, "", "run.begin")
+            journal.add(0.0, run, "a", "stage.start")
+        for run in ("r0", "r1"):
+            journal.add(0.1, f"{run}/child", "c", "stage.start")
+            if self_cancelled:
+                journal.add(0.1, f"{run}/child", "c", "self_cancel")
+            journal.add(0.1, f"{run}/child", "c", "stage.end", "cancelled")
+            journal.add(0.1, run, "a", "interrupt")
+            journal.add(0.1, run, "a", "stage.end", "cancelled")
+            journal.add(0.1, run, "", "run.end", "CancelledError")
+        outcomes = {run: Outcome(run, "cancelled") for run in ("r0", "r1")}
+        record = RunRecord("sim", 0, "over", journal, outcomes, took_s=0.1)
+        info = EngineInfo("by hand", "", frozenset(CAPABILITIES), "none")
+        plan = Plan(runs=(RunSpec("r0"), RunSpec("r1")))
+        found = CLAUSES["CLEAN-6"].check(Reading(whole, plan, record, info)).violations
+        return [one.shape for one in found]
+
+    assert said(self_cancelled=True) == []
+    assert set(said(self_cancelled=False)) == {"other-run-interrupted"}
 
 
 def test_one_more_may_be_delivered_at_the_end_beside_the_one_under_way() -> None:

@@ -271,12 +271,14 @@ def test_what_a_layer_denies_is_no_success() -> None:
     told = said("GRAPH-5", AB, DENIES, one_run(denied), outputs={"a": None})
     assert told == "told as completed, although a layer denied them: ['a']"
     below = said("GRAPH-5", AB, DENIES, one_run(denied, *ran("b")), outputs=refused)
-    assert below == "ran, though a layer refused or failed what they need: ['b']"
+    assert below == "stage b ran; it needs a, which a layer refused or failed"
     despite = said("GRAPH-5", AB, DENIES, one_run(denied, *ran("a")), outputs=refused)
     assert despite == "stage a ran after a layer around it had denied it"
     fails, failed = Plan(layers=(Layer("raise", "bad"),)), ("a", "layer.raise", "bad")
     untold = said("GRAPH-5", AB, fails, one_run(failed))
-    assert untold == "a layer failed, and nothing is said of these stages: ['a']"
+    assert untold == "layer bad failed, and nothing is said of it: {}"
+    skipped = said("GRAPH-5", AB, fails, one_run(failed), outputs={"a": "skipped: a"})
+    assert skipped == "layer bad failed, and nothing is said of it: {'a': 'skipped: a'}"
     assert said("GRAPH-5", AB, fails, one_run(failed), outputs=refused) is None
 
 

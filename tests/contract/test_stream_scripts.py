@@ -130,4 +130,4 @@ def test_no_attempt_of_several_runs_comes_after_its_own_run() -> None:
         return check_of(check or "", [*before, again], None, {}, [], 1.0)
 
     assert found("r1/a") is None
-    assert found("r0/a") == "stage r0/a was tried again after its run was over"
+    assert (found("r0/a") or "").startswith("a stage was tried again after run r0 was over")

@@ -65,13 +65,14 @@ def said(
     *,
     plan: Plan = PLAN,
     of: Program = PROGRAM,
+    facts: Mapping[str, Any] | None = None,
 ) -> Judgement:
     journal = Journal()
     for i, (run, stage_name, kind, detail) in enumerate(rows):
         journal.add(i / 100, run, stage_name, kind, detail)
     given_ = outcomes or {run.id: Outcome(run.id, "ok", stages=OK) for run in plan.runs}
     record = RunRecord("sim", 0, "over", journal, given_)
-    info = EngineInfo("by hand", "", frozenset(CAPABILITIES), "none")
+    info = EngineInfo("by hand", "", frozenset(CAPABILITIES), "none", facts=facts or {})
     return CLAUSES[clause].check(Reading(of, plan, record, info))
 
 
@@ -433,3 +434,26 @@ def test_a_stage_that_is_called_completed_and_did_not_run_was_refused_too(
 ) -> None:
     steps = [tuple(one.split()) for one in f"{before}, west ok, south cached".split(", ")]
     assert found(judge_layers(BREAKER, steps)) == shapes  # type: ignore[arg-type]
+
+
+def test_a_run_that_the_engines_own_limit_ended_is_not_spoilt_by_one_that_was_denied() -> None:
+    plan = Plan(runs=RUNS, layers=(Layer("deny", "guard", runs=("r1",)),))
+    rows = beside(
+        lived("r0", ("interrupt", None), how="cancelled"),
+        [
+            ("r1", "", "run.begin", None),
+            ("r1", "a", "layer.deny", "guard"),
+            ("r1", "", "run.end", "returned"),
+        ],
+    )
+    outcomes = {
+        "r0": Outcome("r0", "failed", stages={"a": StageReport("failed")}),
+        "r1": Outcome("r1", "failed", stages={"a": StageReport("failed")}),
+    }
+
+    def accused(limit_s: float | None) -> list[str]:
+        facts = {"default_stage_timeout_s": limit_s}
+        return found(said("TENANT-4", rows, outcomes, plan=plan, facts=facts))
+
+    assert accused(None) == ["trouble-of-another-run"]
+    assert accused(0.001) == []  # the rows are further apart

@@ -509,6 +509,23 @@ def test_a_cancel_of_the_caller_loses_no_event_out_of_the_account(policy: str, p
     )
 
 
+@pytest.mark.parametrize("drain_s", [0.0, 1.0])
+@pytest.mark.parametrize("turns", range(6))
+def test_a_run_ends_in_whatever_turn_the_sink_takes_its_last_event(
+    turns: int, drain_s: float
+) -> None:
+    sink = Sink(drain_s=drain_s)
+
+    async def deliver(event: Event) -> None:
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        sink.got.append(event.data)
+
+    sink.queue.deliver = deliver
+    result = ran(sink.queue, emitter(1))
+    assert (sink.got, sink.dropped, result.duration_s) == ([0], [], 0)
+
+
 # Events on disk.
 
 

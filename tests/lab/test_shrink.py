@@ -19,6 +19,7 @@ from harness.kernel.laboratory import Laboratory
 from harness.kernel.plan import Plan
 from harness.kernel.program import Program
 from harness.lab.minimal import token_of
+from harness.lab.search import smallest
 from harness.lab.search.shrink import Key, Seen, Shrunk, key_of, shrink
 from harness.lab.search.simpler import lower_numbers, size_of, unsound, without_stages
 from harness.lab.search.smallest import shrink_witness
@@ -122,6 +123,27 @@ def test_blocks_are_unwrapped_and_lists_of_durations_settled() -> None:
     assert found.program == program(stage("b", {"op": "sleep", "seconds": 0}))
 
 
+def test_moments_that_must_coincide_are_moved_together() -> None:
+    def ends(steps: Any) -> float:
+        return round(sum(one.args["seconds"] for one in steps if one.op == "sleep"), 6)
+
+    def coincide(p: Program, q: Plan, _t: Tape) -> bool:
+        times = [ends(one.steps) for one in p.stages] + [c.at_s for c in q.cancels]
+        return len(times) == 3 and len(set(times)) == 1
+
+    sleeps = [{"op": "sleep", "seconds": one} for one in (0.7, 0.3, 0.45, 0.55)]
+    apart = program(stage("a", *sleeps[:2]), stage("b", *sleeps[2:]))
+    cancelled = Plan.from_json({"cancels": [{"at_s": 1.0}]})
+    found = small(coincide, apart, cancelled)
+    shortest = [stage(one, {"op": "sleep", "seconds": 0.1}) for one in "ab"]
+    assert (found.program, found.plan.cancels[0].at_s) == (program(*shortest), 0.1)
+
+    def end_together(p: Program, _q: Plan, _t: Tape) -> bool:
+        return len(p.stages) == 2 and len({ends(one.steps) for one in p.stages}) == 1
+
+    assert small(end_together, apart).program == program(stage("a"), stage("b"))
+
+
 def test_what_fails_or_waits_by_other_means_becomes_a_plain_failure_or_a_sleep() -> None:
     called = program(stage("a", {"op": "call", "tool": "t", "seconds": 0.5}))
     faulty = Plan.from_json({"faults": [{"tool": "t"}]})
@@ -167,8 +189,34 @@ def test_a_limit_or_a_cancel_s_time_is_never_put_to_zero() -> None:
             and q.stage_timeout_s is not None
         )
     )
-    assert (found.program.stages[0].timeout_s, found.plan.stage_timeout_s) == (1, 0.1)
+    assert (found.program.stages[0].timeout_s, found.plan.stage_timeout_s) == (0.1, 0.1)
     assert found.plan.cancels[0].at_s == 0.1
+
+
+def test_a_limit_of_the_laboratory_is_never_lowered() -> None:
+    plan = Plan.from_json({"steps_max": 60_000, "horizon_s": 900.0})
+    needed = small(lambda _p, q, _t: q.steps_max < 70_000 and q.horizon_s < 1_000, plan=plan)
+    assert (needed.plan.steps_max, needed.plan.horizon_s) == (60_000, 900.0)
+
+
+def test_an_only_run_is_called_and_begins_as_by_default() -> None:
+    plan = Plan.from_json(
+        {
+            "runs": [{"id": "r2", "start_s": 0.25}],
+            "cancels": [{"run": "r2", "at_s": 0.75}],
+            "layers": [{"kind": "deny", "name": "guard", "runs": ["r2"]}],
+        }
+    )
+
+    def shown(_p: Program, q: Plan, _t: Tape) -> bool:
+        late = [one.at_s - q.runs[0].start_s for one in q.cancels if one.at_s is not None]
+        return late == [0.5] and [one.runs for one in q.layers] == [(q.runs[0].id,)]
+
+    assert small(shown, plan=plan).plan.to_json() == {
+        "version": 1,
+        "cancels": [{"at_s": 0.5}],
+        "layers": [{"kind": "deny", "name": "guard", "runs": ["r0"]}],
+    }
 
 
 def test_the_same_case_shrinks_alike_each_time() -> None:
@@ -274,8 +322,8 @@ SMALLEST: dict[str, tuple[int, str, str, list[dict[str, Any]], dict[str, Any]]] 
         13,
         "CLEAN-2",
         "cleanup-cut",
-        [stage("s0", {"op": "cleanup", "name": "r3", "cleanup_s": 1.0})],
-        {"version": 1, "cancels": [{"at_s": 1}]},
+        [stage("s0", {"op": "cleanup", "name": "r3", "cleanup_s": 0.1})],
+        {"version": 1, "cancels": [{"at_s": 0.1}]},
     ),
     "broken:cleanup-fifo": (
         24,
@@ -300,6 +348,18 @@ def test_a_random_program_on_a_broken_engine_shrinks_to_the_heart_of_it(subject:
     assert (row["program"]["stages"], row["plan"], row["tape"]) == (stages, plan, {})
     assert not row["nondeterministic"]
     assert shrink_witness(lab, request) == row
+
+
+def test_a_cancel_for_a_script_does_not_coincide_with_what_it_may_miss(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(smallest, "_scripted", lambda *_: True)
+    lab = laboratory("broken:cleanup-cut-by-cancel")
+    case = program(stage("a", {"op": "cleanup", "name": "db", "cleanup_s": 0.1}))
+    cancelled = {"version": 1, "cancels": [{"at_s": 0.1}]}
+    key = ["CLEAN-2", "cleanup-cut", "*"]
+    row = shrink_witness(lab, {"program": case.to_json(), "plan": cancelled, "key": key})
+    assert row["plan"]["cancels"] == [{"at_s": 0.05}]
 
 
 def test_a_cancel_at_a_point_of_the_loop_is_put_into_time() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import selectors
 import socket
 import threading
 import time
@@ -11,6 +12,7 @@ import pytest
 
 from harness.proxy.loop import Wakefulness, new_loop
 from harness.proxy.server import ProxyServer
+from harness.proxy.watch import LINUX
 from tests.proxy.wire import Api, Proxied, Upstream, read
 
 
@@ -42,6 +44,30 @@ def test_it_is_tried_again_after_a_time_in_which_it_did_not_pay() -> None:
         assert wakefulness.pays()
         wakefulness.note(paid=True)
     assert wakefulness.tries == before + 100
+
+
+@pytest.mark.skipif(not LINUX, reason="only epoll is waited on awake")
+def test_what_had_come_already_does_not_speak_for_waiting_awake() -> None:
+    """Client, server and proxy on one core: who waits awake only keeps the others from working."""
+    loop = new_loop(wakeful=True)
+    wakefulness = Wakefulness()
+    ours, theirs = socket.socketpair()
+    try:
+        selector = loop.shared_selector  # type: ignore[attr-defined]
+        selector.register(ours, selectors.EVENT_READ)
+        empty_handed = 0
+        for _ in range(500):
+            theirs.send(b"x")
+            selector._wait_awake(wakefulness)
+            ours.recv(1)
+            tried = wakefulness.tries
+            assert selector._wait_awake(wakefulness) == []
+            empty_handed += wakefulness.tries - tried
+        assert empty_handed < 50
+    finally:
+        ours.close()
+        theirs.close()
+        loop.close()
 
 
 @pytest.mark.parametrize("wakeful", [False, True])

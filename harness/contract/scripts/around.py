@@ -81,13 +81,12 @@ def _ran(kind: str, how: str) -> Shaped:
 
 
 def _untold(_program: Program, plan: Plan) -> str | None:
-    if len(plan.runs) > 1:
+    if len(plan.runs) > 1 or plan.consumer is not None:
         return None
     return source(
-        'did = [stage for _, stage, kind, _ in seen if kind == "layer.raise"]',
-        "untold = [stage for stage in did if stage not in results]",
-        "if untold and error is None:",
-        '    return f"a layer failed, and nothing is said of these stages: {untold}"',
+        'did = [name for _, _, kind, name in seen if kind == "layer.raise"]',
+        'if did and error is None and "failed" not in f"{results}":',
+        '    return f"layer {did[0]} failed, and nothing is said of it: {results}"',
         "return None",
     )
 
@@ -99,6 +98,14 @@ def _dependents(program: Program, plan: Plan) -> str:
     above = {one: needs for one, needs in above.items() if needs}
     kinds = [f"layer.{kind}" for kind in ("raise", "deny") if _any(plan, kind)]
     condition = f"kind == {literal(kinds[0])}" if len(kinds) == 1 else f"kind in {literal(kinds)}"
+    if len(plan.runs) == 1 and len(above) == 1 == len(*above.values()) == len(kinds):
+        ((stage, (need,)),) = above.items()
+        return source(
+            "rows = [(stage, kind) for _, stage, kind, _ in seen]",
+            f'if ("{need}", "{kinds[0]}") in rows and ("{stage}", "stage.start") in rows:',
+            f'    return "stage {stage} ran; it needs {need}, which a layer refused or failed"',
+            "return None",
+        )
     if len(plan.runs) == 1:
         return source(
             f"above = {literal(above)}  # what each stage needs, directly or not",
@@ -134,11 +141,26 @@ def _behind(program: Program, plan: Plan, kinds: tuple[str, ...] = ()) -> list[s
     return [s.name for s in program.stages if around(layers, s.name)]
 
 
+def _own_answers(plan: Plan) -> list[Layer]:
+    """Return the layers of the user's own that may answer for a stage, or end it."""
+    return [one for one in plan.layers if one.kind in ("raise", "deny")]
+
+
 def _unrun(program: Program, plan: Plan) -> str | None:
     """No stage is told as completed that has not run, nor completed in an earlier run."""
     behind = _behind(program, plan)
     if not behind:
         return None
+    own = _own_answers(plan)
+    open_ = [name for name in behind if not around(own, name)]
+    if len(plan.runs) == 1 == len(open_):
+        (stage,) = open_
+        return source(
+            "rows = [(stage, kind) for _, stage, kind, _ in seen]",
+            f'if "{stage}" in outputs and ("{stage}", "stage.start") not in rows:',
+            f'    return "stage {stage} is told as completed; it did not run, nor had it before"',
+            "return None",
+        )
     also = [f"layer.{kind}" for kind in ("raise", "deny") if _any(plan, kind)]
     unless = named_in(program, behind, many=len(plan.runs) > 1)
     denied: tuple[str, ...] = ()

@@ -260,11 +260,15 @@ def clean_6(program: Program, plan: Plan, shape: str) -> str | None:
     if _taken(program) != 'kind == "register"':
         return _apart(plan)
     if len(program.stages) == 1 == len(_cleanups(program)) and not lets_go(program, plan):
+        # The comments have the notes taken that must come between.
+        then, between, said = "release.begin", "stage.end", "cleaned up while its stage ran"
+        if shape == "cleared-by-other-run":
+            then, between, said = "run.end", "release.begin", "over, and its cleanup had not run"
         return source(
             f"for run in {literal([run.id for run in plan.runs])}:",
             '    order = [kind for _, stage, kind, _ in seen if stage.split("/")[0] == run]',
-            '    if "run.end" in order and order[:2] != ["stage.end", "release.begin"]:',
-            '        return f"not between the end of the stage of {run} and its own: {order}"',
+            f'    if order[:2] == ["register", "{then}"]:  # "{between}" is missing between them',
+            f'        return f"run {{run}} was {said}: {{order}}"',
             "return None",
         )
     return _apart(plan)

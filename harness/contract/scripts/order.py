@@ -32,18 +32,25 @@ def graph_2(program: Program, plan: Plan) -> str | None:
     if not needs or answered or skips or any(run.redrives for run in plan.runs):
         return None
     one = one_run(plan)
-    need = "need" if one else 'f"{run}/{need}"'
     ends = 'how in ("ok", "skip")' if "skip" in ops(program) else 'how == "ok"'
+    if one and len(needs) == 1 == len(*needs.values()) and "skip" not in ops(program):
+        ((stage, (need,)),) = needs.items()
+        return source(
+            "rows = [(stage, kind, how) for _, stage, kind, how in seen]",
+            f'begun, done = ("{stage}", "stage.start", None), ("{need}", "stage.end", "ok")',
+            "if begun in rows and done not in rows[: rows.index(begun)]:",
+            f'    return "stage {stage} started before stage {need} had completed"',
+            "return None",
+        )
+    need, name = ("need", "stage") if one else ('f"{run}/{need}"', "name")
     return source(
         f"needs = {literal(needs)}",
         "done = set()",
         "for _, stage, kind, how in seen:",
         *(() if one else ('    run, _, name = stage.partition("/")',)),
-        '    if kind == "stage.start":',
-        f"        due = needs.get({'stage' if one else 'name'}, ())",
-        f"        missing = [need for need in due if {need} not in done]",
-        "        if missing:",
-        '            return f"stage {stage} started; not completed before it: {missing}"',
+        f"    missing = [need for need in needs.get({name}, ()) if {need} not in done]",
+        '    if kind == "stage.start" and missing:',
+        '        return f"stage {stage} started; not completed before it: {missing}"',
         f'    if kind == "stage.end" and {ends}:',
         "        done.add(stage)",
         "return None",
@@ -54,7 +61,7 @@ def retry_1(program: Program, plan: Plan, shape: str) -> str | None:
     """Each stage is tried as often as declared, with the declared waits, and no more."""
     retries = {s.name: s.retry for s in program.stages if s.retry is not None}
     if retries and several(plan) and shape == "retried-after-run":
-        return _after_their_runs()
+        return _after_their_runs(plan)
     if not retries or not one_run(plan):
         return None
     if shape == "retried-after-cancel":
@@ -139,16 +146,13 @@ def _after_the_end(program: Program, plan: Plan) -> str:
     )
 
 
-def _after_their_runs() -> str:
+def _after_their_runs(plan: Plan) -> str:
     """Return the check that nothing is tried again in any of several runs that is over."""
     return source(
-        "over = []",
-        "for _, stage, kind, _ in seen:",
-        '    run = stage.split("/")[0]',
-        '    if kind == "run.end":',
-        "        over.append(run)",
-        '    if kind == "stage.start" and run in over:',
-        '        return f"stage {stage} was tried again after its run was over"',
+        f"for run in {literal([run.id for run in plan.runs])}:",
+        '    order = [kind for _, stage, kind, _ in seen if stage.split("/")[0] == run]',
+        '    if "run.end" in order and order[-1] == "stage.start":',
+        '        return f"a stage was tried again after run {run} was over: {order}"',
         "return None",
     )
 

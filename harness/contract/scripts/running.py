@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness.contract.scripts.source import SLACK_S, every_step, lets_go, one_run, source
+from harness.contract.scripts.source import SLACK_S, every_step, lets_go, one_run, ops, source
 from harness.kernel.plan import Plan
 from harness.kernel.program import Program
 from harness.kernel.script_literals import literal
@@ -102,7 +102,7 @@ def _cancel_3_of_several(plan: Plan) -> str | None:
     )
 
 
-def cancel_4(_program: Program, plan: Plan, shape: str) -> str | None:
+def cancel_4(program: Program, plan: Plan, shape: str) -> str | None:
     """The run ends within the grace although a stage swallows its cancellation, and who did is
     named."""
     if not one_run(plan):
@@ -116,11 +116,23 @@ def cancel_4(_program: Program, plan: Plan, shape: str) -> str | None:
         )
     if plan.cancels:
         return None  # who cancels a run is told nothing
+    text = "text = f\"{error!r} {getattr(error, '__dict__', None)} {results}\""
+    clings = {stage.name for stage, one in program.walk() if one.op == "swallow"}
+    if len(clings) == 1 and "subpipeline" not in ops(program):
+        (stage,) = clings
+        asked = f'("{stage}", "swallowed") in rows and ("{stage}", "stage.end") not in rows'
+        return source(
+            "rows = [(stage, kind) for _, stage, kind, _ in seen]",
+            text,
+            f'if {asked} and "{stage}" not in text:',
+            f'    return f"stage {stage} is still running; the caller was told: {{error!r}}"',
+            "return None",
+        )
     return source(
         'asked = [stage for _, stage, kind, _ in seen if kind == "swallowed"]',
         'ended = [stage for _, stage, kind, _ in seen if kind == "stage.end"]',
         "running = [stage for stage in asked if stage not in ended]",
-        "text = f\"{error!r} {getattr(error, '__dict__', None)} {results}\"",
+        text,
         "if any(stage not in text for stage in running):",
         '    return f"still running: {running}; the caller was told: {error!r}"',
         "return None",

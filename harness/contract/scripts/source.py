@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from harness.kernel import script_main
 from harness.kernel.plan import Layer, Plan
 from harness.kernel.program import Program
 from harness.kernel.script_literals import literal
@@ -87,8 +88,7 @@ def in_place(plan: Plan) -> bool:
 
     A check that looks at `took` is never judged so.
     """
-    plain = all(one.at_s is not None and one.times == 1 for one in plan.cancels)
-    return len(plan.runs) == 1 and len(plan.cancels) < 2 and plain and plan.sink is None
+    return script_main.in_place(plan) and plan.sink is None
 
 
 def named_in(program: Program, names: Sequence[str], *, many: bool) -> str:

@@ -16,6 +16,7 @@ import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import chain
 from typing import Any
 
 from harness.kernel.errors import DagstormError, InputError
@@ -24,16 +25,21 @@ from harness.kernel.program import Program
 from harness.kernel.steps import OPS
 from harness.lab.search.simpler import (
     Path,
+    as_by_default,
     at,
     blocks_in,
     edited,
     lower_numbers,
+    merged,
     numbers_in,
     plainer,
     programs_in,
     size_of,
+    sleeps_in,
     unsound,
+    with_merged_sleeps,
     without_items,
+    without_sleeps,
     without_stages,
 )
 
@@ -50,6 +56,13 @@ LATER_S = (0.03, 0.01, 0.0)
 LONGER_S = 1.0
 # A limit of zero, or a cancel before anything began, is another case, not a simpler one.
 LIMITS = ("timeout_s", "idle_timeout_s", "stage_timeout_s", "at_s")
+# What is shortened together where two of them are as long: neither may do for itself.
+TIMES = ("seconds", "cleanup_s", "every_s", "timeout_s", "stage_timeout_s", "start_s", "at_s")
+MOMENTS = ("seconds", "start_s", "at_s")
+# Two moments are moved together only where there are few of them.
+PAIRS_MAX = 100
+# Those of the laboratory: a run that they end is cut short, and not a smaller one.
+OF_THE_LABORATORY = ("steps_max", "horizon_s")
 
 # In a key's third place: whatever component. Where in the engine a run was when it broke a
 # clause depends on what else was going on; the smallest run, with nothing else going on,
@@ -219,8 +232,10 @@ class _Shrinking:
         self._stages()
         self._edges()
         self._steps()
+        self._merged()
         self._plainer()
         self._settings()
+        self._together()
         self._numbers()
         return self.taken > before
 
@@ -245,6 +260,8 @@ class _Shrinking:
         Args:
             moves_points: the edit may have moved the point at which a cancel lands.
         """
+        if case == self.case:  # an edit that found nothing to do
+            return False
         if self._try(case):
             return True
         if not moves_points:
@@ -374,6 +391,8 @@ class _Shrinking:
         for name in ("sink", "consumer", "options"):
             if name in self.case.plan:
                 self._fields_of_plan((name,))
+        if len(self.case.plan.get("runs", ())) == 1:
+            self.take(dataclasses.replace(self.case, plan=as_by_default(self.case.plan)))
 
     def _plan_list(self, name: str) -> None:
         def drop(start: int, count: int) -> bool:
@@ -459,6 +478,77 @@ class _Shrinking:
                         break
             number += 1
 
+    def _merged(self) -> None:
+        """Put one sleep in the place of several in a row, everywhere at once or here and there."""
+        self.take(self._with_program((), with_merged_sleeps), moves_points=True)
+        number = 0
+        while number < len(paths := list(blocks_in(self.case.program))):
+            i = 0
+            while i + 1 < len(block := at(self.case.program, paths[number])):
+                one = merged(block[i], block[i + 1])
+                if one is None or not self._replaced(
+                    paths[number], [*block[:i], one, *block[i + 2 :]]
+                ):
+                    i += 1
+            number += 1
+
+    def _together(self) -> None:
+        """Drop all sleeps of one length, or shorten all times of one length, at once: where two
+        moments must coincide, neither can be moved alone."""
+        for seconds in sorted(set(sleeps_in(self.case.program)), reverse=True):
+            change = partial(without_sleeps, seconds=seconds)
+            self.take(self._with_program((), change), moves_points=True)
+        for seconds in sorted(set(self._times()), reverse=True):
+            for number in lower_numbers(seconds):
+                if number and self.take(self._with_times(seconds, number), moves_points=True):
+                    break
+
+        while self._sooner():
+            pass
+
+    def _sooner(self) -> bool:
+        """Drop a sleep, and have something else come as much sooner; say whether one was."""
+        program, plan = self.case.program, self.case.plan
+        times = list(chain(self._paths(program, True), self._paths(plan, False)))
+        sleeps = [(p, s) for p, in_program, s in times if in_program and p[-1] == "seconds"]
+        if len(sleeps) * len(times) > PAIRS_MAX:
+            return False
+        for path, seconds in sleeps:
+            if at(program, path[:-1])["op"] != "sleep":
+                continue
+            block, number = path[:-2], int(path[-2])
+            for other, in_program, longer in times:
+                rest = round(longer - seconds, 6)
+                if other == path or rest < 0 or (not rest and other[-1] in LIMITS):
+                    continue
+                case = (self._with_program if in_program else self._with_plan)(other, _put(rest))
+                kept = edited(case.program, block, partial(without_items, start=number, count=1))
+                if self.take(dataclasses.replace(case, program=kept), moves_points=True):
+                    return True
+        return False
+
+    def _paths(self, data: Data, in_program: bool) -> Iterator[tuple[Path, bool, float]]:
+        for path in numbers_in(data):
+            if path[-1] in MOMENTS and at(data, path) > 0:
+                yield path, in_program, float(at(data, path))
+
+    def _times(self) -> Iterator[float]:
+        for data in (self.case.program, self.case.plan):
+            for path in numbers_in(data):
+                if path[-1] in TIMES and at(data, path) > 0:
+                    yield float(at(data, path))
+
+    def _with_times(self, seconds: float, number: float) -> _Case:
+        """Return the case with a number in the place of all times of this many seconds."""
+        program, plan = self.case.program, self.case.plan
+        for path in [p for p in numbers_in(program) if p[-1] in TIMES]:
+            if at(program, path) == seconds:
+                program = edited(program, path, _put(number))
+        for path in [p for p in numbers_in(plan) if p[-1] in TIMES]:
+            if at(plan, path) == seconds:
+                plan = edited(plan, path, _put(number))
+        return dataclasses.replace(self.case, program=program, plan=plan)
+
     def _settings(self) -> None:
         """Drop what stages and steps need not say, so that their defaults hold."""
         for path in list(programs_in(self.case.program)):
@@ -501,7 +591,7 @@ class _Shrinking:
                 if (number or not limits) and self.take(self._with_program(path, _put(number))):
                     break
         for path in list(numbers_in(self.case.plan)):
-            if path[-1] == "at_point":
+            if path[-1] in ("at_point", *OF_THE_LABORATORY):
                 continue
             for number in lower_numbers(at(self.case.plan, path)):
                 usable = number or path[-1] not in LIMITS

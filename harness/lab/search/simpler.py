@@ -17,16 +17,21 @@ from harness.kernel.steps import OPS, Step
 
 __all__ = [
     "Path",
+    "as_by_default",
     "at",
     "blocks_in",
     "edited",
     "lower_numbers",
+    "merged",
     "numbers_in",
     "plainer",
     "programs_in",
     "size_of",
+    "sleeps_in",
     "unsound",
+    "with_merged_sleeps",
     "without_items",
+    "without_sleeps",
     "without_stages",
 ]
 
@@ -35,6 +40,7 @@ Path = tuple[str | int, ...]
 # Round seconds and counts; a number is only ever replaced by a smaller one of these, or by
 # itself to one or two digits.
 GRID = (0, 0.1, 0.2, 0.5, 1, 2, 3, 5, 10, 20, 30, 60)
+FIRST_RUN = "r0"
 INTENDED_FAILURES = ("raise", "fail", "never", "flaky")
 
 
@@ -61,6 +67,35 @@ def edited(data: Any, path: Path, change: Callable[[Any], Any]) -> Any:
 def without_items(items: Sequence[Any], start: int, count: int) -> list[Any]:
     """Return a list without `count` items from `start` on."""
     return [*items[:start], *items[start + count :]]
+
+
+def as_by_default(plan: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a plan of one run with that called as runs are by default, and begun at once: what
+    the plan says of it is said of that name, and of times that come so much earlier."""
+    (run,) = plan["runs"]
+    name, start_s = run.get("id", FIRST_RUN), run.get("start_s", 0)
+    out = {**plan, "runs": [{k: v for k, v in run.items() if k not in ("id", "start_s")}]}
+    for part in ("cancels", "clock_steps"):
+        if part in plan:
+            out[part] = [_of_first(one, name, start_s) for one in plan[part]]
+    if "layers" in plan:
+        out["layers"] = [
+            {**one, "runs": [FIRST_RUN if run == name else run for run in one["runs"]]}
+            if one.get("runs")
+            else one
+            for one in plan["layers"]
+        ]
+    return out
+
+
+def _of_first(one: Mapping[str, Any], name: str, start_s: float) -> dict[str, Any]:
+    out = dict(one)
+    if one.get("at_s") is not None:
+        out["at_s"] = round(one["at_s"] - start_s, 6)
+    run, slash, child = one.get("run", FIRST_RUN).partition("/")
+    if run == name and (slash or "run" in one):
+        out["run"] = f"{FIRST_RUN}{slash}{child}"
+    return out
 
 
 def programs_in(program: Mapping[str, Any]) -> Iterator[Path]:
@@ -159,6 +194,54 @@ def plainer(one: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         yield {"op": "sleep", "seconds": one.get("seconds", 0.0)}
     elif one["op"] == "allocate":
         yield {"op": "raise", "error": "MemoryError"}
+    elif one["op"] in ("acquire", "cleanup") and one.get("cleanup_s"):
+        yield {"op": "sleep", "seconds": one["cleanup_s"]}
+
+
+def merged(one: Mapping[str, Any], following: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the sleep that takes as long as two sleeps, None if they are none, or of several
+    lengths."""
+    seconds = [_slept(one), _slept(following)]
+    if None in seconds:
+        return None
+    return {"op": "sleep", "seconds": round(sum(x for x in seconds if x is not None), 6)}
+
+
+def _slept(one: Mapping[str, Any]) -> float | None:
+    seconds = one.get("seconds")
+    if one["op"] != "sleep" or not isinstance(seconds, (int, float)):
+        return None
+    return float(seconds) if math.isfinite(seconds) else None
+
+
+def sleeps_in(program: Mapping[str, Any]) -> Iterator[float]:
+    """Yield how long each sleep takes, of those that always take as long."""
+    for block in blocks_in(program):
+        for one in at(program, block):
+            if (seconds := _slept(one)) is not None:
+                yield seconds
+
+
+def without_sleeps(program: Mapping[str, Any], seconds: float) -> Any:
+    """Return a program without its sleeps of this length, wherever they are."""
+    for block in reversed(list(blocks_in(program))):  # what lies within one is changed before it
+        program = edited(program, block, lambda one: [x for x in one if _slept(x) != seconds])
+    return program
+
+
+def with_merged_sleeps(program: Mapping[str, Any]) -> Any:
+    """Return a program with one sleep in the place of each row of them."""
+    for block in reversed(list(blocks_in(program))):
+        program = edited(program, block, _with_merged)
+    return program
+
+
+def _with_merged(block: Sequence[Any]) -> list[Any]:
+    kept: list[Any] = []
+    for one in block:
+        whole = merged(kept[-1], one) if kept else None
+        kept = [*kept, one] if whole is None else [*kept[:-1], whole]
+    return kept
 
 
 def lower_numbers(value: float) -> Iterator[float]:

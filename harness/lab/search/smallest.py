@@ -23,6 +23,7 @@ from harness.lab.search.shrink import (
     Key,
     RunAndJudge,
     Seen,
+    Shrunk,
     Tape,
     is_shown,
     key_of,
@@ -34,6 +35,8 @@ __all__ = ["judging", "run_taped", "shrink_witness"]
 
 JOURNAL_MAX = 400
 STURDY_SEEDS = range(1, 7)
+# A cancel that comes when something else does is tried so much later or sooner.
+APART_S = (0.05, -0.05, 0.02, -0.02, 0.01, -0.01)
 
 
 def judging(
@@ -132,6 +135,8 @@ def shrink_witness(
         tries_max=int(request.get("tries_max", TRIES_MAX)),
         keeps=keeps,
     )
+    if scripted:
+        small = dataclasses.replace(small, plan=_off_ties(lab, key, small, run_and_judge))
     record = run_taped(lab, small.program, small.plan, seed, small.tape)
     again = run_taped(lab, small.program, small.plan, seed, small.tape)
     found = clause.check(Reading(small.program, small.plan, record, lab.info)).violations
@@ -202,6 +207,32 @@ def _sturdy(lab: Laboratory, key: Key, program: Program, plan: Plan, wanted: int
             continue  # a check of ours that crashes shows nothing
         shown += is_shown(key, [key_of(key[0], v.shape, v.location) for v in found])
     return shown
+
+
+def _off_ties(lab: Laboratory, key: Key, small: Shrunk, run_and_judge: RunAndJudge) -> Plan:
+    """Return the plan with its cancels a little later or sooner, if more disturbed runs then show
+    it: a cancel at 0.1 s beside a sleep of as long comes before or after its end as it happens."""
+    program, plan = small.program, small.plan
+    shown = _sturdy(lab, key, program, plan, 0)
+    timed = [c for c in plan.cancels if c.at_s is not None]
+    for by_s in APART_S if timed else ():
+        if shown == len(STURDY_SEEDS):
+            break
+        moved = tuple(_moved(c, by_s) for c in small.plan.cancels)
+        if any(c.at_s is not None and c.at_s <= 0 for c in moved):
+            continue
+        apart = dataclasses.replace(small.plan, cancels=moved)
+        more = _sturdy(lab, key, program, apart, shown + 1)
+        shows = more > shown and is_shown(key, run_and_judge(program, apart, small.tape).keys)
+        if shows and _scripted(lab, key, program, apart):
+            plan, shown = apart, more
+    return plan
+
+
+def _moved(cancel: Cancel, by_s: float) -> Cancel:
+    if cancel.at_s is None:
+        return cancel
+    return dataclasses.replace(cancel, at_s=round(cancel.at_s + by_s, 6))
 
 
 def _gravest(lab: Laboratory, request: Mapping[str, Any], plan: Plan, record: RunRecord) -> Key:
