@@ -333,8 +333,8 @@ def check_cancel_4(r: Reading) -> Judgement:
         more_s = 0.0
         if any(h.registered and h.begun and h.run.split("/", 1)[0] == run for h in r.held):
             more_s += own_s  # what was registered may have a grace of its own
-        if any(r.of("undo.begin", run, name) for name in r.program.names):
-            more_s += own_s  # and so may what undoes the run
+        if any(e.kind == "undo.begin" and e.run.split("/", 1)[0] == run for e in r.entries):
+            more_s += own_s  # and so may what undoes the run, its subpipelines' too
         if r.plan.sink is not None:
             more_s += r.plan.sink.drain_s
         due_s = max(asked_s + own_s, _waits_until_s(r, run)) + more_s

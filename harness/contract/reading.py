@@ -490,16 +490,20 @@ class Reading:
         return own if own is not None else self.plan.stage_timeout_s
 
     def timeouts_due(self, run: str) -> list[tuple[float, Ran]]:
-        """Return (due time in seconds, execution) for stages that reached their timeout."""
+        """Return (due time in seconds, execution) for stages that reached their timeout in a run,
+        not for those that were given up before."""
         found = self._due.get(run)
         if found is None:
             found = []
+            facts = self.runs[run]
+            over_s = facts.end_s if facts.over else math.inf
             for one in self.executions(run):
                 limit = self.usable_timeout(one.stage)
                 if limit is None:
                     continue
                 due = one.start_s + limit
-                if not one.ended or one.end_s >= due - CLOSE_S:
+                ended_s = min(one.end_s, over_s) if one.ended else over_s
+                if ended_s >= due - CLOSE_S:
                     found.append((due, one))
             self._due[run] = found
         return found
