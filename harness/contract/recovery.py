@@ -451,9 +451,7 @@ def _still_at(undo: _Undo, position: int) -> bool:
 def _not_finished(r: Reading, run: str, due: list[_Undo]) -> list[Violation]:
     grace, end = r.plan.cleanup_grace_s, r.runs[run].end
     # What stages that completed after the failure, and subpipelines, have to undo counts as well.
-    began = next(
-        (e.at_s for e in r.all_of("undo.begin") if f"{e.run}/".startswith(f"{run}/")), 0.0
-    )
+    began = next((e.at_s for e in r.all_of("undo.begin") if f"{e.run}/".startswith(f"{run}/")), 0.0)
     for one in due:
         if not one.begun or one.begun[0] > end:
             continue
