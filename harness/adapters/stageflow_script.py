@@ -118,6 +118,7 @@ def dialect(engine: Probe, program: Program, plan: Plan, check: str) -> Dialect:
         log=None if engine.TenantContext is None else "log(ctx, {message})",
         plan_words=frozenset({"layers", "sink", "consumer", "inputs", "correlation", "retry"}),
         cleanup=None if legacy else "graph.register_cleanup({callback}, name={name})",
+        own_name=None if legacy else "ctx.stage_name",
         context="offers(ctx)",
         call="await call_tool(ctx, {tool}, {work})",
         child="await run_child(ctx, {stage}, {name}, {graph})",

@@ -309,6 +309,12 @@ def queue(engine: Probe, plan: Plan, check: str) -> str:
 
 def _stopped(plan: Plan) -> list[str]:
     assert plan.sink is not None
+    if plan.sink.error == "CancelledError":
+        return [
+            "# The drain lets out what the user's sink raises.",
+            "with contextlib.suppress(Exception, asyncio.CancelledError):",
+            f"    await sink.stop(drain=True, timeout={plan.sink.drain_s!r})",
+        ]
     return [
         "with contextlib.suppress(Exception):  # the drain lets out what the user's sink raises",
         f"    await sink.stop(drain=True, timeout={plan.sink.drain_s!r})",

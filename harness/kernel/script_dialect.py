@@ -51,6 +51,8 @@ class Dialect:
         child_well: the same where only counts whether it ended well: its lines before, and the
             expression of a truth value.
         run_of: expression for the name of the run that a context belongs to.
+        own_name: expression for the name of the stage that a body belongs to; None: there is none,
+            and stages that do the same are written one by one.
         ends: source of `ending(output) -> str`: ok, fail, skip, cancel_run or cancel_branch.
         build: (program, stage name -> class name) -> body of a function that returns the graph.
         prepare: lines that a run begins with, in which {run} and {tenant} stand for their names.
@@ -97,6 +99,7 @@ class Dialect:
     partial: tuple[str, ...] = ()
     heartbeat: str | None = None
     cleanup: str | None = None
+    own_name: str | None = None
     context: str | None = None
     call: str = "await ({work})()"
     child: str | None = None

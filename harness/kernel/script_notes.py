@@ -40,8 +40,9 @@ def without_notes(text: str, wanted: Iterable[str]) -> str:
 
 def of_stages(kind: str, check: str) -> set[str] | None:
     """Return the stages of which a check looks at notes of a kind: where it names the kind beside
-    a stage only, as in ("charge", "stage.end"); None if those of any stage will do."""
-    named = re.findall(rf'\("([^"]+)", "{re.escape(kind)}"', check)
+    a stage only, as in ("charge", "stage.end") or, of several runs, (f"{run}/charge", "stage.end");
+    None if those of any stage will do."""
+    named = re.findall(rf'\((?:f"{{run}}/|")([^"]+)", "{re.escape(kind)}"', check)
     return set(named) if len(named) == check.count(f'"{kind}"') else None
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from harness.kernel.plan import Plan
-from harness.kernel.program import Program
+from harness.kernel.program import Program, Stage
 from harness.kernel.script_dialect import NOTES, Dialect
 from harness.kernel.script_ends import HOWS
 from harness.kernel.script_layout import laid_out
@@ -50,6 +51,9 @@ def _surroundings(program: Program, plan: Plan) -> set[str]:
 # Variables that stand together at a script's head.
 _PLAIN = r"(\w+ = (\{|\[|\(|set\(\)|time\.|contextvars\.)[^\n]*\n?)+"
 
+# Stands for the name of whichever stage it is, in the body of a class of several.
+OWN_LABEL, SHARED = "<own name>", "work"
+
 # What a child's graph may take, where it is made within a stage.
 CHILD_MAX = 83
 
@@ -83,30 +87,30 @@ class Parts:
             raise Unrenderable(beyond)
 
     def stages(self, program: Program, prefix: str) -> list[str]:
-        """Return one source text a stage, and note which class each became."""
+        """Return one source text a stage, and note which class each became.
+
+        Stages that do the same are of one class, where a stage can say its own name.
+        """
         classes = self.classes[id(program)] = {}
         texts = []
+        alike = Counter(self._alike(program, stage, prefix) for stage in program.stages)
+        shared: dict[str, str] = {}
         for stage in program.stages:
+            same = self._alike(program, stage, prefix)
+            if same in shared:
+                classes[stage.name] = shared[same]
+                continue
             label = f"{prefix}{stage.name}"
-            writer = StageWriter(
-                WRITERS,
-                self.dialect,
-                self.plan,
-                label,
-                many_runs=self.many,
-                notes=self._notes_of(label),
-                ends=self.ends,
-                once=self.once,
-                alone=not self.many and not stage.retry and not prefix,
-                values=_values(program),
-            )
-            writer.write(stage.steps)
+            several = bool(same) and alike[same] > 1
+            writer = self._written(program, stage, prefix, OWN_LABEL if several else label)
             self.helpers |= writer.helpers
             self.tools.update(writer.tools)
             self.pending += writer.programs
             self.recorded |= writer.recorded
-            name = self._class_name(stage.name, prefix)
+            name = self._class_name(SHARED if several else stage.name, prefix)
             classes[stage.name] = name
+            if several:
+                shared[same] = name
             recorded = f"@recorded({literal(label)})" if writer.recorded else ""
             head = [
                 line.format(cls=name, name=literal(stage.name), recorded=recorded)
@@ -114,14 +118,41 @@ class Parts:
                 if writer.recorded or line.strip() != "{recorded}"
             ]
             indent = " " * self.dialect.body_indent
-            body = [indent + line if line else "" for line in writer.lines]
+            body = [indent + self._named(line) if line else "" for line in writer.lines]
             texts.append("\n".join([*head, *body]))
         return texts
 
+    def _alike(self, program: Program, stage: Stage, prefix: str) -> str:
+        """Return what stages that do the same have in common, "" where each needs its own text."""
+        if self.dialect.own_name is None or prefix:
+            return ""
+        writer = self._written(program, stage, prefix, OWN_LABEL)
+        own = writer.recorded or writer.tools or writer.programs
+        return "" if own else "\n".join(writer.lines)
+
+    def _named(self, line: str) -> str:
+        """Return a line in which a stage of a shared class says its name."""
+        own = self.dialect.own_name or ""
+        return line.replace(literal(OWN_LABEL), own).replace(OWN_LABEL, f"{{{own}}}")
+
+    def _written(self, program: Program, stage: Stage, prefix: str, label: str) -> StageWriter:
+        writer = StageWriter(
+            WRITERS,
+            self.dialect,
+            self.plan,
+            label,
+            many_runs=self.many,
+            notes=self._notes_of(f"{prefix}{stage.name}"),
+            ends=self.ends,
+            once=self.once,
+            alone=not self.many and not stage.retry and not prefix,
+            values=_values(program),
+        )
+        writer.write(stage.steps)
+        return writer
+
     def _notes_of(self, label: str) -> frozenset[str]:
         """Return the kinds of notes of a stage that are looked at."""
-        if self.many:
-            return self.notes
         of = {kind: of_stages(kind, self.check) for kind in self.notes}
         return frozenset(kind for kind, stages in of.items() if stages is None or label in stages)
 

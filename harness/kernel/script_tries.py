@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import re
 
+from harness.kernel.script_layout import laid_out
+
 __all__ = ["TRIES_MAX", "TRY_S", "with_tries"]
 
 TRIES_MAX = 400
@@ -62,7 +64,7 @@ def with_tries(script: str, clause: str) -> str | None:
     if before is None:
         return None
     text = f"{text[: before.start()]}{_PAUSE}\n\n\n{text[before.start() :]}"
-    return _imported(text + _TRIES.replace("{CLAUSE}", clause))
+    return laid_out(_imported(text + _TRIES.replace("{CLAUSE}", clause)))
 
 
 def _turns(found: re.Match[str]) -> str:

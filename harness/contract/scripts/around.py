@@ -163,6 +163,16 @@ def _unrun(program: Program, plan: Plan) -> str | None:
         )
     also = [f"layer.{kind}" for kind in ("raise", "deny") if _any(plan, kind)]
     unless = named_in(program, behind, many=len(plan.runs) > 1)
+    if len(plan.runs) == 1:  # whatever is noted of a stage accounts for how it ended
+        kinds = ["stage.start", *also]
+        condition = f"kind == {literal(kinds[0])}" if not also else f"kind in {literal(kinds)}"
+        return source(
+            f"noted = [stage for _, stage, kind, _ in seen if {condition}]",
+            f"lost = [stage for stage in outputs if stage not in noted{unless}]",
+            "if lost:",
+            '    return f"told as completed, though they did not run, nor had they before: {lost}"',
+            "return None",
+        )
     denied: tuple[str, ...] = ()
     if also:
         condition = f"kind == {literal(also[0])}" if len(also) == 1 else f"kind in {literal(also)}"
@@ -170,7 +180,7 @@ def _unrun(program: Program, plan: Plan) -> str | None:
         unless += " and stage not in denied"
     name, good = "stage", 'kind == "stage.start"'
     kept = _behind(program, plan, ("idempotency",))
-    if len(plan.runs) > 1 and not all(always_fails(program, plan, name) for name in kept):
+    if not all(always_fails(program, plan, name) for name in kept):
         # It may be told as completed since it had completed in another run.
         name, good = 'stage.split("/")[1]', 'kind == "stage.end" and how == "ok"'
         if not any(_may_fail(program, plan, one) for one in kept):

@@ -161,7 +161,18 @@ def clean_2(program: Program, plan: Plan, _shape: str) -> str | None:
     finished = 'kind in ("release.end", "release.fail")' if registers else 'kind == "release.over"'
     if registers and not any(one.args.get("fails") for one in every_step(program)):
         finished = 'kind == "release.end"'
-    if in_place(plan) and _named_apart(program) and not lets_go(program, plan):
+    apart = in_place(plan) and _named_apart(program)
+    if apart and lets_go(program, plan):
+        return source(
+            f"done = [name for _, _, kind, name in seen if {finished}]",
+            'rows = [(at, name) for at, _, kind, name in seen if kind == "release.begin"]',
+            "begun = {name: at for at, name in rows if name not in done}",
+            'over = [at for at, _, kind, _ in seen if kind == "run.end"]',
+            f"if begun and over[0] < min(begun.values()) + {_grace(plan)}:",
+            '    return f"begun, and not finished when the run was over: {list(begun)}"',
+            "return None",
+        )
+    if apart:
         # All together take less than the grace: nobody may give up on them.
         return source(
             f"done = [name for _, _, kind, name in seen if {finished}]",

@@ -33,7 +33,19 @@ def graph_2(program: Program, plan: Plan) -> str | None:
         return None
     one = one_run(plan)
     ends = 'how in ("ok", "skip")' if "skip" in ops(program) else 'how == "ok"'
-    if one and len(needs) == 1 == len(*needs.values()) and "skip" not in ops(program):
+    pair = len(needs) == 1 == len(*needs.values()) and "skip" not in ops(program)
+    if pair and not one:
+        ((stage, (need,)),) = needs.items()
+        return source(
+            "rows = [(stage, kind, how) for _, stage, kind, how in seen]",
+            f"for run in {literal([run.id for run in plan.runs])}:",
+            f'    begun, done = (f"{{run}}/{stage}", "stage.start", None), '
+            f'(f"{{run}}/{need}", "stage.end", "ok")',
+            "    if begun in rows and done not in rows[: rows.index(begun)]:",
+            f'        return f"stage {stage} of {{run}} started before {need} had completed"',
+            "return None",
+        )
+    if pair:
         ((stage, (need,)),) = needs.items()
         return source(
             "rows = [(stage, kind, how) for _, stage, kind, how in seen]",

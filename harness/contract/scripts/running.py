@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
-from harness.contract.scripts.source import SLACK_S, every_step, lets_go, one_run, ops, source
+import math
+
+from harness.contract.scripts.source import (
+    SLACK_S,
+    every_step,
+    lets_go,
+    longest,
+    one_run,
+    ops,
+    source,
+)
 from harness.kernel.plan import Plan
 from harness.kernel.program import Program
 from harness.kernel.script_literals import literal
+from harness.kernel.steps import Step, walk
 
 __all__ = ["cancel_3", "cancel_4", "clean_5", "left_running"]
 
@@ -102,11 +113,26 @@ def _cancel_3_of_several(plan: Plan) -> str | None:
     )
 
 
+def _clings_s(program: Program) -> float:
+    """Return for how long, at most, a stage that swallows its cancellation goes on by its sleeps;
+    without end if it waits for anything else."""
+    clings = [s for s in program.stages if any(one.op == "swallow" for one in walk(s.steps))]
+    return max((sum(map(_lasts_s, walk(s.steps))) for s in clings), default=0.0)
+
+
+def _lasts_s(one: Step) -> float:
+    if one.op in ("sleep", "swallow", "input", "ok", "fail", "raise", "skip", "emit", "log"):
+        return longest(one.args.get("seconds", 0))
+    return math.inf
+
+
 def cancel_4(program: Program, plan: Plan, shape: str) -> str | None:
     """The run ends within the grace although a stage swallows its cancellation, and who did is
     named."""
     if not one_run(plan):
         return None
+    if shape == "grace-exceeded" and _clings_s(program) <= plan.cleanup_grace_s + SLACK_S:
+        return None  # what is left of it is too short to be told on a real clock
     if shape != "not-reported":
         return source(
             'asked = [at for at, _, kind, _ in seen if kind == "swallowed"]',

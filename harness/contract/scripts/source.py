@@ -22,6 +22,7 @@ __all__ = [
     "every_step",
     "in_place",
     "lets_go",
+    "longest",
     "named_in",
     "one_run",
     "ops",
@@ -64,11 +65,12 @@ def lets_go(program: Program, plan: Plan) -> bool:
     steps = every_step(program)
     if any(one.op == "swallow" for one in steps):
         return True
-    cleanups = [_longest(one.args.get("cleanup_s", 0)) for one in steps]
+    cleanups = [longest(one.args.get("cleanup_s", 0)) for one in steps]
     return sum(cleanups) > plan.cleanup_grace_s - 0.05
 
 
-def _longest(seconds: Any) -> float:
+def longest(seconds: Any) -> float:
+    """Return the longest of a step's durations, in seconds."""
     return max(seconds) if isinstance(seconds, tuple) else float(seconds)
 
 

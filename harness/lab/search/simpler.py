@@ -194,6 +194,10 @@ def plainer(one: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         yield {"op": "sleep", "seconds": one.get("seconds", 0.0)}
     elif one["op"] == "allocate":
         yield {"op": "raise", "error": "MemoryError"}
+    elif one["op"] in ("input", "read"):
+        yield {"op": "raise"}
+    elif one["op"] == "subpipeline":
+        yield {"op": "fail"}
     elif one["op"] in ("acquire", "cleanup") and one.get("cleanup_s"):
         yield {"op": "sleep", "seconds": one["cleanup_s"]}
 
