@@ -102,7 +102,13 @@ class Ran:
 
 @dataclass(slots=True, eq=False)
 class Held:
-    """One resource, from its acquisition (or the registration of its cleanup) on."""
+    """One resource, from its acquisition (or the registration of its cleanup) on.
+
+    Attributes:
+        begun: positions at which it began to be released: one, as a rule.
+        ended, cut, failed: position at which the first release came to its end in one of these
+            ways, or -1.
+    """
 
     run: str
     stage: str
@@ -306,6 +312,8 @@ class Reading:
     def _release(held: Held, kind: str, i: int) -> None:
         if kind == "release.begin":
             held.begun.append(i)
+        elif max(held.ended, held.cut, held.failed) >= 0:
+            return  # it was released again: how the first time ended stands
         elif kind == "release.end":
             held.ended = i
         elif kind == "release.cut":
