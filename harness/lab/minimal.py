@@ -169,7 +169,7 @@ def _clearer(work: _Work, worker: Worker, bug: Row, engine: Engine, row: dict[st
         except DagstormError:
             continue
         if not other["nondeterministic"] and _unclear(worker, bug, other) < rank:
-            return other
+            return dict(other)
     return row
 
 
