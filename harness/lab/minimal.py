@@ -157,7 +157,9 @@ def _one(work: _Work, engine: Engine, bug: Row) -> dict[str, Any]:
     return row
 
 
-def _clearer(work: _Work, worker: Worker, bug: Row, engine: Engine, row: dict[str, Any]) -> Any:
+def _clearer(
+    work: _Work, worker: Worker, bug: Row, engine: Engine, row: dict[str, Any]
+) -> dict[str, Any]:
     """Return what another witness of the defect shrinks to if that makes a clearer script."""
     rank = _unclear(worker, bug, row)
     for witness in _others(work.units, bug, engine)[:OTHERS_MAX] if any(rank) else ():

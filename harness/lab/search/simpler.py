@@ -19,6 +19,7 @@ __all__ = [
     "Path",
     "as_by_default",
     "at",
+    "begun_at_once",
     "blocks_in",
     "edited",
     "lower_numbers",
@@ -88,6 +89,20 @@ def as_by_default(plan: Mapping[str, Any]) -> dict[str, Any]:
             else one
             for one in plan["layers"]
         ]
+    return out
+
+
+def begun_at_once(plan: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a plan of several runs with all times so much earlier that the first one begins at
+    once."""
+    since_s = min(run.get("start_s", 0) for run in plan["runs"])
+    out = {**plan}
+    for part, name in (("runs", "start_s"), ("cancels", "at_s"), ("clock_steps", "at_s")):
+        if part in plan:
+            out[part] = [
+                {**one, name: round(one[name] - since_s, 6)} if one.get(name) is not None else one
+                for one in plan[part]
+            ]
     return out
 
 
