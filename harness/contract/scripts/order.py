@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from harness.contract.scripts.source import (
+    EVERY_END,
     always_fails,
     named_in,
     one_run,
@@ -131,7 +132,8 @@ def _too_few(program: Program, plan: Plan, attempts: dict[str, int]) -> str | No
     return source(
         f"attempts = {literal(attempts)}  # declared",
         'ends = [(stage, how) for _, stage, kind, how in seen if kind == "stage.end"]',
-        'good = [stage for stage, how in ends if how == "ok"]  # and not "cancelled"',
+        EVERY_END,
+        'good = [stage for stage, how in ends if how == "ok"]',
         "failed = {stage for stage, _ in ends} - set(good)",
         "for stage, most in attempts.items():",
         "    tries = [one for one, _ in ends].count(stage)",

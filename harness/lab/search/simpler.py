@@ -22,6 +22,8 @@ __all__ = [
     "begun_at_once",
     "blocks_in",
     "edited",
+    "in_less_time",
+    "joined",
     "lower_numbers",
     "merged",
     "numbers_in",
@@ -45,6 +47,7 @@ GRID = (0, 0.1, 0.2, 0.5, 1, 2, 3, 5, 10, 20, 30, 60)
 FIRST_RUN = "r0"
 # What takes time, and limits nothing.
 DURATIONS = ("seconds", "every_s", "cleanup_s", "delivery_s", "start_s", "backoff_s", "jitter_s")
+LIMITS_AND_MOMENTS = ("timeout_s", "idle_timeout_s", "stage_timeout_s", "at_s", "gap_s")
 INTENDED_FAILURES = ("raise", "fail", "never", "flaky")
 
 
@@ -252,6 +255,21 @@ def without_time(data: Any) -> Any:
     return [without_time(one) for one in data] if isinstance(data, (list, tuple)) else data
 
 
+def in_less_time(data: Any, share: float) -> Any:
+    """Return plain data in which all takes a share of its time, limits but the grace included."""
+    if isinstance(data, Mapping):
+        return {k: _shared(k, v, share) for k, v in data.items()}
+    return [in_less_time(one, share) for one in data] if isinstance(data, (list, tuple)) else data
+
+
+def _shared(name: str, value: Any, share: float) -> Any:
+    if name not in (*DURATIONS, *LIMITS_AND_MOMENTS):
+        return in_less_time(value, share)
+    if isinstance(value, (list, tuple)):
+        return [_shared(name, one, share) for one in value]
+    return round(value * share, 6) if isinstance(value, (int, float)) else value
+
+
 def plainer(one: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """Yield steps that take as long, or fail, as this one may, and need nothing else for it."""
     if one["op"] == "call":
@@ -259,6 +277,9 @@ def plainer(one: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         yield {"op": "sleep", "seconds": one.get("seconds", 0.0)}
     elif one["op"] == "flaky":
         yield {"op": "raise", "error": one.get("error", "RuntimeError")}
+    elif one["op"] == "chunk":  # one that nobody takes waits for somebody
+        yield {"op": "raise", "error": "RuntimeError"}
+        yield {"op": "sleep", "seconds": 1.0}
     elif one["op"] == "thread":
         yield {"op": "sleep", "seconds": one.get("seconds", 0.0)}
     elif one["op"] == "allocate":
