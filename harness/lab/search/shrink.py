@@ -241,7 +241,6 @@ class _Shrinking:
         self._steps()
         self._merged()
         self._fewer_chunks()
-        self._failing()
         self._plainer()
         self._settings()
         self._together()
@@ -427,18 +426,6 @@ class _Shrinking:
         program = without_time(self.case.program)
         plan = {k: v for k, v in without_time(self.case.plan).items() if k != "cancels"}
         self.take(dataclasses.replace(self.case, program=program, plan=plan))
-
-    def _failing(self) -> None:
-        """Put a stage that fails in the place of one that the plan's limit of stages ends."""
-        limit_s = self.case.plan.get("stage_timeout_s")
-        if not limit_s:
-            return
-        plan = {k: v for k, v in self.case.plan.items() if k != "stage_timeout_s"}
-        steps = [{"op": "sleep", "seconds": limit_s}, {"op": "raise"}]
-        for i in range(len(self.case.program["stages"])):
-            case = self._with_program(("stages", i), lambda one: {**one, "steps": steps})
-            if self.take(dataclasses.replace(case, plan=plan)):
-                return
 
     def _fewer_chunks(self) -> None:
         """Drop a chunk, and have the consumer stop after one less."""
