@@ -90,7 +90,7 @@ def test_what_it_needs_is_kept_and_nothing_else() -> None:
             and sum(t.get("ties", ())) >= 2
         )
     )
-    assert found.program == program(stage("c", {"op": "chunk", "value": 1}), stage("d"))
+    assert found.program == program(stage("d", {"op": "chunk", "value": 1}))
     assert found.plan.to_json() == {
         "version": 1,
         "runs": [{"id": "r1"}],
@@ -98,7 +98,7 @@ def test_what_it_needs_is_kept_and_nothing_else() -> None:
     }
     assert {k: sum(v) for k, v in found.tape.items()} == {"ties": 2}
     assert found.after == {
-        "stages": 2,
+        "stages": 1,
         "steps": 1,
         "faults": 1,
         "cancels": 1,
@@ -142,6 +142,18 @@ def test_moments_that_must_coincide_are_moved_together() -> None:
         return len(p.stages) == 2 and len({ends(one.steps) for one in p.stages}) == 1
 
     assert small(end_together, apart).program == program(stage("a"), stage("b"))
+
+
+def test_one_stage_does_what_two_did_where_that_shows_it_too() -> None:
+    def in_order(p: Program, _q: Plan, _t: Tape) -> bool:
+        ops = [one.op for _, one in p.walk()]
+        return "chunk" in ops and "sleep" in ops[ops.index("chunk") :]
+
+    waits, hands = {"op": "sleep", "seconds": 0.0}, {"op": "chunk", "value": 1}
+    found = small(in_order, program(stage("a", hands), stage("b", waits)))
+    assert found.program == program(stage("a", hands, waits))
+    turned = small(in_order, program(stage("a", hands), stage("b"), stage("c", waits)))
+    assert turned.program == program(stage("a", hands, waits))
 
 
 def test_what_fails_or_waits_by_other_means_becomes_a_plain_failure_or_a_sleep() -> None:

@@ -16,7 +16,7 @@ import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import chain
+from itertools import chain, permutations
 from typing import Any
 
 from harness.kernel.errors import DagstormError, InputError
@@ -61,6 +61,8 @@ TIMES = ("seconds", "cleanup_s", "every_s", "timeout_s", "stage_timeout_s", "sta
 MOMENTS = ("seconds", "start_s", "at_s")
 # Two moments are moved together only where there are few of them.
 PAIRS_MAX = 100
+# Stages of which each two are tried as one.
+JOINED_MAX = 4
 # Those of the laboratory: a run that they end is cut short, and not a smaller one.
 OF_THE_LABORATORY = ("steps_max", "horizon_s")
 
@@ -232,6 +234,7 @@ class _Shrinking:
         self._stages()
         self._edges()
         self._steps()
+        self._joined()
         self._merged()
         self._plainer()
         self._settings()
@@ -369,7 +372,7 @@ class _Shrinking:
             for later_s in LATER_S if sent_s is not None else ():
                 rest = {k: v for k, v in cancel.items() if k != "at_point"}
                 timed = {**rest, "at_s": round((sent_s or 0.0) + later_s, 6)}
-                if self.take(self._with_plan(path, _put(timed))):
+                if timed["at_s"] and self.take(self._with_plan(path, _put(timed))):
                     break
             else:
                 self._lower_point(path)
@@ -429,6 +432,22 @@ class _Shrinking:
 
         self._drop_chunks(lambda: len(at(self.case.program, path)["stages"]), drop)
 
+    def _joined(self) -> None:
+        """Have one stage do what two did, one after the other."""
+        while any(self._join(path) for path in list(programs_in(self.case.program))):
+            pass
+
+    def _join(self, path: Path) -> bool:
+        stages = at(self.case.program, path)["stages"]
+        for one, other in permutations(range(len(stages)), 2) if len(stages) <= JOINED_MAX else ():
+            steps = [*stages[one].get("steps", ()), *stages[other].get("steps", ())]
+            case = self._with_program((*path, "stages", one), partial(_with_steps, steps=steps))
+            change = partial(without_stages, start=other, count=1, bridged=True)
+            joined = dataclasses.replace(case, program=edited(case.program, path, change))
+            if self.take(_without_stray_layers(joined), moves_points=True):
+                return True
+        return False
+
     def _edges(self) -> None:
         for path in list(programs_in(self.case.program)):
             for i, stage in enumerate(at(self.case.program, path)["stages"]):
@@ -472,11 +491,22 @@ class _Shrinking:
         while number < len(paths := list(blocks_in(self.case.program))):
             path = paths[number]
             for i in range(len(at(self.case.program, path))):
-                for one in plainer(at(self.case.program, (*path, i))):
-                    case = self._with_program((*path, i), _put(one))
-                    if self.take(_without_idle_faults(case), moves_points=True):
-                        break
+                cases = (
+                    _without_idle_faults(case)
+                    for one in plainer(at(self.case.program, (*path, i)))
+                    for case in self._turned(self._with_program((*path, i), _put(one)))
+                )
+                any(self.take(case, moves_points=True) for case in cases)
             number += 1
+
+    def _turned(self, case: _Case) -> Iterator[_Case]:
+        """Yield a case as it is, and then with its two stages in the other order: what fails by
+        plainer means may fail sooner."""
+        yield case
+        stages = case.program["stages"]
+        if len(stages) == 2:
+            turned = {**case.program, "stages": stages[::-1]}
+            yield dataclasses.replace(case, program=turned)
 
     def _merged(self) -> None:
         """Put one sleep in the place of several in a row, everywhere at once or here and there."""
@@ -615,6 +645,10 @@ def _put(value: Any) -> Change:
 
 def _drop(key: str) -> Change:
     return lambda one: {k: v for k, v in one.items() if k != key}
+
+
+def _with_steps(stage: Data, steps: Sequence[Any]) -> Data:
+    return {**stage, "steps": steps}
 
 
 def _without_need(stage: Data, need: str) -> Data:
