@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from harness.adapters import stageflow_script_around as around
@@ -17,6 +17,7 @@ from harness.adapters import stageflow_script_streams as streams
 from harness.kernel.plan import Plan, required_capabilities
 from harness.kernel.program import Program
 from harness.kernel.script import Dialect, Unrenderable, literal, render
+from harness.kernel.script_layout import COLUMNS
 
 if TYPE_CHECKING:
     from harness.adapters.stageflow_probe import Probe
@@ -128,7 +129,7 @@ def dialect(engine: Probe, program: Program, plan: Plan, check: str) -> Dialect:
         build=lambda p, classes: _build(engine, plan, p, classes),
         prepare=prepare,
         run=run,
-        after=(*streams.after(plan), *around.closed(plan, check)),
+        after=(*streams.after(plan, check), *around.closed(plan, check)),
         value="one.data",
         done='one.status == "completed"' if legacy else 'one.status.value == "ok"',
         kept="{}" if legacy else 'getattr(error, "results", {})',
@@ -231,9 +232,32 @@ def _imports(engine: Probe, program: Program, plan: Plan, check: str) -> tuple[s
     tracing += ["set_correlation_id"] if any(run.correlation for run in plan.runs) else []
     if tracing:
         lines.append(f"from stageflow.observability.tracing import {', '.join(tracing)}")
-    lines += around.imports(engine, program, plan, check, names)
+    lines += around.imports(engine, program, plan, check)
     lines += streams.imports(program, plan)
-    return (f"from stageflow import {', '.join(sorted(names))}", *sorted(lines))
+    return _gathered(engine, names, lines)
+
+
+def _gathered(engine: Probe, names: set[str], lines: list[str]) -> tuple[str, ...]:
+    """Return import lines, with what the package itself offers as well in its own as far as that
+    goes."""
+    rest = []
+    for line in sorted(lines):
+        module, _, words = line.removeprefix("from ").partition(" import ")
+        left = []
+        for name in re.findall(r"\w+", words):
+            if hasattr(engine.package, name) and len(_import({*names, name})) <= COLUMNS:
+                names.add(name)
+            else:
+                left.append(name)
+        rest += [_import(left, module)] if left else []
+    return (_import(names), *rest)
+
+
+def _import(names: Iterable[str], module: str = "stageflow") -> str:
+    line = f"from {module} import {', '.join(sorted(names))}"
+    if len(line) <= COLUMNS:
+        return line
+    return f"from {module} import ({''.join(f'{chr(10)}    {name},' for name in sorted(names))}\n)"
 
 
 def _stage_head() -> tuple[str, ...]:

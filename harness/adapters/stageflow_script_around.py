@@ -7,7 +7,8 @@ maintainer can read without them.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import inspect
+from typing import TYPE_CHECKING, Any
 
 from harness.adapters.stageflow_layers import idempotency_key, priorities, retry_options
 from harness.kernel.errors import NotOffered
@@ -34,9 +35,6 @@ __all__ = [
 ]
 
 _OWN = ("observe", "raise", "deny")
-IMPORT_MAX = 100
-# Seconds that `RetryInterceptor` lets a backoff grow to if it is told nothing.
-DELAY_S = 30.0
 
 HELPERS = {
     "only(": '''\
@@ -143,15 +141,8 @@ def _if(conditions: list[str], lines: list[str]) -> list[str]:
     return [f"if {' and '.join(conditions)}:", *(f"    {line}" for line in lines)]
 
 
-def imports(
-    engine: Probe, program: Program, plan: Plan, check: str, first: set[str]
-) -> tuple[str, ...]:
-    """Return the lines that import what the functions below name.
-
-    Args:
-        first: names that are imported from the package itself; more are put to them where a line
-            would be too long, as it has these names, too.
-    """
+def imports(engine: Probe, program: Program, plan: Plan, check: str) -> tuple[str, ...]:
+    """Return the lines that import what the functions below name."""
     lines = []
     names = set()
     if any(one.kind in _OWN for one in plan.layers):
@@ -160,27 +151,20 @@ def imports(
         names.add("InterceptorResult")
     if any(stage.retry for stage in program.stages):
         names |= {"ErrorAction"} if len(program.stages) > 1 else {"get_default_interceptors"}
-        strategies = [] if _doubles(program) else ["BackoffStrategy"]
-        kinds = ", ".join([*strategies, "JitterStrategy", "RetryInterceptor"])
-        lines.append(f"from stageflow.pipeline.retry import {kinds}")
+        told = [dict(_told_of_retry(engine, s.name, program)) for s in program.stages if s.retry]
+        own = ["BackoffStrategy"] if any("backoff_strategy" in one for one in told) else []
+        own += ["JitterStrategy", "RetryInterceptor"]
+        lines.append(f"from stageflow.pipeline.retry import {', '.join(own)}")
     for name in _restricted(engine, plan):
         names |= {"ErrorAction", *({name} if name.startswith("Circuit") else ())}
         if name.startswith("Idem"):
             lines.append(f"from stageflow.pipeline.idempotency import {name}")
     if names:
         names.add("get_default_interceptors")
-        for name in ("InterceptorResult", "ErrorAction", "CircuitBreakerInterceptor"):
-            if len(_from("stageflow.pipeline.interceptors", names)) > IMPORT_MAX and name in names:
-                names.discard(name)
-                first.add(name)
-        lines.append(_from("stageflow.pipeline.interceptors", names))
+        lines.append(f"from stageflow.pipeline.interceptors import {', '.join(sorted(names))}")
     if plan.sink is not None:
         lines.append("from stageflow.events import BackpressureAwareEventSink")
     return tuple(lines)
-
-
-def _from(module: str, names: set[str]) -> str:
-    return f"from {module} import {', '.join(sorted(names))}"
 
 
 def chain(engine: Probe, program: Program, plan: Plan) -> list[str]:
@@ -219,28 +203,28 @@ def _restricted(engine: Probe, plan: Plan) -> list[str]:
     return sorted(engine.layer_kinds[kind].__name__ for kind in kinds)
 
 
-def _doubles(program: Program) -> bool:
-    """Say whether all backoffs double, as the engine's do by default."""
-    return all(stage.retry.factor == 2.0 for stage in program.stages if stage.retry)
-
-
 def _retry(engine: Probe, stage: str, program: Program) -> str:
+    words = ", ".join(f"{name}={value}" for name, value in _told_of_retry(engine, stage, program))
+    if len(program.stages) == 1:
+        return f"RetryInterceptor({words})"
+    return f"only(RetryInterceptor, ({literal(stage)},), {words})"
+
+
+def _told_of_retry(engine: Probe, stage: str, program: Program) -> list[tuple[str, Any]]:
+    """Return the options of a retry that are not the engine's defaults, as source."""
     retry = program.stage(stage).retry
     assert retry is not None
     try:
         options = retry_options(engine, stage, retry)
     except NotOffered as exc:
         raise Unrenderable(str(exc)) from exc
-    if retry.factor == 2.0:
-        del options["backoff_strategy"]  # it is the default
-    if retry.backoff_s * retry.factor ** max(0, retry.attempts - 2) <= DELAY_S:
-        del options["max_delay_ms"]  # none comes near to it
-    words = ", ".join(
-        f"{k}={'(Exception,)' if k == 'retryable_errors' else v}" for k, v in options.items()
-    )
-    if len(program.stages) == 1:
-        return f"RetryInterceptor({words})"
-    return f"only(RetryInterceptor, ({literal(stage)},), {words})"
+    given = inspect.signature(engine.RetryInterceptor).parameters
+    longest_ms = 1000 * retry.backoff_s * retry.factor ** max(0, retry.attempts - 2)
+    if longest_ms <= given["max_delay_ms"].default:  # none comes to the most that is allowed
+        del options["max_delay_ms"]
+    if "retryable_errors" in options:
+        options["retryable_errors"] = "(Exception,)"
+    return [(name, v) for name, v in options.items() if v != given[name].default]
 
 
 def data_of(plan: Plan, timeout: str | None) -> str:

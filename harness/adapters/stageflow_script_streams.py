@@ -79,10 +79,12 @@ def before(plan: Plan) -> tuple[str, ...]:
     return (f"consumer = asyncio.create_task(consume({given}))",)
 
 
-def after(plan: Plan) -> tuple[str, ...]:
-    """Return the lines that end the consumer, who takes the rest unless the caller cancels: then
-    nothing is awaited, since he may cancel again."""
-    if plan.consumer is None:
+def after(plan: Plan, check: str) -> tuple[str, ...]:
+    """Return the lines that end the consumer where it matters that it takes the rest, or leaves
+    nothing behind: it takes the rest unless the caller cancels; then nothing is awaited, since he
+    may cancel again."""
+    looks = any(word in check for word in ('"consume"', "strays", "unretrieved"))
+    if plan.consumer is None or not looks:
         return ()
     if plan.cancels:
         return ("consumer.cancel()",)

@@ -178,6 +178,8 @@ def check_cancel_2(r: Reading) -> Judgement:
         done = {o.stage for old in r.before(run) for o in r.executions(old) if o.how != "cancelled"}
         others = {o.stage for o in r.executions(run) if o.how == "cancel_branch"}
         below = {d for stage in others for d in r.program.descendants(stage)}
+        # What a run that this one goes on with has called off may stay so.
+        ended = {s for old in r.before(run) for s in _branches_ended(r, old)}
         ones = {one.stage: one for one in r.executions(run)}
         # A consumer that stops may end its stage, and what needs that is then skipped.
         unwanted = [stage for stage in r.program.names if r.of("consume.stop", run, stage)]
@@ -197,7 +199,7 @@ def check_cancel_2(r: Reading) -> Judgement:
         for stage in r.program.names:
             if stage in others or stage in below or (stage in done and stage not in ones):
                 continue
-            if stage in spared:
+            if stage in spared or (stage in ended and stage not in ones):
                 continue
             if stage not in ones or ones[stage].how not in ("ok", "skip"):
                 bad.append(
@@ -214,6 +216,12 @@ def check_cancel_2(r: Reading) -> Judgement:
         if outcome is not None and outcome.status != "ok":
             bad.append(_said(who, "run-not-ok", "the run goes on to its end", outcome.status))
     return violated(bad, branches_cancelled=asked) if asked else untested()
+
+
+def _branches_ended(r: Reading, run: str) -> set[str]:
+    """Return the stages that are called off as those of branches that stages of a run ended."""
+    by = [one.stage for one in r.executions(run) if one.how == "cancel_branch"]
+    return {*by, *(d for stage in by for d in r.program.descendants(stage))}
 
 
 def _caller_cancel(r: Reading, least: int, most: int) -> Judgement:
@@ -325,16 +333,16 @@ def check_cancel_4(r: Reading) -> Judgement:
         more_s = 0.0
         if any(h.registered and h.begun and h.run.split("/", 1)[0] == run for h in r.held):
             more_s += own_s  # what was registered may have a grace of its own
-        if any(r.of("undo.begin", run, name) for name in r.program.names):
-            more_s += own_s  # and so may what undoes the run
+        if any(e.kind == "undo.begin" and e.run.split("/", 1)[0] == run for e in r.entries):
+            more_s += own_s  # and so may what undoes the run, its subpipelines' too
         if r.plan.sink is not None:
             more_s += r.plan.sink.drain_s
         due_s = max(asked_s + own_s, _waits_until_s(r, run)) + more_s
         if not facts.over:
             bad.append(_hung(r, run, f"stage {ones[0].stage} swallows its cancellation"))
             continue
-        # Three waits at most follow each other, each with a timer of its own.
-        if facts.end_s > due_s + 3 * r.tolerance_s and not _others_go_on(r, run):
+        # Four waits at most follow each other, each with a timer of its own.
+        if facts.end_s > due_s + 4 * r.tolerance_s and not _others_go_on(r, run):
             bad.append(
                 Violation(
                     "grace-exceeded",
@@ -556,7 +564,8 @@ def check_cancel_7(r: Reading) -> Judgement:
         selfs = [o for o in selfs if f"{o.run}/".startswith(f"{run}/")]
         asked = _cancelling_stage(r, run)
         wanted = bool(facts.cancels) or any(o.how == "cancel_run" for o in r.executions(run))
-        if selfs or (wanted and (failed or timed)):
+        # Of a timeout that was swallowed, and a cancel, an engine may tell either.
+        if selfs or (wanted and (failed or any(map(r.gone_by_timeout, r.executions(run))))):
             continue
         if r.layers_disturb(run):
             continue

@@ -64,9 +64,11 @@ def _given_up(r: Reading, held: Held) -> bool:
     facts = r.runs.get(held.run.split("/", 1)[0])
     if facts is None or not facts.over:
         return False
-    late_s = facts.end_s - r.plan.cleanup_grace_s + r.tolerance_s
+    latest_s = facts.end_s + r.tolerance_s
     return any(
-        one.asked >= 0 and (one.end < 0 or one.end > facts.end) and r.time_of(one.asked) <= late_s
+        one.asked >= 0
+        and (one.end < 0 or one.end > facts.end)
+        and r.time_of(one.asked) + _grace_s(r, run) <= latest_s
         for (run, stage), ones in r.ran.items()
         if (held.run == run and (stage == held.stage or "/" in run))
         or held.run.startswith(f"{run}/")
@@ -74,10 +76,25 @@ def _given_up(r: Reading, held: Held) -> bool:
     )
 
 
+def _registered_late(r: Reading, held: Held) -> bool:
+    """Say whether a stage of a subpipeline registered a cleanup when that was over without it:
+    nobody would run it, and an engine may refuse it."""
+    one = _execution(r, held)
+    parent, _, name = held.run.rpartition("/")
+    if not held.registered or one is None or not parent:
+        return False
+    return any(
+        one.start < i < held.at
+        for i, e in enumerate(r.entries[: held.at])
+        if e.kind == "sub.end" and e.run == parent and e.detail[0] == name.split("#", 1)[0]
+    )
+
+
 def check_clean_1(r: Reading) -> Judgement:
     if not r.sound:
         return untested()
     due = [h for h in r.held if _over(r, h.run) > h.at and not _stubborn(r, h)]
+    due = [h for h in due if not _registered_late(r, h)]
     due += [h for h in r.held if h.begun and h not in due]
     if not due:
         return untested()
@@ -143,7 +160,7 @@ def check_clean_2(r: Reading) -> Judgement:
             if _own_scope_expired(r, held) or _first_word(r, held) or _cut_by_itself(r, held):
                 continue
             top = held.run.split("/", 1)[0]
-            if held.run != top and r.stubborn_child(top):
+            if held.run != top and (r.stubborn_child(top) or _under_stubborn(r, held)):
                 continue  # the grace went to a stage that swallowed its cancellation
             bad.append(
                 Violation(

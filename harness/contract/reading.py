@@ -102,7 +102,13 @@ class Ran:
 
 @dataclass(slots=True, eq=False)
 class Held:
-    """One resource, from its acquisition (or the registration of its cleanup) on."""
+    """One resource, from its acquisition (or the registration of its cleanup) on.
+
+    Attributes:
+        begun: positions at which it began to be released: one, as a rule.
+        ended, cut, failed: position at which the first release came to its end in one of these
+            ways, or -1.
+    """
 
     run: str
     stage: str
@@ -158,11 +164,11 @@ class Reading:
 
     __slots__ = (
         "_causes",
+        "_doubtful",
         "_due",
         "_earliest",
         "_executions",
         "_kinds",
-        "_outlasted",
         "_redrives",
         "_stages",
         "_swallowed",
@@ -205,13 +211,13 @@ class Reading:
         self._causes: dict[str, tuple[int, str]] = {}
         self._stages = {s.name: s for s in reversed(program.stages)}
         self._swallowed: set[int] = set()
-        self._outlasted: list[tuple[Ran, Scope]] = []
+        self._doubtful: list[tuple[Ran, int]] = []
         self._redrives = {spec.id: spec.redrives for spec in plan.runs if spec.redrives}
         self._read()
 
     def _read(self) -> None:
         self._read_entries()
-        self._forget_swallowed()
+        self._forget_own()
         if not self.shape.attempts:
             return
         for (_, stage), ones in self.ran.items():
@@ -283,11 +289,8 @@ class Reading:
                 calls[run, stage, detail] = i
             elif kind == "call.end":
                 begun = calls.pop((run, stage, detail[:2]), -1)
-                own = (stage, detail[0]) in self.shape.own_calls
-                if detail[2] == "timeout" and begun >= 0 and (run, stage) in ran and not own:
-                    # What reached the stage since was sent by the call's own timeout.
-                    one = ran[run, stage][-1]
-                    one.interrupts = [k for k in one.interrupts if k < begun]
+                if detail[2] == "timeout" and begun >= 0 and (run, stage) in ran:
+                    self._forget_call(ran[run, stage][-1], begun, i)
             elif kind == "sub.begin":
                 if (run, stage) in ran:
                     ran[run, stage][-1].children.append([at_s, math.inf])
@@ -309,6 +312,8 @@ class Reading:
     def _release(held: Held, kind: str, i: int) -> None:
         if kind == "release.begin":
             held.begun.append(i)
+        elif max(held.ended, held.cut, held.failed) >= 0:
+            return  # it was released again: how the first time ended stands
         elif kind == "release.end":
             held.ended = i
         elif kind == "release.cut":
@@ -352,7 +357,9 @@ class Reading:
             if detail[1]:
                 self._forget_due(run, stage, scope, due_s, cancelled=detail[1] == "CancelledError")
             else:
-                self._outlasted.append((one, scope))
+                # The stage swallowed what the scope sent, so that it was left as if not due.
+                since = [k for k in one.interrupts if scope.at < k]
+                self._doubtful += [(one, k) for k in since if self._noted_for(one, k, due_s)]
 
     def _sent_by(self, scope: Scope, one: Ran, position: int) -> bool:
         """Say whether what reached a stage was sent by a scope that has expired.
@@ -366,10 +373,40 @@ class Reading:
             return False
         if position not in self._swallowed:
             return True
-        return at_s <= due_s + self.tolerance_s and not self._engines_due(one, at_s)
+        return at_s <= due_s + self.tolerance_s and not self._engines_due(one, due_s)
 
     def _engines_due(self, one: Ran, at_s: float) -> bool:
-        return one.stage in self._stages and self.timeout_due(one, at_s)
+        """Say whether a timeout of the engine's was due for an execution at just that time."""
+        if one.stage not in self._stages:
+            return False
+        limit, idle = self.timeout_of(one.stage), self._stages[one.stage].idle_timeout_s
+        dues = [] if limit is None else [one.start_s + limit]
+        if idle is not None:
+            dues.append(self.beat_before(one, at_s - CLOSE_S) + idle)
+        return any(abs(due_s - at_s) <= self.tolerance_s for due_s in dues)
+
+    def _noted_for(self, one: Ran, position: int, due_s: float) -> bool:
+        """Say whether what a stage noted at a position may have been sent at a time, in seconds;
+        one that waits for a subpipeline notes it only when that has ended."""
+        at_s = self.time_of(position)
+        return abs(at_s - due_s) <= self.tolerance_s or any(
+            begun_s <= due_s <= ended_s and abs(ended_s - at_s) <= CLOSE_S
+            for begun_s, ended_s in one.children
+        )
+
+    def _forget_call(self, one: Ran, begun: int, end: int) -> None:
+        """Leave out what the timeout of a tool's call, which that has just ended, sent."""
+        tool = self.entries[end].detail[0]
+        if (one.stage, tool) not in self.shape.own_calls:
+            one.interrupts = [k for k in one.interrupts if k < begun]
+            return
+        # If a task of the stage's own called, nothing reached the stage itself.
+        k = max(one.interrupts, default=-1)
+        limits = self.shape.tool_limits.get((one.stage, tool), ())
+        due = any(self._noted_for(one, k, self.time_of(begun) + s) for s in limits)
+        between = (e for e in self.entries[k + 1 : end] if e[1:3] == (one.run, one.stage))
+        if k > begun and due and all(e.kind.startswith("release.") for e in between):
+            self._doubtful.append((one, k))
 
     def _forget_due(
         self, run: str, stage: str, scope: Scope, due_s: float, *, cancelled: bool
@@ -378,46 +415,40 @@ class Reading:
         not where the engine's own timeout was due at that instant, nor where nothing else can
         have been the cancel by which the scope was left."""
         one = self.ran[run, stage][-1]
-        limit = self.timeout_of(stage) if stage in self._stages else None
-        if limit is not None and abs(one.start_s + limit - due_s) <= self.tolerance_s:
+        if self._engines_due(one, due_s):
             return
-        kept = [
-            k
-            for k in one.interrupts
-            if k < scope.at or abs(self.time_of(k) - due_s) > self.tolerance_s
-        ]
+        kept = [k for k in one.interrupts if k < scope.at or not self._noted_for(one, k, due_s)]
         if not cancelled or any(k > scope.at for k in kept):
             one.interrupts = kept
 
-    def _forget_swallowed(self) -> None:
-        """Leave out what a scope sent when it was due and the stage swallowed, so that the scope
-        was left as if it had not been due; not where the engine may have sent it as well."""
-        for one, scope in self._outlasted:
-            due_s = scope.at_s + scope.seconds
-            one.interrupts = [
-                k
-                for k in one.interrupts
-                if not scope.at < k < scope.left
-                or abs(self.time_of(k) - due_s) > self.tolerance_s
-                or self._may_be_engines(one, self.time_of(k))
-            ]
+    def _forget_own(self) -> None:
+        """Leave out what scopes of a stage's own, or its calls, seem to have sent; not where the
+        engine may have sent it as well."""
+        for one, position in self._doubtful:
+            if position in one.interrupts and not self._may_be_engines(one, position):
+                one.interrupts.remove(position)
 
-    def _may_be_engines(self, one: Ran, at_s: float) -> bool:
-        """Say whether the engine had any cause to stop a stage at a time, in seconds."""
+    def _may_be_engines(self, one: Ran, position: int) -> bool:
+        """Say whether the engine had any cause to stop a stage at a journal position."""
+        at_s = self.time_of(position)
         if one.run not in self.runs or any(x.kind in ENGINES_LAYERS for x in self.plan.layers):
             return True  # what a parent run, or a layer of the engine's, does may not be noted
         for other in self.executions(one.run):
             if other.ended and other.end_s < at_s - self.tolerance_s:
                 continue
-            if other.swallowed and other.stage in self.shape.attempts and other is not one:
+            told = other is not one and any(k < position for k in other.interrupts)
+            if told and other.swallowed and self.shape.attempts.get(other.stage, 1) > 1:
                 return True  # that it is given up, and not tried again, is not noted either
             if self.timeout_due(other, at_s):
                 return True
         return any(
             e.run == one.run
             and abs(e.at_s - at_s) <= self.tolerance_s
-            and (e.kind in STOPS or (e.kind == "stage.end" and e.detail not in PASSES))
-            for e in self.entries
+            and (
+                e.kind in STOPS
+                or (e.kind == "stage.end" and e.stage != one.stage and e.detail not in PASSES)
+            )
+            for e in self.entries[:position]
         )
 
     # Questions that many checks ask.
@@ -467,16 +498,20 @@ class Reading:
         return own if own is not None else self.plan.stage_timeout_s
 
     def timeouts_due(self, run: str) -> list[tuple[float, Ran]]:
-        """Return (due time in seconds, execution) for stages that reached their timeout."""
+        """Return (due time in seconds, execution) for stages that reached their timeout in a run,
+        not for those that were given up before."""
         found = self._due.get(run)
         if found is None:
             found = []
+            facts = self.runs[run]
+            over_s = facts.end_s if facts.over else math.inf
             for one in self.executions(run):
                 limit = self.usable_timeout(one.stage)
                 if limit is None:
                     continue
                 due = one.start_s + limit
-                if not one.ended or one.end_s >= due - CLOSE_S:
+                ended_s = min(one.end_s, over_s) if one.ended else over_s
+                if ended_s >= due - CLOSE_S:
                     found.append((due, one))
             self._due[run] = found
         return found

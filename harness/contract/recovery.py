@@ -292,6 +292,9 @@ def check_part_6(r: Reading) -> Judgement:
             continue
         if outcome is not None and outcome.status not in ("failed", "cancelled"):
             continue  # an engine to which a failure is no failure of the run
+        asked = any(o.how == "cancel_run" for o in r.executions(run))
+        if asked and outcome is not None and outcome.status == "cancelled":
+            continue  # a stage ended it as well; whether it was that is CANCEL-7's to judge
         due = [u for u in undos if _due(r, u)]
         due_count += len(due)
         bad += _missing(r, run, undos, due)
@@ -447,7 +450,8 @@ def _still_at(undo: _Undo, position: int) -> bool:
 
 def _not_finished(r: Reading, run: str, due: list[_Undo]) -> list[Violation]:
     grace, end = r.plan.cleanup_grace_s, r.runs[run].end
-    began = min((r.time_of(u.begun[0]) for u in due if u.begun), default=0.0)
+    # What stages that completed after the failure, and subpipelines, have to undo counts as well.
+    began = next((e.at_s for e in r.all_of("undo.begin") if f"{e.run}/".startswith(f"{run}/")), 0.0)
     for one in due:
         if not one.begun or one.begun[0] > end:
             continue
@@ -581,7 +585,9 @@ def _called_off(r: Reading, one: Ran, until_s: float) -> bool:
         # One that was cut where it could not note it: nobody knows by whom.
         unclear = other.how == "cancelled" and not other.interrupts
         ends = failed or unclear or other.how == "cancel_run"
-        timed = _perhaps_timed_out(r, other) and r.time_of(other.interrupts[0]) <= until_s
+        timed = _perhaps_timed_out(r, other) and (
+            r.time_of(other.interrupts[0]) <= until_s or other.in_child(until_s)
+        )
         if timed or (ends and other.ended and other.end_s <= until_s):
             return True
     return False

@@ -88,7 +88,9 @@ def _its_turn(r: Reading, run: str, stage: str) -> bool:
     if r.all_of("layer.raise", run) or r.all_of("layer.deny", run):
         return False
     ended = {one.stage: one for one in r.executions(run)}
-    if any(one.how not in ("ok", "skip") for one in ended.values()):
+    # One that swallowed a cancel has not completed to the engine. A timeout may have been due
+    # earlier than the journal says: the wait for a layer counts, and is in no journal.
+    if any(one.how not in ("ok", "skip") or one.interrupts for one in ended.values()):
         return False
     return all(n in ended or _completed(r, run, n) for n in r.stage(stage).needs)
 

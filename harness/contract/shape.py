@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from harness.kernel.program import Program
-from harness.kernel.steps import Step, blocks, walk
+from harness.kernel.steps import Step, blocks
 
 __all__ = ["ProgramShape"]
 
@@ -24,7 +24,8 @@ class ProgramShape:
             retried; those of subpipelines' too.
         unordered: stages that hold resources in tasks of their own, or release them early, those
             of subpipelines too: their cleanups have no order among each other.
-        own_calls: (stage, tool) that are called in tasks of the stage's own.
+        own_calls: (stage, tool) that are called in tasks of the stage's own; subpipelines' too.
+        own_children: (stage, name) of subpipelines that only such tasks run; subpipelines' too.
         own_scopes: (stage, label) of timeouts that only such tasks set: they reach those, and
             never the stage; subpipelines' too.
     """
@@ -35,6 +36,7 @@ class ProgramShape:
         "faults",
         "ops",
         "own_calls",
+        "own_children",
         "own_scopes",
         "skippable",
         "tool_limits",
@@ -56,16 +58,12 @@ class ProgramShape:
             limits = limit if isinstance(limit, tuple) else (limit,)
             self.tool_limits.setdefault((caller, one.args["tool"]), set()).update(limits)
         self.own_calls = frozenset(
-            (stage.name, inner.args["tool"])
-            for stage, one in program.walk()
-            if one.op in ("parallel", "spawn")
-            for inner in walk((one,))
-            if inner.op == "call"
+            (stage, one.args["tool"])
+            for stage, one, own in _placed(program)
+            if own and one.op == "call"
         )
-        by_task: dict[bool, set[tuple[str, str]]] = {True: set(), False: set()}
-        for setter, label, own in _scopes(program):
-            by_task[own].add((setter, label))
-        self.own_scopes = frozenset(by_task[True] - by_task[False])
+        self.own_scopes = _only_in_tasks(program, "timeout")
+        self.own_children = _only_in_tasks(program, "subpipeline")
         self.unordered = frozenset(_unordered(program))
 
     def stages_with(self, *ops: str) -> set[str]:
@@ -90,15 +88,24 @@ def _calls(program: Program) -> Iterator[tuple[str, Step]]:
             yield from _calls(one.args["program"])
 
 
-def _scopes(program: Program) -> Iterator[tuple[str, str, bool]]:
-    """Yield (stage, label, whether in a task of its own) for timeouts that stages set by
-    themselves, subpipelines' too."""
+def _only_in_tasks(program: Program, op: str) -> frozenset[tuple[str, str]]:
+    """Return (stage, label or name) of what steps of an operation set up in tasks of stages'
+    own, and nowhere else."""
+    by_place: dict[bool, set[tuple[str, str]]] = {True: set(), False: set()}
+    for stage, one, own in _placed(program):
+        if one.op == op:
+            name = one.args["label"] if op == "timeout" else one.args["program"].name
+            by_place[own].add((stage, name))
+    return frozenset(by_place[True] - by_place[False])
+
+
+def _placed(program: Program) -> Iterator[tuple[str, Step, bool]]:
+    """Yield (stage, step, whether a task of the stage's own takes it), subpipelines' too."""
     for stage in program.stages:
         for one, own in _with_place(stage.steps, own=False):
-            if one.op == "timeout":
-                yield stage.name, one.args["label"], own
-            elif one.op == "subpipeline":
-                yield from _scopes(one.args["program"])
+            yield stage.name, one, own
+            if one.op == "subpipeline":
+                yield from _placed(one.args["program"])
 
 
 def _with_place(block: Sequence[Step], *, own: bool) -> Iterator[tuple[Step, bool]]:

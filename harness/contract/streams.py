@@ -199,6 +199,6 @@ CONSUMED: tuple[Clause, ...] = (
         effort="medium",
         needs=frozenset({"streaming", "stream_consumer"}),
         availability_risk="medium",
-        script=scripts.stream_4,
+        script_of_shape=scripts.stream_4,
     ),
 )

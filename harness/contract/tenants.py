@@ -318,6 +318,8 @@ def _rows(r: Reading) -> tuple[int, list[Violation]]:
             key, value = entry.detail
             ones = r.ran.get((entry.run, entry.stage), [])
             taken = bool(ones) and ones[-1].how in ("ok", "skip", "cancel_branch", "cancel_run")
+            # A stage that was given up may put something there when its run is over.
+            taken = taken and not 0 <= r.runs[run].end < i
             put.setdefault(specs[run].tenant, {}).setdefault(key, []).append(value)
             at[run, key] = (i, taken)
     bad: list[Violation] = []

@@ -758,6 +758,9 @@ def check_time_10(r: Reading) -> Judgement:
                     continue
                 if child.ended and child.end_s <= due + r.tolerance_s and not child.interrupts:
                     continue  # a tie
+                in_task = (parent.stage, name) in r.shape.own_children
+                if in_task and parent.interrupts and child.ended and child.end_s <= parent.end_s:
+                    continue  # the parent was told, and cleaned up before it ended its own task
                 due_count += 1
                 cut = r.time_of(child.interrupts[0]) if child.interrupts else None
                 if cut is None or cut > due + r.tolerance_s:
@@ -793,6 +796,8 @@ def check_time_11(r: Reading) -> Judgement:
         due = _due(r, one)
         if due is None or one.swallowed or one.called_off >= 0 or r.runs[one.run].cancels:
             continue
+        if one.in_child(due):
+            continue  # when it was told shows only later
         began = [
             e
             for e in r.of("thread.begin", one.run, one.stage)

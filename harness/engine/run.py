@@ -120,6 +120,7 @@ class Run:
         self._ready = [name for name, count in self._waits.items() if not count]
         self._running: dict[str, Job] = {}
         self._contexts: dict[str, Context] = {}
+        self._begun: dict[str, Context] = {}
         self._ended: list[Job] = []
         self._reports: dict[str, StageResult] = {}
         self._blocked: set[str] = set()
@@ -234,6 +235,7 @@ class Run:
     async def _stage_main(self, job: Job, spec: StageSpec, context: Context) -> Any:
         """The stage's own task: starts its clocks, runs its function, hands its output over."""
         context.enter()
+        self._begun[spec.name] = context
         self._arm(job, spec)
         try:
             value = await spec.fn(context)
@@ -438,12 +440,13 @@ class Run:
         return report
 
     def _stage_result(self, job: Job, status: str, **more: Any) -> StageResult:
-        context = self._contexts[job.name]
+        # An attempt that had not begun leaves the partial results of the one before it.
+        context = self._begun.get(job.name)
         return StageResult(
             job.name,
             status,
-            chunks=context.chunks,
-            chunks_dropped=context.chunks_dropped,
+            chunks=() if context is None else context.chunks,
+            chunks_dropped=0 if context is None else context.chunks_dropped,
             started_s=job.started_s,
             ended_s=job.ended_s,
             attempts=self._retries.attempts(job.name) - (job.started_s is None),

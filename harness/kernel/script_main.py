@@ -18,7 +18,9 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from harness.kernel.plan import Cancel, Plan, RunSpec
+from harness.kernel.script_layout import COLUMNS
 from harness.kernel.script_literals import literal
+from harness.kernel.script_notes import fields_of
 
 if TYPE_CHECKING:
     from harness.kernel.script import Dialect
@@ -27,6 +29,8 @@ __all__ = ["Ending", "body_of", "completed_only", "in_place", "parameters"]
 
 RUN_LIMIT_S = 10
 RUN_LIMIT_MAX_S = 24
+GIVEN_MAX = 96  # within `main`
+SENT_HERE_MAX = 3  # cancels, one statement for each
 
 END = """\
 with asyncio.Runner() as runner:
@@ -72,6 +76,28 @@ def completed_only(check: str) -> bool:
 
 def _indented(lines: Iterable[str]) -> list[str]:
     return [f"    {line}" if line else "" for line in lines]
+
+
+def _in_place_of_names(lines: Sequence[str]) -> list[str]:
+    """Return lines with what is named in one, for a call in the next one only, put there."""
+    out: list[str] = []
+    for line in lines:
+        named = re.fullmatch(r" *(\w+) = (.+)", out[-1]) if out else None
+        if named is not None and line.endswith(f"({named[1]})") and "\n" not in line:
+            whole = f"{line.removesuffix(f'({named[1]})')}({named[2]})"
+            once = sum(len(re.findall(rf"\b{named[1]}\b", one)) for one in lines) == 2
+            if once and len(whole) <= COLUMNS and "await " not in named[2]:
+                out[-1] = whole
+                continue
+        out.append(line)
+    return out
+
+
+def _waits(seconds: float) -> str:
+    """Return the statement that waits for a task `run`, for so long at most."""
+    return (
+        f"await asyncio.wait([run], timeout={seconds!r})" if seconds else "await asyncio.sleep(0)"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +165,7 @@ class Ending:
                 inner = ["try:", *_indented(inner), "finally:", *_indented(after)]
             body += inner
         head = f"async def start({', '.join(self._given()) if self.many else ''}):"
-        return "\n".join([head, *_indented(body)])
+        return "\n".join([head, *_in_place_of_names(_indented(body))])
 
     def _collected(self, prefix: str, after: list[str]) -> list[str]:
         """Return the lines by which one of several runs is made and keeps what comes out."""
@@ -235,7 +261,7 @@ class Ending:
             body += self._in_place()
         else:
             body += self._started()
-            body += [self._cancel(number, one) for number, one in enumerate(self.plan.cancels)]
+            body += self._cancels()
             body += self._awaited_all() if self.many else self._awaited()
         if self._tells_partial:
             body += self._of_run(self.dialect.partial)
@@ -357,6 +383,11 @@ class Ending:
         """Return the lines that start several runs, those together that differ by name only."""
         named = bool(self.plan.cancels)
         words = [w for w in self._given() if w not in ("graph", "run")]
+        if words and not named and len({self._words(r, words) for r in self.plan.runs}) > 1:
+            each = ", ".join(f"({self._words(run, ('run', *words))})" for run in self.plan.runs)
+            line = f"tasks = [asyncio.create_task(start(graph, *one)) for one in [{each}]]"
+            if len(line) < GIVEN_MAX:
+                return [line]
         lines = []
         for i, (rest, group) in enumerate(
             groupby(self.plan.runs, lambda run: self._words(run, words) if words else "")
@@ -409,6 +440,32 @@ class Ending:
             lines.append(f"error = next((errors[run] for run in {ids} if run in errors), None)")
         return lines
 
+    def _cancels(self) -> list[str]:
+        """Return the lines that see to the cancels of runs that are tasks."""
+        cancels = self.plan.cancels
+        if self.many or len(cancels) != 1 or cancels[0].times > SENT_HERE_MAX:
+            return [self._cancel(number, one) for number, one in enumerate(cancels)]
+        (cancel,) = cancels
+        if cancel.at_s is not None and cancel.times == 1:
+            return [self._cancel(0, cancel)]
+        # Of one run `main` itself sends them: while it waits, that is over or it is not.
+        sends = ["run.cancel()"]
+        if "cancel.sent" in self.notes:
+            sends = ['note("", "cancel.sent", (0, run.cancel()))']
+            if 3 not in fields_of(self.check):
+                sends = ['note("", "cancel.sent")', "run.cancel()"]
+        if cancel.at_s is not None:
+            lines = [_waits(cancel.at_s), *sends]
+        else:
+            # The first turn is the run's, which a task beside it would have let it have.
+            turns = (cancel.at_point or 0) + 1
+            lines = [
+                f"for _ in range({turns}):  # a number of turns of the event loop, not of seconds",
+                "    await asyncio.sleep(0)",
+                *sends,
+            ]
+        return lines + [_waits(cancel.gap_s), *sends] * (cancel.times - 1)
+
     def _cancel(self, number: int, cancel: Cancel) -> str:
         noted = "cancel.sent" in self.notes
         target, loop = "run", "asyncio.get_running_loop()"
@@ -418,8 +475,10 @@ class Ending:
             target, loop = ("caller", "loop") if noted else ("asyncio.current_task()", loop)
         if cancel.at_s is not None and cancel.times == 1:
             cancels = f"{target}.cancel"
-            if noted:
+            if noted and 3 in fields_of(self.check):
                 cancels = f'lambda: note("", "cancel.sent", ({number}, {cancels}()))'
+            elif noted:  # what it said is of no interest
+                cancels = f'lambda: (note("", "cancel.sent"), {cancels}())'
             # In place it is put after the wait for the run's start.
             since_s = self.plan.runs[0].start_s if self.in_place else 0.0
             return f"{loop}.call_later({round(cancel.at_s - since_s, 6)!r}, {cancels})"

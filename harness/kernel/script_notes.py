@@ -11,7 +11,7 @@ import ast
 import re
 from collections.abc import Iterable
 
-__all__ = ["fields_of", "noted", "of_stages", "without_notes"]
+__all__ = ["fields_of", "noted", "of_stages", "stages_of", "without_notes"]
 
 # Up to so many notes of a moment are written where they are taken.
 NOTES_IN_PLACE = 6
@@ -48,11 +48,18 @@ def of_stages(kind: str, check: str) -> set[str] | None:
 
 def fields_of(check: str) -> tuple[int, ...]:
     """Return which of the fields of a note a check looks at."""
-    body = check.partition(":\n")[2]
+    body = re.sub(r"  # .*", "", check.partition(":\n")[2])
     loops = list(_LOOP.finditer(body))
     if len(loops) != len(re.findall(r"\bseen\b", body)):
         return (0, 1, 2, 3)  # it takes rows as a whole
     return tuple(n for n in range(4) if any(loop[n + 2] != "_" for loop in loops))
+
+
+def stages_of(check: str) -> frozenset[str] | None:
+    """Return the stages whose notes a check looks at, None for all."""
+    body = re.sub(r"  # .*", "", check.partition(":\n")[2])
+    named = re.findall(r'\bin seen if stage == "([^"]+)"', body)
+    return frozenset(named) if named and len(named) == len(re.findall(r"\bseen\b", body)) else None
 
 
 def noted(body: str, check: str, head: list[str]) -> tuple[str, list[str]]:

@@ -14,10 +14,10 @@ from harness.kernel.script_ends import HOWS
 from harness.kernel.script_layout import laid_out
 from harness.kernel.script_literals import Unrenderable, identifier, literal
 from harness.kernel.script_main import Ending
-from harness.kernel.script_notes import noted, of_stages, without_notes
+from harness.kernel.script_notes import noted, of_stages, stages_of, without_notes
 from harness.kernel.script_stage import StageWriter
 from harness.kernel.script_steps import WRITERS
-from harness.kernel.script_texts import HEAD, HELPERS, RECORDED
+from harness.kernel.script_texts import HEAD, HELPERS, RECORDED, STREAM
 
 __all__ = ["Parts"]
 
@@ -74,6 +74,7 @@ class Parts:
         self.pending: list[Program] = []
         self.notes = frozenset(kind for kind in NOTES if f'"{kind}"' in check)
         self.ends = frozenset(how for how in HOWS if f'"{how}"' in check or f'"{how}:' in check)
+        self.only = stages_of(check)
         self.once = _called_once(program)
         self.recorded = False
         self.graphs: dict[str, str] = {}
@@ -153,6 +154,8 @@ class Parts:
 
     def _notes_of(self, label: str) -> frozenset[str]:
         """Return the kinds of notes of a stage that are looked at."""
+        if self.only is not None and label not in self.only:
+            return frozenset()
         of = {kind: of_stages(kind, self.check) for kind in self.notes}
         return frozenset(kind for kind, stages in of.items() if stages is None or label in stages)
 
@@ -258,6 +261,8 @@ class Parts:
 
     def _helper(self, name: str) -> str:
         text = HELPERS[name]
+        if name == "stream" and not self.notes & {"release.begin", "release.over", "release.end"}:
+            text = STREAM
         if "interrupt" not in self.notes:
             return without_notes(text.replace("{INTERRUPT}", ""), self.notes)
         if name == "stream":
@@ -297,8 +302,8 @@ def _late(line: str) -> str:
 
 
 def _imports(body: str) -> list[str]:
-    modules = ("asyncio", "contextlib", "functools", "gc", "os", "sys", "threading", "time")
-    extra = ("logging", "traceback", "types", "uuid")
+    modules = ("asyncio", "contextlib", "functools", "gc", "itertools", "os", "sys", "threading")
+    extra = ("logging", "time", "traceback", "types", "uuid")
     return [
         f"import {m}"
         for m in sorted((*modules, *extra))

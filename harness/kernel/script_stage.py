@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from harness.kernel.plan import Plan
@@ -79,6 +80,7 @@ class StageWriter:
         self.marked = self.marker = False
         self.told_in_place = self.guarded = False
         self.released: frozenset[str] = frozenset()
+        self.releases = False
 
     def write(self, steps: Sequence[Step]) -> None:
         """Write the whole body of the stage."""
@@ -92,6 +94,7 @@ class StageWriter:
         self.keeps_items = any(one.op == "ok" and one.args["value"] == "$items" for one in every)
         self.released = frozenset(one.args["name"] for one in every if one.op == "release")
         named = len(self.lines)
+        self._one_release([one for one in every if one.op == "cleanup"])
         if self.keeps_items:
             self.line("items = []")
         self.marked = any(is_marker(one) for one in every)
@@ -118,6 +121,22 @@ class StageWriter:
             self.whole(steps)
         if self.many_runs:
             self._name_itself(named)
+
+    def _one_release(self, cleanups: Sequence[Step]) -> None:
+        """Write one function for the cleanups of a stage that differ by name and seconds only."""
+        bodies = set()
+        for one in cleanups:
+            lines = self.written(partial(self.release, one, registered=True))
+            waits = f"asyncio.sleep({seconds_of(one.args['cleanup_s'])})"
+            body = "\n".join(lines).replace(waits, "asyncio.sleep(seconds)")
+            bodies.add(body.replace(literal(one.args["name"]), "name"))
+        self.releases = len(cleanups) > 1 and len(bodies) == 1 and "\n" in "".join(bodies)
+        self.releases = self.releases and not any(one.args["fails"] for one in cleanups)
+        if self.releases:
+            self.line("async def clean_up(name, seconds):")
+            for line in bodies.pop().split("\n"):
+                self.line(f"    {line}")
+            self.line("")
 
     def _name_itself(self, at: int) -> None:
         """Say what `me` is that the lines name; one that names it once says so itself."""
@@ -169,6 +188,13 @@ class StageWriter:
         if len(self.lines) == before:
             self.line("pass")
         self.depth -= 1
+
+    def written(self, write: Callable[[], None]) -> list[str]:
+        """Return the lines that something writes, not indented, instead of writing them."""
+        lines, depth, self.lines, self.depth = self.lines, self.depth, [], 0
+        write()
+        mine, self.lines, self.depth = self.lines, lines, depth
+        return mine
 
     def note(self, kind: str, detail: str = "", *, deeper: int = 0) -> None:
         """Write a note, if this kind is wanted."""

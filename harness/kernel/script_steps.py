@@ -46,18 +46,26 @@ def _using(w: StageWriter, one: Step) -> None:
 
 
 def _cleanup(w: StageWriter, one: Step) -> None:
+    name = literal(one.args["name"])
     callback = w.name(f"release_{identifier(one.args['name'])}")
-    w.line(f"async def {callback}():")
 
     def body() -> None:
         if one.args["identify"]:
             w.identity("cleanup")
         w.release(one, registered=True)
 
-    w.inner(body)
-    w.line("")
-    w.note("register", literal(one.args["name"]))
-    w.line(w.words("cleanup", callback=callback, name=literal(one.args["name"])))
+    lines = w.written(body)
+    if w.releases and not one.args["identify"]:
+        callback = f"lambda: clean_up({name}, {seconds_of(one.args['cleanup_s'])})"
+    elif len(lines) == 1 and lines[0].startswith("await "):
+        callback = f"lambda: {lines[0].removeprefix('await ')}"
+    else:
+        w.line(f"async def {callback}():")
+        for line in lines:
+            w.line(f"    {line}")
+        w.line("")
+    w.note("register", name)
+    w.line(w.words("cleanup", callback=callback, name=name))
 
 
 def _generate(w: StageWriter, one: Step) -> None:

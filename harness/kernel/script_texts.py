@@ -11,6 +11,7 @@ __all__ = [
     "HEAD",
     "HELPERS",
     "RECORDED",
+    "STREAM",
     "with_told",
 ]
 
@@ -90,7 +91,9 @@ async def stream(stage, name, count, every):
             await asyncio.sleep(every)
             yield item
     finally:
-        release_now(stage, name)""",
+        note(stage, "release.begin", name)
+        note(stage, "release.over", name)
+        note(stage, "release.end", name)""",
     "executions": """\
 executions = {}  # stage -> how often it has been run
 
@@ -189,6 +192,14 @@ async def cancel_after_turns(task, number, turns, times=1, gap=0.0):
             await asyncio.sleep(gap)
         note("", "cancel.sent", (number, task.cancel()))""",
 }
+
+# Of whose end nothing is noted.
+STREAM = """\
+async def stream(stage, name, count, every):
+    note(stage, "acquire", name)
+    for item in range(count):
+        await asyncio.sleep(every)
+        yield item"""
 
 RECORDED = '''\
 def recorded(stage):

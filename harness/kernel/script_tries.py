@@ -59,7 +59,8 @@ def with_tries(script: str, clause: str) -> str | None:
     text = script[: end.start()].replace(_WATCHDOG, "", 1)
     text = text.replace("await asyncio.sleep(", "await pause(")
     text = re.sub(r"(call_later\([\d.]+)", r"\1 + random.choice((0, 0, 0.0004, 0.0009))", text)
-    text = re.sub(r"(cancel_after_turns\([^,]+, \d+, )(\d+)", _turns, text)
+    text = re.sub(r"(cancel_after_turns\([^,]+, \d+, )(\d+)()", _turns, text)
+    text = re.sub(r"(range\()(\d+)(\):  # a number of turns)", _turns, text)
     before = re.search(r"^(?:@|class |def |async def )", text, re.M)
     if before is None:
         return None
@@ -68,7 +69,7 @@ def with_tries(script: str, clause: str) -> str | None:
 
 
 def _turns(found: re.Match[str]) -> str:
-    return f"{found[1]}random.randrange({2 * int(found[2]) + 3})"
+    return f"{found[1]}random.randrange({2 * int(found[2]) + 3}){found[3]}"
 
 
 def _imported(text: str) -> str:

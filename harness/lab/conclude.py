@@ -42,7 +42,7 @@ def write_json(path: Path, data: Any) -> None:
 
 @dataclass(slots=True)
 class _Case:
-    """A finding and the scripts of its witnesses, clearest first.
+    """A finding and the scripts of its witnesses, short ones first, then the clearest.
 
     Attributes:
         tokens, texts: of the witnesses that have a script.
@@ -57,6 +57,14 @@ class _Case:
     pythons: list[str] = field(default_factory=list)
     why: str = ""
     often: dict[str, str] = field(default_factory=dict)
+
+    def put_short_first(self) -> None:
+        """Put scripts that a maintainer reads in an issue before longer ones, else as they are."""
+        rows = list(zip(self.texts, self.tokens, self.pythons, strict=True))
+        rows.sort(key=lambda row: len(row[0].splitlines()) > SHORT_LINES)
+        self.texts = [text for text, _, _ in rows]
+        self.tokens = [token for _, token, _ in rows]
+        self.pythons = [python for _, _, python in rows]
 
 
 def confirmations(
@@ -249,3 +257,4 @@ def _render(
             case.texts.append(text)
             case.tokens.append(witness["token"])
             case.pythons.append(engine.python)
+        case.put_short_first()

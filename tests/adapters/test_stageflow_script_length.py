@@ -53,6 +53,30 @@ class PipelineContext:
         """As the graph's stages call it."""
 
 
+class RetryInterceptor:
+    """As of version 1.2.0, with its defaults."""
+
+    def __init__(
+        self,
+        *,
+        max_attempts: int = 3,
+        base_delay_ms: int = 1000,
+        max_delay_ms: int = 30000,
+        backoff_strategy: str = "BackoffStrategy.EXPONENTIAL",
+        jitter_strategy: str = "JitterStrategy.FULL",
+        retryable_errors: object = None,
+    ) -> None:
+        """Nothing is made of them: only what may be given is looked at."""
+
+
+# What the package itself offers, of what stands in its modules.
+EXPORTED = (
+    *("BackpressureAwareEventSink", "BaseInterceptor", "ErrorAction", "InterceptorResult"),
+    *("CircuitBreakerInterceptor", "UnifiedStageGraph", "create_core_ports"),
+    *("get_default_interceptors", "get_subpipeline_spawner"),
+)
+
+
 def stageflow(*, legacy: bool) -> Probe:
     """Return what scripts are made from, of version 1.2.0."""
     kinds = {
@@ -64,6 +88,7 @@ def stageflow(*, legacy: bool) -> Probe:
         types.SimpleNamespace(
             version="1.2.0",
             legacy=legacy,
+            package=types.SimpleNamespace(**dict.fromkeys(EXPORTED)),
             capabilities=frozenset(CAPABILITIES),
             pipeline_entry=True,
             PipelineContext=PipelineContext,
@@ -71,6 +96,7 @@ def stageflow(*, legacy: bool) -> Probe:
             TenantContext=types.SimpleNamespace(__module__="stageflow.auth.tenant"),
             layer_kinds=kinds,
             queue_default=1000,
+            RetryInterceptor=RetryInterceptor,
             BackoffStrategy=types.SimpleNamespace(
                 EXPONENTIAL="BackoffStrategy.EXPONENTIAL", CONSTANT="BackoffStrategy.CONSTANT"
             ),

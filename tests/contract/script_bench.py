@@ -4,6 +4,8 @@ from a run of the laboratory."""
 from __future__ import annotations
 
 import asyncio
+import itertools
+import traceback
 import uuid
 from collections.abc import Sequence
 from typing import Any
@@ -15,7 +17,7 @@ from harness.kernel.plan import Plan
 from harness.kernel.program import Program
 from harness.kernel.record import RunRecord
 
-__all__ = ["Note", "check", "notes_of", "said", "sources"]
+__all__ = ["MORE_SHAPES", "Note", "check", "notes_of", "said", "sources"]
 
 # (seconds, stage, kind, detail), as a script's `seen` has them.
 Note = tuple[float, str, str, Any]
@@ -24,6 +26,7 @@ Note = tuple[float, str, str, Any]
 MORE_SHAPES = {
     "CLEAN-6": ("other-run-interrupted",),
     "RETRY-1": ("called-off-rerun",),
+    "STREAM-4": ("producer-not-stopped", "producer-not-awaited", "producer-ran-on"),
 }
 
 NOT_COMPLETED = ("cancelled: ", "failed: ", "skipped: ", "timed_out: ")
@@ -50,6 +53,8 @@ def check(source: str, *told: Any) -> str | None:
     *_, dropped, pending, _ = accounts[-1] if accounts else (0, 0, 0)
     names: dict[str, Any] = {
         "asyncio": asyncio,
+        "itertools": itertools,
+        "traceback": traceback,
         "uuid": uuid,
         "unretrieved": [],
         "strays": left,

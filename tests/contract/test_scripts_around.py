@@ -334,6 +334,7 @@ def test_each_of_several_runs_is_judged_at_its_own_end() -> None:
     gone: list[Note] = [
         (0.2, "r0/a", "release.begin", "lock"),
         (0.2, "r0/a", "release.end", "lock"),
+        (0.2, "r0/a", "release.over", "lock"),
         (0.2, "r0/a", "stage.end", "cancelled"),
     ]
     over: list[Note] = [(0.2, "r0/", "run.end", "CancelledError")]
@@ -395,6 +396,24 @@ def test_a_cleanup_has_finished_when_the_run_is_over() -> None:
     late = dataclasses.replace(plan, cleanup_grace_s=1)
     slow = Program((Stage("a", (step("acquire", name="lock", cleanup_s=20),)), B))
     assert said("CLEAN-2", slow, late, one_run(begun)) is None  # it was over long before
+
+
+def test_the_cleanups_of_each_run_have_the_grace_together() -> None:
+    plan = Plan(runs=TWO, cleanup_grace_s=1)
+    slow = Program((Stage("a", (step("cleanup", name="k", cleanup_s=5),)), B))
+
+    def told(over_s: float) -> str | None:
+        seen: list[Note] = [
+            (0.0, "r0/a", "release.begin", "k"),
+            (0.5, "r1/a", "release.begin", "k"),
+            (0.9, "r0/a", "release.end", "k"),
+            (0.9, "r0/", "run.end", "returned"),
+            (over_s, "r1/", "run.end", "returned"),
+        ]
+        return said("CLEAN-2", slow, plan, seen, shape="cleanup-not-awaited")
+
+    begun = "r1: begun, and not finished when the run was over: [('r1/a', 'k')]"
+    assert (told(1.4), told(1.5)) == (begun, None)
 
 
 TRIED = Program(

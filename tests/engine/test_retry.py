@@ -291,6 +291,28 @@ def test_an_attempt_that_fails_with_the_run_is_told_the_same_way_in_any_order(se
         )
 
 
+def test_an_attempt_stopped_before_it_began_leaves_the_parts_of_the_one_before() -> None:
+    async def parts(context: Context) -> None:
+        await context.chunk(f"part of attempt {context.attempt}")
+        raise OSError
+
+    notes = set()
+    for turns in range(12):
+
+        async def fails(context: Context, turns: int = turns) -> None:
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            raise ValueError("b is broken")
+
+        pipeline = Pipeline("p")
+        pipeline.stage("a", parts, retry=Retry(attempts=9, backoff_s=0))
+        pipeline.stage("b", fails)
+        stage = ended(pipeline).stages["a"]
+        assert stage.chunks == (f"part of attempt {stage.attempts}",)
+        notes.add(stage.note)
+    assert notes == {"it had not begun", "it had failed and was to be tried again"}
+
+
 def test_a_wait_that_would_pass_the_runs_deadline_is_not_begun() -> None:
     record = Record()
     pipeline = Pipeline("p", timeout_s=10)

@@ -21,7 +21,14 @@ from harness.kernel.program import Program
 from harness.lab.minimal import token_of
 from harness.lab.search import smallest
 from harness.lab.search.shrink import Key, Seen, Shrunk, key_of, shrink
-from harness.lab.search.simpler import lower_numbers, size_of, unsound, without_stages
+from harness.lab.search.simpler import (
+    joined,
+    lower_numbers,
+    size_of,
+    unsound,
+    without_stages,
+    without_time,
+)
 from harness.lab.search.smallest import shrink_witness
 from harness.lab.token import Token, encode, scenario_digest
 from harness.strategies import cases
@@ -144,18 +151,6 @@ def test_moments_that_must_coincide_are_moved_together() -> None:
     assert small(end_together, apart).program == program(stage("a"), stage("b"))
 
 
-def test_one_stage_does_what_two_did_where_that_shows_it_too() -> None:
-    def in_order(p: Program, _q: Plan, _t: Tape) -> bool:
-        ops = [one.op for _, one in p.walk()]
-        return "chunk" in ops and "sleep" in ops[ops.index("chunk") :]
-
-    waits, hands = {"op": "sleep", "seconds": 0.0}, {"op": "chunk", "value": 1}
-    found = small(in_order, program(stage("a", hands), stage("b", waits)))
-    assert found.program == program(stage("a", hands, waits))
-    turned = small(in_order, program(stage("a", hands), stage("b"), stage("c", waits)))
-    assert turned.program == program(stage("a", hands, waits))
-
-
 def test_what_fails_or_waits_by_other_means_becomes_a_plain_failure_or_a_sleep() -> None:
     called = program(stage("a", {"op": "call", "tool": "t", "seconds": 0.5}))
     faulty = Plan.from_json({"faults": [{"tool": "t"}]})
@@ -203,6 +198,43 @@ def test_a_limit_or_a_cancel_s_time_is_never_put_to_zero() -> None:
     )
     assert (found.program.stages[0].timeout_s, found.plan.stage_timeout_s) == (0.1, 0.1)
     assert found.plan.cancels[0].at_s == 0.1
+
+
+def test_two_stages_become_one_that_does_what_they_did() -> None:
+    case = program(
+        stage("a", {"op": "chunk", "value": 1}, {"op": "ok", "value": 1}),
+        stage("b", {"op": "emit", "type": "x"}, needs=["a"]),
+        stage("c", {"op": "fail"}, needs=["b"]),
+    )
+
+    def both(p: Program, _q: Plan, _t: Tape) -> bool:
+        ops = [one.op for _, one in p.walk()]
+        return {"chunk", "emit"} <= set(ops) and ops.index("chunk") < ops.index("emit")
+
+    only = stage("a", {"op": "chunk", "value": 1}, {"op": "emit", "type": "x"})
+    assert small(both, case).program == program(only)
+    whole = program(stage("a", {"op": "ok", "value": 1}), stage("b", timeout_s=1.0))
+    assert list(joined(whole.to_json(), 0, 1)) == []  # it has a setting of its own
+    read = program(stage("a"), stage("b", {"op": "read", "stage": "a"}, needs=["a"]))
+    assert list(joined(read.to_json(), 0, 1)) == []  # and its output a name
+
+
+def test_where_only_an_order_of_turns_matters_nothing_takes_time() -> None:
+    case = program(
+        stage("a", {"op": "sleep", "seconds": 0.5}, {"op": "chunk", "value": 1}),
+        stage("b", {"op": "timeout", "label": "l", "seconds": 9, "steps": [SLEEP]}, timeout_s=7),
+    )
+    timed = without_time(case.to_json())
+    assert timed["stages"][0]["steps"][0] == {"op": "sleep", "seconds": 0.0}
+    assert (timed["stages"][1]["timeout_s"], timed["stages"][1]["steps"][0]["seconds"]) == (7, 9)
+
+    def level(p: Program, _q: Plan, _t: Tape) -> bool:
+        sleeps = {one.args["seconds"] for _, one in p.walk() if one.op == "sleep"}
+        return len(p.stages) == 2 and len(sleeps) == 1  # neither can be shortened alone
+
+    pair = program(*(stage(name, {"op": "sleep", "seconds": 0.7}) for name in "ab"))
+    for one in small(level, pair).program.stages:
+        assert [step.args["seconds"] for step in one.steps] in ([], [0.0])
 
 
 def test_a_limit_of_the_laboratory_is_never_lowered() -> None:
@@ -344,7 +376,7 @@ SMALLEST: dict[str, tuple[int, str, str, list[dict[str, Any]], dict[str, Any]]] 
         [stage("s0", {"op": "cleanup", "name": "r4"}, {"op": "cleanup", "name": "r6"})],
         {"version": 1},
     ),
-    "broken:leaves-task": (1, "CLEAN-5", "task-left", [stage("s1")], {"version": 1}),
+    "broken:leaves-task": (1, "CLEAN-5", "task-left", [stage("s0")], {"version": 1}),
 }
 
 

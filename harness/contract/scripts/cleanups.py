@@ -29,8 +29,9 @@ def _over(plan: Plan) -> tuple[str, ...]:
 def _named_apart(program: Program) -> bool:
     """Say whether each name of a resource stands for one, acquired once in a run."""
     steps = every_step(program)
-    names = [one.args["name"] for one in steps if one.op in ("acquire", "using", "cleanup")]
-    again = any(one.op in ("swallow", "release", "generate") for one in steps)
+    holds = ("acquire", "using", "generate", "cleanup")
+    names = [one.args["name"] for one in steps if one.op in holds]
+    again = any(one.op in ("swallow", "release") for one in steps)
     held = any(one.op == "call" and one.args["holds"] for one in steps)
     retried = any(stage.retry for stage in program.stages)
     return len(set(names)) == len(names) and not again and not held and not retried
@@ -39,7 +40,10 @@ def _named_apart(program: Program) -> bool:
 def _taken(program: Program) -> str:
     """Return the condition by which a note tells that something was acquired."""
     registers = any(one.op == "cleanup" for one in every_step(program))
-    acquires = any(one.op != "cleanup" and "cleanup_s" in one.args for one in every_step(program))
+    acquires = any(
+        one.op == "generate" or (one.op != "cleanup" and "cleanup_s" in one.args)
+        for one in every_step(program)
+    )
     if registers and acquires:
         return 'kind in ("acquire", "register")'
     return 'kind == "register"' if registers else 'kind == "acquire"'
@@ -152,12 +156,13 @@ def _cancellations(program: Program, plan: Plan) -> int:
     return sum(c.times for c in plan.cancels) + timed + len(ends) + len(plan.faults)
 
 
-def clean_2(program: Program, plan: Plan, _shape: str) -> str | None:
+def clean_2(program: Program, plan: Plan, shape: str) -> str | None:
     """Cleanups that were begun have finished when their run is over, unless the grace is up."""
     registers = _taken(program) == 'kind == "register"'
-    if not one_run(plan) or not (registers or _cancellations(program, plan) < 2):
-        return _clean_2(program, plan)
     # A stage at its own cleanup may rightly be cancelled, once: nobody knows where it is.
+    cut_once = one_run(plan) and _cancellations(program, plan) < 2
+    if shape != "cleanup-not-awaited" and not registers and not cut_once:
+        return _clean_2(program, plan)
     finished = 'kind in ("release.end", "release.fail")' if registers else 'kind == "release.over"'
     if registers and not any(one.args.get("fails") for one in every_step(program)):
         finished = 'kind == "release.end"'
@@ -182,15 +187,29 @@ def clean_2(program: Program, plan: Plan, _shape: str) -> str | None:
             '    return f"begun, and not finished when the run was over: {begun}"',
             "return None",
         )
+    return _not_finished(program, plan, finished)
+
+
+def _not_finished(program: Program, plan: Plan, finished: str) -> str:
+    """Return the check of what is begun and open when its run is over, within the grace."""
+    one = one_run(plan)
+    swallows = any(step.op == "swallow" for step in every_step(program))
+    # What a stage does with its cancellation takes of the grace as well.
+    swallowed = ('    if kind == "swallowed":', "        since.setdefault(run, at)")
+    still = "open_" if one else "run in open_.values()"
+    over = "" if one else "{run}: "
     return source(
-        "begun = {}",
+        "open_, since = {}, {}  # what is begun -> its run; run -> when the first of it was",
         "for at, stage, kind, name in seen:",
+        "    run = " + ('""' if one else 'stage.split("/")[0]'),
+        *(swallowed if swallows else ()),
         '    if kind == "release.begin":',
-        "        begun[stage, name] = at",
+        "        open_[stage, name] = run",
+        "        since.setdefault(run, at)",
         f"    if {finished}:",
-        "        begun.pop((stage, name), None)",
-        f'    if kind == "run.end" and begun and at < min(begun.values()) + {_grace(plan)}:',
-        '        return f"begun, and not finished when the run was over: {list(begun)}"',
+        "        open_.pop((stage, name), None)",
+        f'    if kind == "run.end" and {still} and at < since[run] + {_grace(plan)}:',
+        f'        return f"{over}begun, and not finished when the run was over: {{list(open_)}}"',
         "return None",
     )
 
@@ -298,8 +317,8 @@ def _apart(plan: Plan) -> str:
         "        running.append(run)",
         '    if kind == "stage.end":',
         "        running.remove(run)",
-        '        if name.split(":")[0] in ("fail", "raise", "cancel_run", "cancelled"):',
-        "            ending.add(run)",
+        '        if name not in ("ok", "skip"):',
+        '            ending.add(run)  # by "fail", "raise:", "cancel_run" or "cancelled"',
         '    if kind == "register":',
         "        registered.append((stage, name))",
         '    if kind == "release.begin" and (stage, name) in registered:',

@@ -136,6 +136,15 @@ def _too_few(program: Program, plan: Plan, attempts: dict[str, int]) -> str | No
 def _after_the_end(program: Program, plan: Plan) -> str:
     """Return the check that nothing is tried again once the run is cancelled, over, or ended by
     another stage."""
+    if len(program.stages) == 1 and "cancel_run" not in ops(program):
+        # A cancel that comes too late is noted after the end.
+        return source(
+            'begun = [at for at, _, kind, _ in seen if kind == "stage.start"]',
+            'ends = [at for at, _, kind, _ in seen if kind in ("cancel.sent", "run.end")]',
+            "if ends and begun[0] < ends[0] < begun[-1] - 0.02:",
+            '    return f"it was tried again {begun[-1] - ends[0]:.2f} s after the end"',
+            "return None",
+        )
     ends = ['kind == "run.end"']
     ends += ['kind == "cancel.sent" and how[1]'] if plan.cancels else []
     asks = "cancel_run" in ops(program)

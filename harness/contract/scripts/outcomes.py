@@ -46,28 +46,22 @@ def part_4(program: Program, plan: Plan, shape: str) -> str | None:
     # One that was tried again ended as it did at last, be it "ok".
     again = any(stage.retry for stage in program.stages)
     mine = f" and stage in {literal(list(program.names))}" if "subpipeline" in ops(program) else ""
-    failed = (
-        *(('# The last end of each counts, be it "ok" or "cancelled".',) if again else ()),
-        'ends = {stage: how for _, stage, kind, how in seen if kind == "stage.end"}',
-        "failed = {stage: how for stage, how in ends.items()"
-        ' if how.split(":")[0] in ("fail", "raise")'
-        + mine
-        + (" and stage not in cut}" if cut else "}"),
-    )
+    mine += " and stage not in cut" if cut else ""
     lines = (
         *(('cut = {stage for _, stage, kind, _ in seen if kind == "interrupt"}',) if cut else ()),
-        *failed,
-        "text, one = str(results), error",
-        "while one is not None and len(text) < 100_000:",
-        '    text += f"{one!r} {vars(one)}"',
-        '    one = getattr(one, "original", None) or one.__cause__ or one.__context__',
+        *(('# The last end of each counts, be it "ok" or "cancelled".',) if again else ()),
+        'ends = {stage: how for _, stage, kind, how in seen if kind == "stage.end"}',
+        "failed = [stage for stage, how in ends.items()"
+        f' if how.startswith(("fail", "raise")){mine}]',
+        "text = f\"{results} {error} {getattr(error, '__dict__', None)}\"",
+        'text += "".join(traceback.format_exception(error, limit=0))',
     )
     # Who cancels a run is told nothing.
     told = "not isinstance(error, asyncio.CancelledError)"
     if shape == "cause-lost":
         return source(
             *lines,
-            'gone = [stage for stage, how in failed.items() if how.partition(":")[2] not in text]',
+            'gone = [stage for stage in failed if ends[stage].partition(":")[2] not in text]',
             f"if gone and {told}:",
             '    return f"what failed in {gone} is gone; the caller got: {text[:200]}"',
             "return None",
@@ -76,7 +70,7 @@ def part_4(program: Program, plan: Plan, shape: str) -> str | None:
         *lines,
         "lost = [stage for stage in failed if repr(stage) not in text]",
         f"if lost and {told}:",
-        '    return f"stages that failed: {sorted(failed)}; not reported: {lost}"',
+        '    return f"stages that failed: {failed}; not reported: {lost}"',
         "return None",
     )
 

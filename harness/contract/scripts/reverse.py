@@ -5,6 +5,7 @@ from __future__ import annotations
 from harness.contract.scripts.source import every_step, one_run, several, source
 from harness.kernel.plan import Plan
 from harness.kernel.program import Program
+from harness.kernel.script_literals import literal
 
 __all__ = ["clean_3"]
 
@@ -19,20 +20,21 @@ def clean_3(program: Program, plan: Plan) -> str | None:
         return None
     if not one_run(plan) and not several(plan):
         return None
-    key = "name" if one_run(plan) else 'stage.split("/")[0], name'
-    other = "" if one_run(plan) else "one[0] == me[0] and "
-    of, first = ("", "late[0]") if one_run(plan) else (" of {me[0]}", "late[0][1]")
-    return source(
-        "registered, begun = {}, {}  # cleanup -> its place in what was seen",
-        "for i, (_, stage, kind, name) in enumerate(seen):",
-        f"    me = {key}",
-        '    if kind == "register":',
-        "        registered[me] = i",
-        '    if kind == "release.begin" and me in registered and me not in begun:',
-        f"        late = [one for one in begun if {other}registered[one] < registered[me]",
-        "                and registered[me] < begun[one]]",
-        "        if late:",
-        f'            return f"{{name}}{of} was registered after {{{first}}} and ran after it"',
-        "        begun[me] = i",
-        "return None",
+    one = one_run(plan)
+    each = "[(kind, name) for _, _, kind, name in seen]"
+    if not one:
+        each = '[(kind, name) for _, stage, kind, name in seen if stage.split("/")[0] == run]'
+    of = "" if one else " of {run}"
+    lines = (
+        f"rows = {each}",
+        "at = {row: rows.index(row) for row in rows}  # what happened -> where it did first",
+        'names = [name for kind, name in rows if kind == "register"]',
+        "for a, b in itertools.combinations(names, 2):",
+        '    if at["register", b] < at.get(("release.begin", a), -1)'
+        ' < at.get(("release.begin", b), -1):',
+        f'        return f"{{b}}{of} was registered after {{a}}, and ran after it"',
     )
+    if one:
+        return source(*lines, "return None")
+    runs = literal([run.id for run in plan.runs])
+    return source(f"for run in {runs}:", *(f"    {line}" for line in lines), "return None")

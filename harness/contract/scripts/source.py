@@ -98,6 +98,8 @@ def named_in(program: Program, names: Sequence[str], *, many: bool) -> str:
     if set(names) == set(program.names):
         return ""
     name = 'stage.split("/")[1]' if many else "stage"
+    if len(names) == 1:
+        return f" and {name} == {literal(names[0])}"
     return f" and {name} in {literal(list(names))}"
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness.contract.scripts.source import SLACK_S, lets_go, one_run, ops, source
+from harness.contract.scripts.source import SLACK_S, lets_go, named_in, one_run, ops, source
 from harness.kernel.plan import Plan
 from harness.kernel.program import Program
 
@@ -66,25 +66,37 @@ def stream_3(program: Program, plan: Plan) -> str | None:
     )
 
 
-def stream_4(program: Program, plan: Plan) -> str | None:
+def stream_4(program: Program, plan: Plan, shape: str) -> str | None:
     """A stage is ended when its consumer has stopped, or is told so with its next chunk."""
     spec = plan.consumer
     if spec is None or not spec.stop_after or plan.cancels:
         return None
     if not _one_by_one(program, plan) or lets_go(program, plan):
         return None
+    mine = named_in(program, [spec.stage], many=False).replace(" and", " if")
+    kinds = f"kinds = [kind for _, {'stage' if mine else '_'}, kind, _ in seen{mine}]"
+    if shape == "producer-not-stopped":
+        return source(
+            kinds,
+            'after = kinds[kinds.index("consume.stop") :] if "consume.stop" in kinds else []',
+            'more = after.count("chunk")',
+            "if more > 1:",
+            '    return f"{more} more chunks came after the consumer had stopped"',
+            "return None",
+        )
+    if shape == "producer-not-awaited":
+        return source(
+            kinds,
+            'if "consume.stop" in kinds and "stage.end" not in kinds:',
+            '    return "its consumer had stopped; it was still running when the run was over"',
+            "return None",
+        )
+    if shape != "producer-ran-on":
+        return None
     return source(
-        f"mine = [(at, kind) for at, stage, kind, _ in seen if stage in ({spec.stage!r}, '')]",
-        'before, stop, after = " ".join(kind for _, kind in mine).partition("consume.stop")',
-        'if not stop or "stage.end" in before:',
-        "    return None",
-        'if after.count("chunk") > 1:',
-        "    return f\"{after.count('chunk')} more chunks came after the consumer had stopped\"",
-        'if "run.end" in after and "stage.end" not in after.partition("run.end")[0]:',
-        '    return "its consumer had stopped; it was still running when the run was over"',
-        "at = {kind: at for at, kind in mine}",
-        'ran = at.get("stage.end", took) - at["consume.stop"]',
-        f'if ran > {plan.cleanup_grace_s + SLACK_S!r} and "chunk" not in after:',
+        f"at = {{kind: at for at, {'stage' if mine else '_'}, kind, _ in seen{mine}}}",
+        'ran = at.get("stage.end", took) - at.get("consume.stop", took)',
+        f'if ran > {plan.cleanup_grace_s + SLACK_S!r} and at["chunk"] <= at["consume.stop"]:',
         '    return f"it ran on for {ran:.1f} s after its consumer had stopped"',
         "return None",
     )

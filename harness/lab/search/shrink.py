@@ -16,7 +16,7 @@ import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import chain, permutations
+from itertools import chain
 from typing import Any
 
 from harness.kernel.errors import DagstormError, InputError
@@ -29,6 +29,7 @@ from harness.lab.search.simpler import (
     at,
     blocks_in,
     edited,
+    joined,
     lower_numbers,
     merged,
     numbers_in,
@@ -41,6 +42,7 @@ from harness.lab.search.simpler import (
     without_items,
     without_sleeps,
     without_stages,
+    without_time,
 )
 
 __all__ = ["ANYWHERE", "TRIES_MAX", "Key", "Seen", "Shrunk", "is_shown", "key_of", "shrink"]
@@ -54,6 +56,8 @@ POINTS_TRIED = (-1, -2, -3, -4, -6, -8, 1, 2)
 # As in a unit: soonest after the point where a cancel by time shows the same.
 LATER_S = (0.03, 0.01, 0.0)
 LONGER_S = 1.0
+# Stages of which each two are tried as one.
+JOINED_MAX = 6
 # A limit of zero, or a cancel before anything began, is another case, not a simpler one.
 LIMITS = ("timeout_s", "idle_timeout_s", "stage_timeout_s", "at_s")
 # What is shortened together where two of them are as long: neither may do for itself.
@@ -61,8 +65,6 @@ TIMES = ("seconds", "cleanup_s", "every_s", "timeout_s", "stage_timeout_s", "sta
 MOMENTS = ("seconds", "start_s", "at_s")
 # Two moments are moved together only where there are few of them.
 PAIRS_MAX = 100
-# Stages of which each two are tried as one.
-JOINED_MAX = 4
 # Those of the laboratory: a run that they end is cut short, and not a smaller one.
 OF_THE_LABORATORY = ("steps_max", "horizon_s")
 
@@ -231,10 +233,11 @@ class _Shrinking:
         self._tape()
         self._cancels()
         self._plan_parts()
+        self._instant()
         self._stages()
         self._edges()
-        self._steps()
         self._joined()
+        self._steps()
         self._merged()
         self._plainer()
         self._settings()
@@ -413,6 +416,16 @@ class _Shrinking:
             if key != "id":
                 self.take(self._with_plan(path, _drop(key)))
 
+    def _instant(self) -> None:
+        """Let everything take no time: what needs an order of turns only shows in each run then,
+        while one that needs two timers to be due at once shows now and then."""
+        program = without_time(self.case.program)
+        plan = without_time(self.case.plan)
+        rest = {k: v for k, v in plan.items() if k != "cancels"}
+        for circumstances in (rest, plan):
+            if self.take(dataclasses.replace(self.case, program=program, plan=circumstances)):
+                return
+
     def _stages(self) -> None:
         number = 0
         # Dropping a stage drops the subpipelines in it, so the paths are found anew each time.
@@ -432,22 +445,6 @@ class _Shrinking:
 
         self._drop_chunks(lambda: len(at(self.case.program, path)["stages"]), drop)
 
-    def _joined(self) -> None:
-        """Have one stage do what two did, one after the other."""
-        while any(self._join(path) for path in list(programs_in(self.case.program))):
-            pass
-
-    def _join(self, path: Path) -> bool:
-        stages = at(self.case.program, path)["stages"]
-        for one, other in permutations(range(len(stages)), 2) if len(stages) <= JOINED_MAX else ():
-            steps = [*stages[one].get("steps", ()), *stages[other].get("steps", ())]
-            case = self._with_program((*path, "stages", one), partial(_with_steps, steps=steps))
-            change = partial(without_stages, start=other, count=1, bridged=True)
-            joined = dataclasses.replace(case, program=edited(case.program, path, change))
-            if self.take(_without_stray_layers(joined), moves_points=True):
-                return True
-        return False
-
     def _edges(self) -> None:
         for path in list(programs_in(self.case.program)):
             for i, stage in enumerate(at(self.case.program, path)["stages"]):
@@ -455,6 +452,17 @@ class _Shrinking:
                 for need in stage.get("needs", ()):
                     change = partial(_without_need, need=need)
                     self.take(self._with_program(where, change), moves_points=True)
+
+    def _joined(self) -> None:
+        """Put one stage in the place of two."""
+        for path in list(programs_in(self.case.program)):
+            last = 1
+            while last < len(at(self.case.program, path)["stages"]) <= JOINED_MAX:
+                last += not any(
+                    self.take(self._with_program(path, _put(one)), moves_points=True)
+                    for first in range(last)
+                    for one in joined(at(self.case.program, path), first, last)
+                )
 
     def _steps(self) -> None:
         """Drop steps in every block, then unwrap what is left of steps that hold blocks."""
@@ -645,10 +653,6 @@ def _put(value: Any) -> Change:
 
 def _drop(key: str) -> Change:
     return lambda one: {k: v for k, v in one.items() if k != key}
-
-
-def _with_steps(stage: Data, steps: Sequence[Any]) -> Data:
-    return {**stage, "steps": steps}
 
 
 def _without_need(stage: Data, need: str) -> Data:

@@ -33,6 +33,7 @@ __all__ = [
     "without_items",
     "without_sleeps",
     "without_stages",
+    "without_time",
 ]
 
 Path = tuple[str | int, ...]
@@ -41,6 +42,8 @@ Path = tuple[str | int, ...]
 # itself to one or two digits.
 GRID = (0, 0.1, 0.2, 0.5, 1, 2, 3, 5, 10, 20, 30, 60)
 FIRST_RUN = "r0"
+# What takes time, and limits nothing.
+DURATIONS = ("seconds", "every_s", "cleanup_s", "delivery_s", "start_s", "backoff_s", "jitter_s")
 INTENDED_FAILURES = ("raise", "fail", "never", "flaky")
 
 
@@ -181,6 +184,57 @@ def _without_reads(block: Sequence[Any], gone: Mapping[str, Any]) -> list[Any]:
                 changed[name] = [_without_reads(b, gone) for b in one[name]]
         kept.append(changed)
     return kept
+
+
+def joined(program: Mapping[str, Any], first: int, last: int) -> Iterator[dict[str, Any]]:
+    """Yield a program with one stage in the place of two, which does what they did, one part
+    after the other; nothing if either has settings of its own, or is read by name."""
+    stages = program["stages"]
+    one, other = stages[first], stages[last]
+    if not {*one, *other} <= {"name", "needs", "steps"} or _is_read(program, (one, other)):
+        return
+    names = {one["name"], other["name"]}
+    needs = list(dict.fromkeys((*one.get("needs", ()), *other.get("needs", ()))))
+    for a, b in ((one, other), (other, one)):
+        steps = list(a.get("steps", ()))
+        if steps and steps[-1]["op"] == "ok":
+            steps.pop()
+        if any(OPS[step["op"]].ends for step in steps):
+            continue
+        whole = {"name": a["name"], "steps": [*steps, *b.get("steps", ())]}
+        needed = [n for n in needs if n not in names]
+        if needed:
+            whole["needs"] = needed
+        kept = [_needing(s, names, a["name"]) for s in stages if s["name"] not in names]
+        kept.insert(first, whole)
+        yield {**program, "stages": kept}
+
+
+def _is_read(program: Mapping[str, Any], stages: Sequence[Mapping[str, Any]]) -> bool:
+    said = repr(program)
+    return any(f"'stage': {stage['name']!r}" in said for stage in stages)
+
+
+def _needing(stage: Mapping[str, Any], names: set[str], name: str) -> Mapping[str, Any]:
+    """Return a stage that needs the stage of this name in the place of those two."""
+    if not names & set(stage.get("needs", ())):
+        return stage
+    return {
+        **stage,
+        "needs": list(dict.fromkeys(name if n in names else n for n in stage["needs"])),
+    }
+
+
+def without_time(data: Any) -> Any:
+    """Return plain data in which nothing takes time; limits, and when a cancel comes, stay."""
+    if isinstance(data, Mapping):
+        if data.get("op") == "timeout":  # its seconds are a limit
+            return {k: v if k == "seconds" else without_time(v) for k, v in data.items()}
+        return {
+            k: 0.0 if k in DURATIONS and isinstance(v, (int, float)) else without_time(v)
+            for k, v in data.items()
+        }
+    return [without_time(one) for one in data] if isinstance(data, (list, tuple)) else data
 
 
 def plainer(one: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

@@ -29,16 +29,16 @@ from harness.lab.search.shrink import (
     key_of,
     shrink,
 )
-from harness.lab.search.simpler import at, numbers_in
 from harness.lab.standalone import script_of
 
 __all__ = ["judging", "run_taped", "shrink_witness"]
 
 JOURNAL_MAX = 400
 STURDY_SEEDS = range(1, 7)
+# By how much what a caller does at a time is late, or early, in them, by turns.
+NUDGES_S = (0.0, 0.02, -0.02)
 # What comes when something else does is tried so much later or sooner.
 APART_S = (0.05, -0.05, 0.02, -0.02, 0.01, -0.01)
-LENGTHS = ("seconds", "cleanup_s", "every_s", "timeout_s", "backoff_s")
 
 
 def judging(
@@ -113,20 +113,17 @@ def shrink_witness(
 
     scripted = _scripted(lab, key, program, plan)
     sturdy = _sturdy(lab, key, program, plan, 0) if scripted else 0
-    races = sturdy < len(STURDY_SEEDS) or _coincide(program, plan)
 
     def keeps(smaller: Program, circumstances: Plan) -> bool:
-        nonlocal sturdy, races
+        nonlocal sturdy
         if not scripted:
             return True
-        beside = _coincide(smaller, circumstances)
-        if not _scripted(lab, key, smaller, circumstances) or (beside and not races):
+        if not _scripted(lab, key, smaller, circumstances):
             return False
         shown = _sturdy(lab, key, smaller, circumstances, sturdy)
         if shown < sturdy:
             return False
-        # What has become sturdier on the way is not to become a race again.
-        sturdy, races = shown, beside or shown < len(STURDY_SEEDS)
+        sturdy = shown  # what has become sturdier on the way is not to become a race again
         return True
 
     # A seed also numbers what the engine draws by itself; without one there is less to say.
@@ -209,9 +206,10 @@ def _sturdy(lab: Laboratory, key: Key, program: Program, plan: Plan, wanted: int
     for tried, seed in enumerate(STURDY_SEEDS):
         if shown + len(STURDY_SEEDS) - tried < wanted:
             break
-        record = run_taped(lab, program, plan, seed, None)
+        nudged = _nudged(plan, NUDGES_S[tried % len(NUDGES_S)])
+        record = run_taped(lab, program, nudged, seed, None)
         try:
-            found = check(Reading(program, plan, record, lab.info)).violations
+            found = check(Reading(program, nudged, record, lab.info)).violations
         except Exception:
             continue  # a check of ours that crashes shows nothing
         shown += is_shown(key, [key_of(key[0], v.shape, v.location) for v in found])
@@ -221,50 +219,46 @@ def _sturdy(lab: Laboratory, key: Key, program: Program, plan: Plan, wanted: int
 def _off_ties(lab: Laboratory, key: Key, small: Shrunk, run_and_judge: RunAndJudge) -> Plan:
     """Return the plan with its cancels, or the starts of its later runs, a little later or sooner,
     if more disturbed runs then show it: a cancel at 0.1 s beside a sleep of as long comes before
-    or after its end as it happens. As many will do where something else takes exactly as long."""
+    or after its end as it happens."""
     program, plan = small.program, small.plan
     shown = _sturdy(lab, key, program, plan, 0)
-    wanted = shown if _coincide(program, plan) else shown + 1
     for apart in _apart(small.plan):
-        if wanted > len(STURDY_SEEDS):
+        if shown == len(STURDY_SEEDS):
             break
-        more = _sturdy(lab, key, program, apart, wanted)
-        shows = more >= wanted and is_shown(key, run_and_judge(program, apart, small.tape).keys)
+        more = _sturdy(lab, key, program, apart, shown + 1)
+        shows = more > shown and is_shown(key, run_and_judge(program, apart, small.tape).keys)
         if shows and _scripted(lab, key, program, apart):
-            plan, wanted = apart, more + 1
+            plan, shown = apart, more
     return plan
-
-
-def _coincide(program: Program, plan: Plan) -> bool:
-    """Say whether a cancel, or the start of a run, comes after as long as something else takes."""
-    data = program.to_json()
-    lengths = {at(data, path) for path in numbers_in(data) if path[-1] in LENGTHS}
-    lengths.add(plan.stage_timeout_s)
-    moments = {c.at_s for c in plan.cancels} | {run.start_s for run in plan.runs}
-    return bool((moments - {None, 0.0}) & lengths)
 
 
 def _apart(plan: Plan) -> Iterator[Plan]:
     """Yield a plan with its cancels at other times, then with its later runs at other times."""
-    timed = any(c.at_s is not None for c in plan.cancels)
-    later = any(run.start_s for run in plan.runs)
-    for by_s in APART_S if timed else ():
-        cancels = tuple(_at_other_time(c, by_s) for c in plan.cancels)
-        if all(c.at_s is None or c.at_s > 0 for c in cancels):
-            yield dataclasses.replace(plan, cancels=cancels)
-    for by_s in APART_S if later else ():
-        starts = tuple(
-            dataclasses.replace(run, start_s=round(run.start_s + by_s, 6)) if run.start_s else run
-            for run in plan.runs
-        )
-        if all(run.start_s >= 0 for run in starts):
-            yield dataclasses.replace(plan, runs=starts)
+    for by_s in APART_S:
+        moved = _nudged(plan, by_s)
+        if plan.cancels != moved.cancels and 0.0 not in {c.at_s for c in moved.cancels}:
+            yield dataclasses.replace(plan, cancels=moved.cancels)
+    for by_s in APART_S:
+        moved = _nudged(plan, by_s)
+        if plan.runs != moved.runs:
+            yield dataclasses.replace(plan, runs=moved.runs)
 
 
-def _at_other_time(cancel: Cancel, by_s: float) -> Cancel:
-    if cancel.at_s is None:
-        return cancel
-    return dataclasses.replace(cancel, at_s=round(cancel.at_s + by_s, 6))
+def _nudged(plan: Plan, by_s: float) -> Plan:
+    """Return a plan whose cancels, and runs that wait for their start, come so much later."""
+    cancels = [
+        one
+        if one.at_s is None
+        else dataclasses.replace(one, at_s=max(0.0, round(one.at_s + by_s, 6)))
+        for one in plan.cancels
+    ]
+    runs = [
+        dataclasses.replace(one, start_s=max(0.0, round(one.start_s + by_s, 6)))
+        if one.start_s
+        else one
+        for one in plan.runs
+    ]
+    return dataclasses.replace(plan, cancels=tuple(cancels), runs=tuple(runs))
 
 
 def _gravest(lab: Laboratory, request: Mapping[str, Any], plan: Plan, record: RunRecord) -> Key:
