@@ -608,11 +608,18 @@ class _Shrinking:
             number += 1
 
     def _one_of(self, path: Path, seconds: Sequence[float]) -> None:
-        """Put one of a list of durations in the list's place."""
+        """Put one of a list of durations in the list's place. Of several runs each may have chosen
+        another one: then the others are tried as runs that begin later."""
         if at(self.case.program, path[:-1]).get(path[-1]) is None:
             return
+        runs = self.case.plan.get("runs", ())
         for value in sorted(set(seconds)):
             if self.take(self._with_program(path, _put(value))):
+                return
+        for value in sorted(set(seconds)) if len(runs) > 1 else ():
+            later = [*runs[:1], *({**run, "start_s": round(value / 2, 6)} for run in runs[1:])]
+            case = self._with_program(path, _put(value))
+            if value and self.take(dataclasses.replace(case, plan={**case.plan, "runs": later})):
                 return
 
     def _drop_key(self, path: Path, key: str) -> None:
