@@ -254,7 +254,8 @@ def queue(engine: Probe, plan: Plan, check: str) -> str:
     """Return the source of the queue, and of the user's sink behind it."""
     spec = plan.sink
     assert spec is not None
-    counts = spec.hangs_at is not None or (spec.error is not None and spec.error_every > 1)
+    hangs_later = spec.hangs_at is not None and spec.hangs_at > 1
+    counts = hangs_later or (spec.error is not None and spec.error_every > 1)
     numbers = any(f'"deliver.{kind}"' in check for kind in ("begin", "end", "fail"))
     pends = waits(plan) and ('"account"' in check or "pending" in check)
     lines = []
@@ -264,8 +265,11 @@ def queue(engine: Probe, plan: Plan, check: str) -> str:
     steps = [f"await asyncio.sleep({spec.delivery_s!r})"] if spec.delivery_s else []
     if counts:
         steps += ["self.count += 1", "mine = self.count"]
-    if spec.hangs_at is not None:
-        steps += [f"if mine >= {spec.hangs_at}:", "    await asyncio.sleep(86400)  # it hangs"]
+    hangs = "await asyncio.sleep(86400)  # it hangs"
+    if hangs_later:
+        steps += [f"if mine >= {spec.hangs_at}:", f"    {hangs}"]
+    elif spec.hangs_at is not None:
+        steps.append(hangs)
     if spec.error is not None:
         error = "asyncio.CancelledError" if spec.error == "CancelledError" else spec.error
         raises = ['note("", "deliver.fail", number)', f'raise {error}("the sink failed")']
