@@ -398,6 +398,23 @@ def test_a_cleanup_has_finished_when_the_run_is_over() -> None:
     assert said("CLEAN-2", slow, late, one_run(begun)) is None  # it was over long before
 
 
+def test_a_cleanup_after_another_has_what_that_left_of_the_grace() -> None:
+    pair = [step("cleanup", name=name, cleanup_s=6) for name in ("x", "y")]
+    slow = Program((Stage("a", tuple(pair)), B))
+
+    def told(over_s: float) -> str | None:
+        seen: list[Note] = [
+            (0.0, "a", "release.begin", "y"),
+            (6.0, "a", "release.end", "y"),
+            (6.0, "a", "release.begin", "x"),
+            (over_s, "", "run.end", None),
+        ]
+        return said("CLEAN-2", slow, Plan(), seen, shape="cleanup-not-awaited")
+
+    assert told(9.0) == "begun, and not finished when the run was over: ['x']"
+    assert told(10.0) is None
+
+
 def test_the_cleanups_of_each_run_have_the_grace_together() -> None:
     plan = Plan(runs=TWO, cleanup_grace_s=1)
     slow = Program((Stage("a", (step("cleanup", name="k", cleanup_s=5),)), B))

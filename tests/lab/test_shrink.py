@@ -311,6 +311,16 @@ def test_a_case_takes_a_share_of_its_time_limits_included() -> None:
     assert (shorter.cancels[0].at_s, shorter.cancels[0].times) == (0.5, 2)
 
 
+def test_a_case_is_timeless_if_turns_of_the_loop_are_all_that_there_is() -> None:
+    at_once = program(stage("a", {"op": "sleep", "seconds": 0.0}, {"op": "raise"}))
+    assert smallest._is_timeless(at_once, Plan())
+    assert smallest._is_timeless(at_once, Plan.from_json({"sink": {"queue_max": 2}}))
+    assert not smallest._is_timeless(at_once, Plan.from_json({"cancels": [{"at_point": 3}]}))
+    assert not smallest._is_timeless(at_once, Plan.from_json({"sink": {"delivery_s": 0.1}}))
+    for slow in ({"op": "sleep", "seconds": 0.1}, {"op": "thread", "seconds": 0.0}):
+        assert not smallest._is_timeless(program(stage("a", slow)), Plan())
+
+
 def test_what_waits_for_the_engine_s_default_limit_is_told_in_less_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -166,24 +166,28 @@ def clean_2(program: Program, plan: Plan, shape: str) -> str | None:
     finished = 'kind in ("release.end", "release.fail")' if registers else 'kind == "release.over"'
     if registers and not any(one.args.get("fails") for one in every_step(program)):
         finished = 'kind == "release.end"'
-    apart = in_place(plan) and _named_apart(program)
-    if apart and lets_go(program, plan):
+    apart = one_run(plan) and _named_apart(program)
+    if apart and not lets_go(program, plan):
+        # All together take less than the grace: nobody may give up on them.
+        now = in_place(plan)
+        upto = "seen" if now else "seen[:over]"
+        return source(
+            *(() if now else ('over = [kind for _, _, kind, _ in seen].index("run.end")',)),
+            f"done = [name for _, _, kind, name in {upto} if {finished}]",
+            f"begun = [name for _, _, kind, name in {upto}"
+            ' if kind == "release.begin" and name not in done]',
+            "if begun:",
+            '    return f"begun, and not finished when the run was over: {begun}"',
+            "return None",
+        )
+    if apart and in_place(plan):
+        # The grace is for all of them together, from the first one on.
         return source(
             f"done = [name for _, _, kind, name in seen if {finished}]",
             'rows = [(at, name) for at, _, kind, name in seen if kind == "release.begin"]',
-            "begun = {name: at for at, name in rows if name not in done}",
+            "begun = [name for _, name in rows if name not in done]",
             'over = [at for at, _, kind, _ in seen if kind == "run.end"]',
-            f"if begun and over[0] < min(begun.values()) + {_grace(plan)}:",
-            '    return f"begun, and not finished when the run was over: {list(begun)}"',
-            "return None",
-        )
-    if apart:
-        # All together take less than the grace: nobody may give up on them.
-        return source(
-            f"done = [name for _, _, kind, name in seen if {finished}]",
-            "begun = [name for _, _, kind, name in seen"
-            ' if kind == "release.begin" and name not in done]',
-            "if begun:",
+            f"if begun and over[0] < rows[0][0] + {_grace(plan)}:",
             '    return f"begun, and not finished when the run was over: {begun}"',
             "return None",
         )
