@@ -1,7 +1,7 @@
 """Scripts of what was found on Stageflow are short, and `ruff format` has nothing to change.
 
-The cases are findings, shrunk, one for each clause, shape of violation and graph. Stageflow
-itself is not needed: what its scripts are made from of it stands below.
+The cases are findings, shrunk, one for each clause, shape of violation and graph, or more of
+several searches. Stageflow itself is not needed: what its scripts are made from of it stands below.
 """
 
 from __future__ import annotations
@@ -107,7 +107,8 @@ def stageflow(*, legacy: bool) -> Probe:
 
 def name_of(case: dict[str, Any]) -> str:
     graph = "legacy" if case["legacy"] else "unified"
-    return f"{case['clause']}-{case['shape']}-{graph}"
+    where = f"-{case['of']}" if "of" in case else ""
+    return f"{case['clause']}-{case['shape']}-{graph}{where}"
 
 
 CASES = {name_of(case): case for case in FOUND}
