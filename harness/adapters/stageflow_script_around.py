@@ -30,6 +30,7 @@ __all__ = [
     "layers",
     "opened",
     "queue",
+    "retries",
     "told",
     "waits",
 ]
@@ -207,7 +208,27 @@ def _retry(engine: Probe, stage: str, program: Program) -> str:
     words = ", ".join(f"{name}={value}" for name, value in _told_of_retry(engine, stage, program))
     if len(program.stages) == 1:
         return f"RetryInterceptor({words})"
-    return f"only(RetryInterceptor, ({literal(stage)},), {words})"
+    return f"{_retry_name(stage)}({words})"
+
+
+def _retry_name(stage: str) -> str:
+    return "Retry" + identifier(stage).title().replace("_", "")
+
+
+def retries(program: Program) -> dict[str, str]:
+    """Return how a retry of one stage among others is made -> the source of its class."""
+    if len(program.stages) == 1:
+        return {}
+    return {f"{_retry_name(s.name)}(": _retry_class(s.name) for s in program.stages if s.retry}
+
+
+def _retry_class(stage: str) -> str:
+    return f"""\
+class {_retry_name(stage)}(RetryInterceptor):
+    async def on_error(self, stage_name, error, ctx):
+        if stage_name != {literal(stage)}:
+            return ErrorAction.FAIL
+        return await super().on_error(stage_name, error, ctx)"""
 
 
 def _told_of_retry(engine: Probe, stage: str, program: Program) -> list[tuple[str, Any]]:
@@ -240,7 +261,8 @@ def queue(engine: Probe, plan: Plan, check: str) -> str:
     """Return the source of the queue, and of the user's sink behind it."""
     spec = plan.sink
     assert spec is not None
-    counts = spec.hangs_at is not None or (spec.error is not None and spec.error_every > 1)
+    hangs_later = spec.hangs_at is not None and spec.hangs_at > 1
+    counts = hangs_later or (spec.error is not None and spec.error_every > 1)
     numbers = any(f'"deliver.{kind}"' in check for kind in ("begin", "end", "fail"))
     pends = waits(plan) and ('"account"' in check or "pending" in check)
     lines = []
@@ -250,8 +272,11 @@ def queue(engine: Probe, plan: Plan, check: str) -> str:
     steps = [f"await asyncio.sleep({spec.delivery_s!r})"] if spec.delivery_s else []
     if counts:
         steps += ["self.count += 1", "mine = self.count"]
-    if spec.hangs_at is not None:
-        steps += [f"if mine >= {spec.hangs_at}:", "    await asyncio.sleep(86400)  # it hangs"]
+    hangs = "await asyncio.sleep(86400)  # it hangs"
+    if hangs_later:
+        steps += [f"if mine >= {spec.hangs_at}:", f"    {hangs}"]
+    elif spec.hangs_at is not None:
+        steps.append(hangs)
     if spec.error is not None:
         error = "asyncio.CancelledError" if spec.error == "CancelledError" else spec.error
         raises = ['note("", "deliver.fail", number)', f'raise {error}("the sink failed")']

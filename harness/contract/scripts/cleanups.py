@@ -69,7 +69,7 @@ def clean_1(program: Program, plan: Plan, shape: str) -> str | None:
         )
     if one:
         now = in_place(plan)
-        ended = 'over = [kind for _, _, kind, _ in seen].index("run.end")'
+        ended = 'over = [*[kind for _, _, kind, _ in seen], "run.end"].index("run.end")'
         upto = "seen" if now else "seen[:over]"
         return source(
             *(() if now else (ended,)),

@@ -26,11 +26,10 @@ def stream_2(program: Program, plan: Plan) -> str | None:
             "return None",
         )
     return source(
-        'made = [stage for _, stage, kind, _ in seen if kind == "chunk"]',
-        'ends = [(stage, how) for _, stage, kind, how in seen if kind == "stage.end"]',
-        'done = [stage for stage, how in ends if how in ("ok", "skip")]',
+        "done = [stage for _, stage, kind, how in seen"
+        ' if kind == "stage.end" and how in ("ok", "skip")]',
         "for _, stage, kind, whole in seen:",
-        '    if kind == "partial" and whole and stage in made and stage not in done:',
+        '    if kind == "partial" and whole and stage not in done:',
         '        return f"stage {stage} ended early; nothing says that its chunks are not all"',
         "return None",
     )

@@ -375,7 +375,7 @@ class _Shrinking:
             for later_s in LATER_S if sent_s is not None else ():
                 rest = {k: v for k, v in cancel.items() if k != "at_point"}
                 timed = {**rest, "at_s": round((sent_s or 0.0) + later_s, 6)}
-                if self.take(self._with_plan(path, _put(timed))):
+                if timed["at_s"] and self.take(self._with_plan(path, _put(timed))):
                     break
             else:
                 self._lower_point(path)
@@ -499,11 +499,22 @@ class _Shrinking:
         while number < len(paths := list(blocks_in(self.case.program))):
             path = paths[number]
             for i in range(len(at(self.case.program, path))):
-                for one in plainer(at(self.case.program, (*path, i))):
-                    case = self._with_program((*path, i), _put(one))
-                    if self.take(_without_idle_faults(case), moves_points=True):
-                        break
+                cases = (
+                    _without_idle_faults(case)
+                    for one in plainer(at(self.case.program, (*path, i)))
+                    for case in self._turned(self._with_program((*path, i), _put(one)))
+                )
+                any(self.take(case, moves_points=True) for case in cases)
             number += 1
+
+    def _turned(self, case: _Case) -> Iterator[_Case]:
+        """Yield a case as it is, and then with its two stages in the other order: what fails by
+        plainer means may fail sooner."""
+        yield case
+        stages = case.program["stages"]
+        if len(stages) == 2:
+            turned = {**case.program, "stages": stages[::-1]}
+            yield dataclasses.replace(case, program=turned)
 
     def _merged(self) -> None:
         """Put one sleep in the place of several in a row, everywhere at once or here and there."""
@@ -597,11 +608,18 @@ class _Shrinking:
             number += 1
 
     def _one_of(self, path: Path, seconds: Sequence[float]) -> None:
-        """Put one of a list of durations in the list's place."""
+        """Put one of a list of durations in the list's place. Of several runs each may have chosen
+        another one: then the others are tried as runs that begin later."""
         if at(self.case.program, path[:-1]).get(path[-1]) is None:
             return
+        runs = self.case.plan.get("runs", ())
         for value in sorted(set(seconds)):
             if self.take(self._with_program(path, _put(value))):
+                return
+        for value in sorted(set(seconds)) if len(runs) > 1 else ():
+            later = [*runs[:1], *({**run, "start_s": round(value / 2, 6)} for run in runs[1:])]
+            case = self._with_program(path, _put(value))
+            if value and self.take(dataclasses.replace(case, plan={**case.plan, "runs": later})):
                 return
 
     def _drop_key(self, path: Path, key: str) -> None:

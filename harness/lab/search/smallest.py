@@ -7,7 +7,7 @@ what shrinking changes of it, with the run of the smallest case on record.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from harness.contract.clause import Violation
@@ -37,7 +37,7 @@ JOURNAL_MAX = 400
 STURDY_SEEDS = range(1, 7)
 # By how much what a caller does at a time is late, or early, in them, by turns.
 NUDGES_S = (0.0, 0.02, -0.02)
-# A cancel that comes when something else does is tried so much later or sooner.
+# What comes when something else does is tried so much later or sooner.
 APART_S = (0.05, -0.05, 0.02, -0.02, 0.01, -0.01)
 
 
@@ -115,12 +115,16 @@ def shrink_witness(
     sturdy = _sturdy(lab, key, program, plan, 0) if scripted else 0
 
     def keeps(smaller: Program, circumstances: Plan) -> bool:
+        nonlocal sturdy
         if not scripted:
             return True
-        return (
-            _scripted(lab, key, smaller, circumstances)
-            and _sturdy(lab, key, smaller, circumstances, sturdy) >= sturdy
-        )
+        if not _scripted(lab, key, smaller, circumstances):
+            return False
+        shown = _sturdy(lab, key, smaller, circumstances, sturdy)
+        if shown < sturdy:
+            return False
+        sturdy = shown  # what has become sturdier on the way is not to become a race again
+        return True
 
     # A seed also numbers what the engine draws by itself; without one there is less to say.
     run_and_judge = judging(lab, key[0], 0, ran)
@@ -196,8 +200,10 @@ def _sturdy(lab: Laboratory, key: Key, program: Program, plan: Plan, wanted: int
 
     A script runs on a real clock, where timers are late and ties are broken as it happens. A
     case that shows it only if two moments coincide is no simpler than one that does not care.
+    Of several durations it takes the first.
     """
     check = CLAUSES[key[0]].check
+    program = program.with_durations({})
     shown = 0
     for tried, seed in enumerate(STURDY_SEEDS):
         if shown + len(STURDY_SEEDS) - tried < wanted:
@@ -213,18 +219,14 @@ def _sturdy(lab: Laboratory, key: Key, program: Program, plan: Plan, wanted: int
 
 
 def _off_ties(lab: Laboratory, key: Key, small: Shrunk, run_and_judge: RunAndJudge) -> Plan:
-    """Return the plan with its cancels a little later or sooner, if more disturbed runs then show
-    it: a cancel at 0.1 s beside a sleep of as long comes before or after its end as it happens."""
+    """Return the plan with its cancels, or the starts of its later runs, a little later or sooner,
+    if more disturbed runs then show it: a cancel at 0.1 s beside a sleep of as long comes before
+    or after its end as it happens."""
     program, plan = small.program, small.plan
     shown = _sturdy(lab, key, program, plan, 0)
-    timed = [c for c in plan.cancels if c.at_s is not None]
-    for by_s in APART_S if timed else ():
+    for apart in _apart(small.plan):
         if shown == len(STURDY_SEEDS):
             break
-        moved = tuple(_moved(c, by_s) for c in small.plan.cancels)
-        if any(c.at_s is not None and c.at_s <= 0 for c in moved):
-            continue
-        apart = dataclasses.replace(small.plan, cancels=moved)
         more = _sturdy(lab, key, program, apart, shown + 1)
         shows = more > shown and is_shown(key, run_and_judge(program, apart, small.tape).keys)
         if shows and _scripted(lab, key, program, apart):
@@ -232,20 +234,30 @@ def _off_ties(lab: Laboratory, key: Key, small: Shrunk, run_and_judge: RunAndJud
     return plan
 
 
-def _moved(cancel: Cancel, by_s: float) -> Cancel:
-    if cancel.at_s is None:
-        return cancel
-    return dataclasses.replace(cancel, at_s=round(cancel.at_s + by_s, 6))
+def _apart(plan: Plan) -> Iterator[Plan]:
+    """Yield a plan with its cancels at other times, then with its later runs at other times."""
+    for by_s in APART_S:
+        moved = _nudged(plan, by_s)
+        if plan.cancels != moved.cancels and 0.0 not in {c.at_s for c in moved.cancels}:
+            yield dataclasses.replace(plan, cancels=moved.cancels)
+    for by_s in APART_S:
+        moved = _nudged(plan, by_s)
+        if plan.runs != moved.runs:
+            yield dataclasses.replace(plan, runs=moved.runs)
 
 
 def _nudged(plan: Plan, by_s: float) -> Plan:
     """Return a plan whose cancels, and runs that wait for their start, come so much later."""
     cancels = [
-        one if one.at_s is None else dataclasses.replace(one, at_s=max(0.0, one.at_s + by_s))
+        one
+        if one.at_s is None
+        else dataclasses.replace(one, at_s=max(0.0, round(one.at_s + by_s, 6)))
         for one in plan.cancels
     ]
     runs = [
-        dataclasses.replace(one, start_s=max(0.0, one.start_s + by_s)) if one.start_s else one
+        dataclasses.replace(one, start_s=max(0.0, round(one.start_s + by_s, 6)))
+        if one.start_s
+        else one
         for one in plan.runs
     ]
     return dataclasses.replace(plan, cancels=tuple(cancels), runs=tuple(runs))
