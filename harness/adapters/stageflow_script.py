@@ -139,6 +139,7 @@ def dialect(engine: Probe, program: Program, plan: Plan, check: str) -> Dialect:
             "told(": around.told(engine, _told_ids(check)),
             **around.layers(engine, plan, check, _run_of_layers(engine, program, plan, check)),
             **streams.helpers(plan, check),
+            **around.retries(program),
             "only(": around.HELPERS["only("],
             "read_input": _READ_INPUT,
             "log(": _LOG.replace("{ORG}", "ctx.org_id" if legacy else "ctx.snapshot.org_id"),

@@ -31,6 +31,7 @@ __all__ = [
     "layers",
     "opened",
     "queue",
+    "retries",
     "told",
     "waits",
 ]
@@ -211,7 +212,27 @@ def _retry(engine: Probe, stage: str, program: Program, plan: Plan) -> str:
     words = ", ".join(f"{name}={value}" for name, value in _told_of_retry(engine, stage, program))
     if _alone_fails(stage, program, plan):
         return f"RetryInterceptor({words})"
-    return f"only(RetryInterceptor, ({literal(stage)},), {words})"
+    return f"{_retry_name(stage)}({words})"
+
+
+def _retry_name(stage: str) -> str:
+    return "Retry" + identifier(stage).title().replace("_", "")
+
+
+def retries(program: Program) -> dict[str, str]:
+    """Return how a retry of one stage among others is made -> the source of its class."""
+    if len(program.stages) == 1:
+        return {}
+    return {f"{_retry_name(s.name)}(": _retry_class(s.name) for s in program.stages if s.retry}
+
+
+def _retry_class(stage: str) -> str:
+    return f"""\
+class {_retry_name(stage)}(RetryInterceptor):
+    async def on_error(self, stage_name, error, ctx):
+        if stage_name != {literal(stage)}:
+            return ErrorAction.FAIL
+        return await super().on_error(stage_name, error, ctx)"""
 
 
 def _alone_fails(stage: str, program: Program, plan: Plan) -> bool:

@@ -64,12 +64,21 @@ def _each(body: str, pad: str, tail: str) -> list[str]:
     """Return what stands within brackets, each part in a line of its own."""
     parts = _split(body, ("for", "if", "async"))
     if len(parts) > 1:
-        return [one for part in parts for one in _broken(pad + part)]
+        return [one for part in parts for line in _conditions(part, pad) for one in _broken(line)]
     parts = _split(body, ("and", "or"))
     if len(parts) > 1 and not _split(body, (",",))[1:]:
         return [one for part in parts for one in _broken(pad + part)]
     # A subscript takes no comma that was not there.
     return [one for part in _split(body, (",",)) for one in _broken(f"{pad}{part},")]
+
+
+def _conditions(part: str, pad: str) -> list[str]:
+    """Return a part of a comprehension; one of several conditions that is too long, a line for
+    each that the weakest operator joins."""
+    if len(pad + part) <= COLUMNS or not part.startswith("if "):
+        return [pad + part]
+    either = _split(part, ("or",))
+    return [pad + one for one in (either if len(either) > 1 else _split(part, ("and",)))]
 
 
 def _tokens(text: str) -> list[tokenize.TokenInfo]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import keyword
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -199,7 +200,7 @@ class Parts:
     def _class_name(self, stage: str, prefix: str) -> str:
         words = re.findall(r"[A-Za-z0-9]+", prefix + stage)
         base = "".join(w[:1].upper() + w[1:] for w in words) or "Stage"
-        if not base[0].isalpha() or len(base) == 1:
+        if not base[0].isalpha() or len(base) == 1 or keyword.iskeyword(base):
             base = f"Stage{base}"
         name, number = base, 2
         while name in self.taken:

@@ -1,7 +1,7 @@
 """Scripts of what was found on Stageflow are short, and `ruff format` has nothing to change.
 
-The cases are findings, shrunk, one for each clause, shape of violation and graph. Stageflow
-itself is not needed: what its scripts are made from of it stands below.
+The cases are findings, shrunk, one for each clause, shape of violation and graph, or more of
+several searches. Stageflow itself is not needed: what its scripts are made from of it stands below.
 """
 
 from __future__ import annotations
@@ -107,7 +107,8 @@ def stageflow(*, legacy: bool) -> Probe:
 
 def name_of(case: dict[str, Any]) -> str:
     graph = "legacy" if case["legacy"] else "unified"
-    return f"{case['clause']}-{case['shape']}-{graph}"
+    where = f"-{case['of']}" if "of" in case else ""
+    return f"{case['clause']}-{case['shape']}-{graph}{where}"
 
 
 CASES = {name_of(case): case for case in FOUND}
@@ -151,6 +152,40 @@ def test_a_formatter_has_nothing_to_change_in_scripts(tmp_path: Path) -> None:
         [sys.executable, "-m", *command], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout
+
+
+def script_of(*stages: dict[str, Any], clause: str = "PART-1", shape: str = "") -> str:
+    program, plan = Program.from_json({"stages": list(stages)}), Plan.from_json({})
+    check = CLAUSES[clause].check_of(program, plan, shape)
+    assert check is not None
+    return render_script(stageflow(legacy=False), program, plan, clause, check)
+
+
+def test_stages_that_do_the_same_are_of_one_class() -> None:
+    fails = [{"op": "sleep", "seconds": 0.1}, {"op": "raise"}]
+    text = script_of(
+        {"name": "a", "steps": fails}, {"name": "b", "steps": fails}, {"name": "c", "steps": []}
+    )
+    assert text.count("async def execute") == 2
+    assert 'with_stage("a", Work, ' in text
+    assert 'with_stage("b", Work, ' in text
+    assert 'with_stage("c", StageC, ' in text
+    both = script_of({"name": "a", "steps": []}, {"name": "b", "steps": []})
+    assert 'seen.append((ctx.stage_name, "stage.end", "ok"))' in both
+
+
+def test_a_stage_may_be_called_as_a_keyword_is() -> None:
+    text = script_of({"name": "none", "steps": []}, {"name": "b", "steps": [{"op": "raise"}]})
+    assert "class StageNone:" in text
+    compile(text, "<script>", "exec")
+
+
+def test_a_retry_of_one_stage_among_others_is_a_class_of_its_own() -> None:
+    retried = {"name": "pay", "retry": {"attempts": 2}, "steps": [{"op": "raise"}]}
+    text = script_of(retried, {"name": "b", "steps": []}, clause="RETRY-1", shape="too-many")
+    assert "class RetryPay(RetryInterceptor):" in text
+    assert 'if stage_name != "pay":' in text
+    assert "max_attempts=2" in text
 
 
 def test_each_clause_that_stageflow_breaks_in_a_script_is_among_them() -> None:

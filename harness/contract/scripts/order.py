@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from harness.contract.scripts.source import (
     EVERY_END,
     always_fails,
@@ -82,7 +84,7 @@ def retry_1(program: Program, plan: Plan, shape: str) -> str | None:
     """Each stage is tried as often as declared, with the declared waits, and no more."""
     retries = {s.name: s.retry for s in program.stages if s.retry is not None}
     if retries and several(plan) and shape == "retried-after-run":
-        return _after_their_runs(plan)
+        return _after_their_runs(plan, retries)
     if not retries or not one_run(plan):
         return None
     if shape == "retried-after-cancel":
@@ -181,11 +183,15 @@ def _after_the_end(program: Program, plan: Plan) -> str:
     )
 
 
-def _after_their_runs(plan: Plan) -> str:
+def _after_their_runs(plan: Plan, retried: Iterable[str]) -> str:
     """Return the check that nothing is tried again in any of several runs that is over."""
+    (stage, *more) = retried
+    mine = 'stage.split("/")[0] == run'
+    if not more:
+        mine = f'stage in (f"{{run}}/{stage}", f"{{run}}/")'
     return source(
         f"for run in {literal([run.id for run in plan.runs])}:",
-        '    order = [kind for _, stage, kind, _ in seen if stage.split("/")[0] == run]',
+        f"    order = [kind for _, stage, kind, _ in seen if {mine}]",
         '    if "run.end" in order and order[-1] == "stage.start":',
         '        return f"a stage was tried again after run {run} was over: {order}"',
         "return None",

@@ -1,0 +1,117 @@
+"""The checks of scripts for the smallest programs: two stages of which one needs the other, one
+stage with one cleanup. Each is said of a violation, and of the nearest run that is none."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from harness.contract.clauses import CLAUSES
+from harness.kernel.plan import Layer, Plan, RunSpec
+from harness.kernel.program import Program, Retry, Stage
+from harness.kernel.steps import step
+from tests.contract.script_bench import Note, said
+
+PAIR = Program((Stage("a"), Stage("b", needs=("a",))))
+TWO = Plan(runs=(RunSpec("r0"), RunSpec("r1")))
+Row = tuple[str, str, object]
+
+
+def rows(*told: Row) -> list[Note]:
+    return [(0.1 * i, *row) for i, row in enumerate(told)]
+
+
+def of_run(run: str, *told: Row) -> list[Row]:
+    return [(f"{run}/{stage}", kind, detail) for stage, kind, detail in told]
+
+
+BEGUN: Row = ("b", "stage.start", None)
+DONE: Row = ("a", "stage.end", "ok")
+
+
+def test_a_stage_starts_once_the_one_that_it_needs_has_completed() -> None:
+    early = "stage b started before stage a had completed"
+    assert said("GRAPH-2", PAIR, Plan(), rows(DONE, BEGUN)) is None
+    assert said("GRAPH-2", PAIR, Plan(), rows(BEGUN, DONE)) == early
+    assert said("GRAPH-2", PAIR, Plan(), rows(("a", "stage.end", "fail"), BEGUN)) == early
+    assert said("GRAPH-2", PAIR, Plan(), rows(("a", "stage.end", "fail"))) is None
+
+
+def test_in_each_of_several_runs_a_stage_waits_for_its_own_run_s() -> None:
+    fine = [*of_run("r1", DONE), *of_run("r0", DONE, BEGUN), *of_run("r1", BEGUN)]
+    assert said("GRAPH-2", PAIR, TWO, rows(*fine)) is None
+    mixed = [*of_run("r0", DONE), *of_run("r1", BEGUN)]
+    told = said("GRAPH-2", PAIR, TWO, rows(*mixed))
+    assert told == "stage b of r1 started before a had completed"
+
+
+def test_what_needs_a_denied_stage_does_not_run() -> None:
+    plan, denied = Plan(layers=(Layer("deny", "guard"),)), ("a", "layer.deny", "guard")
+    told = said("GRAPH-5", PAIR, plan, rows(denied, BEGUN), shape="dependents-ran")
+    assert told == "stage b ran; it needs a, which a layer refused or failed"
+    assert said("GRAPH-5", PAIR, plan, rows(BEGUN), shape="dependents-ran") is None
+    assert said("GRAPH-5", PAIR, plan, rows(denied), shape="dependents-ran") is None
+
+
+def test_a_stage_that_is_told_as_completed_has_run() -> None:
+    guard = Layer("deny", "guard", stages=("a",))
+    plan = Plan(layers=(guard, Layer("idempotency", "keys")))
+    shape = "completed-without-running"
+
+    def of(seen: Sequence[Row], outputs: dict[str, object]) -> str | None:
+        return said("GRAPH-5", PAIR, plan, rows(*seen), shape=shape, outputs=outputs)
+
+    assert of([BEGUN], {"b": None}) is None
+    assert of([], {}) is None
+    assert of([], {"b": None}) == "stage b is told as completed; it did not run, nor had it before"
+
+
+def test_a_stage_that_clings_is_named() -> None:
+    clings = step("swallow", times=1, steps=[step("sleep", seconds=1.0)])
+    program, plan = Program((Stage("pay", (clings,)), Stage("b"))), Plan(stage_timeout_s=0.1)
+    swallowed, over = ("pay", "swallowed", 1), ("pay", "stage.end", None)
+
+    def of(seen: Sequence[Row], error: Exception) -> str | None:
+        return said("CANCEL-4", program, plan, rows(*seen), shape="not-reported", error=error)
+
+    assert of([swallowed, over], ValueError("x")) is None
+    assert of([swallowed], ValueError("pay goes on")) is None
+    assert str(of([swallowed], ValueError("x"))).startswith("stage pay is still running")
+
+
+def test_a_grace_exceeded_by_less_than_a_clock_tells_has_no_script() -> None:
+    def script(seconds: float) -> str | None:
+        clings = step("swallow", times=1, steps=[step("sleep", seconds=seconds)])
+        program = Program((Stage("a", (clings,)),))
+        plan = Plan(stage_timeout_s=0.1, cleanup_grace_s=1.0)
+        return CLAUSES["CANCEL-4"].check_of(program, plan, "grace-exceeded")
+
+    assert script(1.2) is None
+    assert script(2.0) is not None
+
+
+def test_one_cleanup_of_one_stage_runs_between_the_ends_of_stage_and_run() -> None:
+    program = Program((Stage("a", (step("cleanup", name="x"), step("sleep", seconds=0.1))),))
+    taken, begun = ("a", "register", "x"), ("a", "release.begin", "x")
+    ended, over = ("a", "stage.end", "ok"), ("", "run.end", "returned")
+
+    def of(shape: str, *told: Row) -> str | None:
+        return said("CLEAN-6", program, TWO, rows(*of_run("r0", *told)), shape=shape)
+
+    assert of("ran-by-other-run", taken, ended, begun, over) is None
+    assert "cleaned up while its stage ran" in str(of("ran-by-other-run", taken, begun, ended))
+    assert of("cleared-by-other-run", taken, ended, begun, over) is None
+    assert "its cleanup had not run" in str(of("cleared-by-other-run", taken, over, begun))
+
+
+def test_only_a_stage_that_is_retried_is_tried_again() -> None:
+    program = Program((Stage("a", retry=Retry(attempts=3, backoff_s=0.1)), Stage("b")))
+    over: Row = ("", "run.end", "CancelledError")
+
+    def of(*told: Row) -> str | None:
+        seen = rows(*of_run("r0", *told))
+        return said("RETRY-1", program, TWO, seen, shape="retried-after-run")
+
+    again: Row = ("a", "stage.start", None)
+    assert of(again, over) is None
+    assert of(again, over, BEGUN) is None
+    assert "was tried again after run r0 was over" in str(of(again, over, again))
