@@ -15,6 +15,7 @@ from harness.kernel.errors import NotOffered
 from harness.kernel.plan import Layer, Plan
 from harness.kernel.program import Program
 from harness.kernel.script_literals import Unrenderable, identifier, literal
+from harness.kernel.steps import walk
 
 if TYPE_CHECKING:
     from harness.adapters.stageflow_probe import Probe
@@ -36,6 +37,8 @@ __all__ = [
 ]
 
 _OWN = ("observe", "raise", "deny")
+# Steps that do not fail by themselves.
+CALM = ("sleep", "yield", "acquire", "cleanup", "using", "generate", "emit", "log", "ok")
 
 HELPERS = {
     "only(": '''\
@@ -151,7 +154,8 @@ def imports(engine: Probe, program: Program, plan: Plan, check: str) -> tuple[st
     if any(one.kind == "deny" for one in plan.layers):
         names.add("InterceptorResult")
     if any(stage.retry for stage in program.stages):
-        names |= {"ErrorAction"} if len(program.stages) > 1 else {"get_default_interceptors"}
+        alone = all(_alone_fails(s.name, program, plan) for s in program.stages if s.retry)
+        names |= {"get_default_interceptors"} if alone else {"ErrorAction"}
         told = [dict(_told_of_retry(engine, s.name, program)) for s in program.stages if s.retry]
         own = ["BackoffStrategy"] if any("backoff_strategy" in one for one in told) else []
         own += ["JitterStrategy", "RetryInterceptor"]
@@ -178,7 +182,7 @@ def chain(engine: Probe, program: Program, plan: Plan) -> list[str]:
     retried = [stage.name for stage in program.stages if stage.retry is not None]
     made = ["retry" if len(retried) == 1 else f"retry_{identifier(name)}" for name in retried]
     lines = [
-        f"{variable} = {_retry(engine, name, program)}"
+        f"{variable} = {_retry(engine, name, program, plan)}"
         for variable, name in zip(made, retried, strict=True)
     ]
     for layer, priority in zip(plan.layers, priorities(engine, plan.layers), strict=True):
@@ -204,9 +208,9 @@ def _restricted(engine: Probe, plan: Plan) -> list[str]:
     return sorted(engine.layer_kinds[kind].__name__ for kind in kinds)
 
 
-def _retry(engine: Probe, stage: str, program: Program) -> str:
+def _retry(engine: Probe, stage: str, program: Program, plan: Plan) -> str:
     words = ", ".join(f"{name}={value}" for name, value in _told_of_retry(engine, stage, program))
-    if len(program.stages) == 1:
+    if _alone_fails(stage, program, plan):
         return f"RetryInterceptor({words})"
     return f"{_retry_name(stage)}({words})"
 
@@ -229,6 +233,16 @@ class {_retry_name(stage)}(RetryInterceptor):
         if stage_name != {literal(stage)}:
             return ErrorAction.FAIL
         return await super().on_error(stage_name, error, ctx)"""
+
+
+def _alone_fails(stage: str, program: Program, plan: Plan) -> bool:
+    """Say whether no other stage can fail, so that there is nothing of theirs to be retried."""
+    others = [one for one in program.stages if one.name != stage]
+    timed = plan.stage_timeout_s is not None or any(one.timeout_s for one in others)
+    failing = any(layer.kind in ("raise", "deny") for layer in plan.layers)
+    steps = [step for one in others for step in walk(one.steps)]
+    calm = all(step.op in CALM and not step.args.get("fails") for step in steps)
+    return not others or (calm and not timed and not failing)
 
 
 def _told_of_retry(engine: Probe, stage: str, program: Program) -> list[tuple[str, Any]]:

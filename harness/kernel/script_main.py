@@ -265,8 +265,12 @@ class Ending:
             body += self._awaited_all() if self.many else self._awaited()
         if self._tells_partial:
             body += self._of_run(self.dialect.partial)
-        if "took" in self.wanted:
-            body.append("took = time.monotonic() - began")
+        check = body_of(self.check)
+        now = "time.monotonic() - began"
+        if len(re.findall(r"\btook\b", check)) == 1 and ", took)" in check:
+            check = check.replace(", took)", f", {now})")
+        elif "took" in self.wanted:
+            body.append(f"took = {now}")
         if fetches or "strays" in self.wanted:
             # A stage that is let go may have something to say yet.
             waits = "1)  # for whatever is let go"
@@ -285,7 +289,7 @@ class Ending:
         if "outputs" in self.wanted and not self.many and self._reached() != "outputs":
             body.append(f"outputs = {self._reached()}")
         said = END.replace("{CLAUSE}", self.clause)
-        return "\n".join(["async def main():", *_indented(body), body_of(self.check), "", "", said])
+        return "\n".join(["async def main():", *_indented(body), check, "", "", said])
 
     def _let_go(self) -> list[str]:
         """Return the lines that forget a run's task, whose exception holds what led to it."""

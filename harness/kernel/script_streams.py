@@ -64,6 +64,9 @@ def consuming(consumer: Consumer, notes: Iterable[str], me: str) -> list[str]:
     stopped = [f'note({me}, "consume.stop")'] if "consume.stop" in wanted else []
     if most == 0:
         return stopped or ["pass"]
+    if most == 1 and "consume" not in wanted:
+        waits = [f"await asyncio.sleep({seconds!r})"] if seconds else []
+        return ["await anext(chunks)", *waits, *stopped]
     counts = most is not None and most > 1
     loop = [
         *([f'note({me}, "consume", chunk)'] if "consume" in wanted else ()),

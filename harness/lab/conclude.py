@@ -16,6 +16,7 @@ from harness.kernel.errors import DagstormError
 from harness.kernel.script_tries import with_tries
 from harness.lab.confirm import OVER, Script, Trial, rate_of, try_all
 from harness.lab.pool import Pool
+from harness.lab.standalone import SHORT_LINES
 from harness.lab.subject import Engine
 from harness.lab.worker import WorkerDied
 
@@ -28,9 +29,6 @@ Say = Callable[[str], None]
 AGAIN_LIMIT_S = 8.0
 # Seconds that scripts have which try many times, all of them together.
 TRIES_LIMIT_S = 45.0
-
-# What a maintainer reads in an issue.
-SHORT_LINES = 60
 
 
 def write_json(path: Path, data: Any) -> None:

@@ -20,6 +20,8 @@ __all__ = ["OVER", "SCRIPT_LIMIT_S", "Said", "Script", "Trial", "rate_of", "run_
 
 SCRIPT_LIMIT_S = 35.0
 RUNS = 3
+# With this a script ends that could not run, or whose own patience is at its end.
+GAVE_UP = 2
 # Until this long after its start a script that nothing else waits for is left alone; one that
 # sleeps for longer is run again beside itself, for its further runs would keep everybody waiting.
 LONG_S = 1.5
@@ -59,6 +61,7 @@ def run_script(script: Script, deadline: float | None = None) -> Said:
     limit_s = SCRIPT_LIMIT_S
     if deadline is not None:
         limit_s = max(0.0, min(limit_s, deadline - time.monotonic()))
+    began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="dagstorm-") as folder:
         try:
             done = subprocess.run(
@@ -83,6 +86,9 @@ def run_script(script: Script, deadline: float | None = None) -> Said:
         if how_often:  # one that tries many times
             return Said("holds", how_often[:500])
         return Said("holds", "the script did not show it on the stock event loop")
+    if done.returncode == GAVE_UP and not done.stderr.strip():
+        took_s = time.monotonic() - began
+        return Said("broken", f"its run was not over after {took_s:.0f} s, when the script gave up")
     said = (done.stderr.strip().splitlines() or [last or "nothing"])[-1]
     return Said("broken", f"the script could not run (exit {done.returncode}): {said[:200]}")
 

@@ -18,15 +18,18 @@ from typing import Any
 from harness.kernel.errors import DagstormError
 from harness.lab.pool import Pool
 from harness.lab.search.shrink import ANYWHERE
+from harness.lab.standalone import SHORT_LINES
 from harness.lab.subject import Engine
 from harness.lab.token import Token, decode, encode, scenario_digest
-from harness.lab.worker import UNIT_LIMIT_S, WorkerDied, WorkerHung
+from harness.lab.worker import UNIT_LIMIT_S, Worker, WorkerDied, WorkerHung
 
 __all__ = ["SHRINK_LIMIT_S", "smallest", "token_of"]
 
 # Workers that one engine may take down before its findings are left as they are.
 DEATHS_MAX = 3
 SHRINK_LIMIT_S = 60.0
+# Other witnesses of a defect that are shrunk where the script of the first is long.
+OTHERS_MAX = 2
 Row = Mapping[str, Any]
 
 
@@ -53,6 +56,7 @@ class _Work:
     pool: Pool
     jobs: queue.SimpleQueue[tuple[Engine, Row]]
     programs: Mapping[tuple[str, str, str], Any]
+    units: Sequence[Row]
     deadline: float
     time_over: str
     found: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -84,6 +88,7 @@ def smallest(
         fingerprint -> the fields of the witness that shrinking changed, `token` and `shrunk`;
         or `shrunk` alone, which then says why there is no smaller run.
     """
+    units = list(units)
     programs = {(u["engine"], u["engine_version"], u["scenario"]): u["program"] for u in units}
     wanted = [b for b in bugs if b.get("reproduction") and b["reproduction"].get("token")]
     jobs: queue.SimpleQueue[tuple[Engine, Row]] = queue.SimpleQueue()
@@ -96,7 +101,7 @@ def smallest(
     say(f"shrinking the runs of {jobs.qsize()} findings")
     time_over = f"the time for it was over ({limit_s:.3g} s for all)"
     with contextlib.nullcontext(pool) if pool else Pool(workers) as lending:
-        work = _Work(lending, jobs, programs, time.monotonic() + limit_s, time_over)
+        work = _Work(lending, jobs, programs, units, time.monotonic() + limit_s, time_over)
         threads = [
             threading.Thread(target=_serve, args=(work,), daemon=True)
             for _ in range(max(1, min(workers, jobs.qsize())))
@@ -138,6 +143,7 @@ def _one(work: _Work, engine: Engine, bug: Row) -> dict[str, Any]:
         request, scenario = _request(bug, engine, work.programs)
         with work.pool.lend(engine) as worker:
             row = worker.ask(request, limit_s=min(UNIT_LIMIT_S, max(1.0, left_s)))
+            row = _clearer(work, worker, bug, engine, row)
     except DagstormError as exc:
         return _not_shrunk(str(exc))
     except WorkerDied as exc:
@@ -149,6 +155,51 @@ def _one(work: _Work, engine: Engine, bug: Row) -> dict[str, Any]:
         return _not_shrunk("two runs of the smallest case went differently")
     row["token"] = encode(token_of(*engine.key, scenario, row))
     return row
+
+
+def _clearer(
+    work: _Work, worker: Worker, bug: Row, engine: Engine, row: dict[str, Any]
+) -> dict[str, Any]:
+    """Return what another witness of the defect shrinks to if that makes a clearer script."""
+    rank = _unclear(worker, bug, row)
+    for witness in _others(work.units, bug, engine)[:OTHERS_MAX] if any(rank) else ():
+        told = {**bug, "reproduction": {**bug["reproduction"], **witness}}
+        request, _ = _request(told, engine, work.programs)
+        left_s = work.deadline - time.monotonic()
+        try:
+            other = worker.ask(request, limit_s=min(UNIT_LIMIT_S, max(1.0, left_s)))
+        except DagstormError:
+            continue
+        if not other["nondeterministic"] and _unclear(worker, bug, other) < rank:
+            return dict(other)
+    return row
+
+
+def _unclear(worker: Worker, bug: Row, row: Row) -> tuple[bool, bool]:
+    """Say whether a case depends on choices that no script can make, and whether its script, if
+    there is one, is a long one."""
+    asked = {"op": "render", "clause": bug["clause"], "shape": bug["shape"]}
+    case = {name: row[name] for name in ("program", "plan", "expected", "actual")}
+    script = worker.ask({**asked, **case})["script"]
+    return bool(row["tape"]), script is not None and len(script.splitlines()) > SHORT_LINES
+
+
+def _others(units: Sequence[Row], bug: Row, engine: Engine) -> list[dict[str, Any]]:
+    """Return token, program and plan of a defect's other witnesses, as they were seen."""
+    seen = [
+        witness
+        for unit in units
+        if (unit["engine"], unit["engine_version"]) == engine.key and unit["lab"] == "sim"
+        for witness in unit["witnesses"]
+        if witness.get("token") and witness.get("program") and witness.get("plan") is not None
+    ]
+    token = bug["reproduction"]["token"]
+    keys = [witness["key"] for witness in seen if witness["token"] == token]
+    return [
+        {name: witness[name] for name in ("token", "program", "plan")}
+        for witness in seen
+        if witness["key"] in keys and witness["token"] != token
+    ]
 
 
 def _request(

@@ -8,7 +8,10 @@ from harness.kernel.plan import Plan
 from harness.kernel.program import Program
 from harness.kernel.script import Unrenderable
 
-__all__ = ["script_of"]
+__all__ = ["SHORT_LINES", "script_of"]
+
+# What a maintainer reads in an issue.
+SHORT_LINES = 60
 
 
 def script_of(

@@ -118,3 +118,41 @@ def test_a_cancel_is_counted_from_where_the_plan_s_time_begins() -> None:
     text = render(program(step("sleep", seconds=9.0)), late, TOY, "X-1", CHECK)
     waits, cancels = text.index("await asyncio.sleep(0.25)"), text.index(".call_later(0.5, ")
     assert waits < cancels < text.index("run_stages(graph")
+
+
+def test_several_cancels_of_one_run_are_sent_by_who_started_it() -> None:
+    asked = CHECK.replace("repr(seen)", "repr(left)")
+    twice = Plan(cancels=(Cancel(at_s=0.5, times=2, gap_s=0.25),))
+    text = render(program(step("sleep", seconds=9.0)), twice, TOY, "X-1", asked)
+    assert "cancel_after" not in text
+    lines = [line.strip() for line in text.splitlines()]
+    first = lines.index("await asyncio.wait([run], timeout=0.5)")
+    assert lines[first + 1 : first + 4] == [
+        "run.cancel()",
+        "await asyncio.wait([run], timeout=0.25)",
+        "run.cancel()",
+    ]
+
+
+def test_cleanups_that_only_sleep_take_no_function_and_others_share_one() -> None:
+    def told(*notes: str, names: str = "xy") -> str:
+        steps = [step("cleanup", name=name, cleanup_s=0.5) for name in names]
+        return render(program(*steps), Plan(), TOY, "X-1", CHECK + f"# {notes}".replace("'", '"'))
+
+    assert told().count("ctx.cleanups.append(lambda: asyncio.sleep(0.5))") == 2
+    noted = told("release.begin")
+    assert noted.count("async def clean_up(name, seconds):") == 1
+    assert 'ctx.cleanups.append(lambda: clean_up("y", 0.5))' in noted
+    assert "async def release_x():" in told("release.begin", names="x")
+
+
+def test_only_the_stage_that_a_check_asks_for_notes_anything() -> None:
+    check = """\
+def violation(seen, error, outputs, left, took):
+    kinds = [kind for _, stage, kind, _ in seen if stage == "b"]  # of those that were seen
+    return repr(kinds) if "stage.start" in kinds else None
+"""
+    two = Program((Stage("a", (step("sleep", seconds=1),)), Stage("b")))
+    text = render(two, Plan(), TOY, "X-1", check)
+    assert text.count('"stage.start"))') == 1
+    assert 'seen.append(("b", "stage.start"))' in text

@@ -16,6 +16,7 @@ from harness.kernel.outcome import Outcome
 from harness.kernel.plan import Plan
 from harness.kernel.program import Program
 from harness.kernel.record import RunRecord
+from harness.kernel.script_ends import HOWS
 
 __all__ = ["MORE_SHAPES", "Note", "check", "notes_of", "said", "sources"]
 
@@ -63,9 +64,19 @@ def check(source: str, *told: Any) -> str | None:
         "pending": pending,
     }
     exec(compile(source, "<check>", "exec"), names)
-    seen = [row for row in seen if f'"{row[2]}"' in source]  # a script notes no others
+    seen = [row for row in seen if _is_noted(row, source)]
     completed = {k: v for k, v in outputs.items() if not str(v).startswith(NOT_COMPLETED)}
     return names["violation"](seen, error, completed, left, took)  # type: ignore[no-any-return]
+
+
+def _is_noted(row: Note, source: str) -> bool:
+    """Say whether a script with this check notes a row: the kinds, and of the ends of stages
+    those, that the check names; all if it names none."""
+    _, _, kind, how = row
+    ends = [end for end in HOWS if f'"{end}"' in source or f'"{end}:' in source]
+    if kind == "stage.end" and ends and str(how).split(":")[0] not in ends:
+        return False
+    return f'"{kind}"' in source
 
 
 def said(

@@ -49,6 +49,10 @@ def script(folder: Path, text: str) -> Script:
     [
         (SHOWS, Said("shows", "VIOLATION CLEAN-1: 1 of 2 was released")),
         (HOLDS, Said("holds", "the script did not show it on the stock event loop")),
+        (
+            "import os\nos._exit(2)\n",
+            Said("broken", "its run was not over after 0 s, when the script gave up"),
+        ),
         (BREAKS, Said("broken", "the script could not run (exit 1): ValueError: no engine")),
         # What breaks another clause does not show this one.
         (
@@ -261,3 +265,11 @@ def test_no_script_tries_many_times_when_the_time_is_up(
     monkeypatch.setattr(conclude, "TRIES_LIMIT_S", -1.0)
     monkeypatch.setattr(conclude, "with_tries", lambda _text, _clause: SHOWS)
     assert confirmed(tmp_path, monkeypatch, HOLDS)[0]["confirmation"] == "simulated_only"
+
+
+def test_short_scripts_come_before_long_ones_else_as_they_are() -> None:
+    long, short = "x = 1\n" * 61, "x = 1\n" * 60
+    case = conclude._Case({}, tokens=["a", "b", "c"], texts=[long, short, short], pythons=[*"pqr"])
+    case.put_short_first()
+    assert (case.tokens, case.pythons) == (["b", "c", "a"], ["q", "r", "p"])
+    assert case.texts == [short, short, long]

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
@@ -13,9 +16,11 @@ from harness import findings
 from harness.cli import main
 from harness.contract.clauses import CLAUSES
 from harness.engine.broken import CATALOGUE
+from harness.lab import minimal
 from harness.lab.campaign import Campaign, Engine
 from harness.lab.engines import parse_engine
 from harness.lab.minimal import smallest
+from harness.lab.token import Token, encode
 from scenarios import scenarios
 
 ABANDONS = "broken:caller-cancel-abandons"
@@ -103,3 +108,40 @@ def test_one_defect_is_one_finding_a_clause_and_two_defects_are_two(
     for bug in (b for b in first if b["clause"] == "CANCEL-3"):
         assert main(["replay", bug["id"], "--run", str(tmp_path / "first")]) == 0
         assert capsys.readouterr().out.splitlines()[-1].startswith("reproduced"), bug["clause"]
+
+
+def test_another_witness_is_taken_where_it_makes_a_clearer_script() -> None:
+    def row(lines: int, *tape: int) -> dict[str, Any]:
+        words = {"program": lines, "plan": {}, "expected": "", "actual": ""}
+        return {**words, "tape": {"ties": [*tape]} if tape else {}, "nondeterministic": False}
+
+    class Worker:
+        """Shrinks each witness to the row that it stands for, and renders so many lines."""
+
+        def ask(self, request: Mapping[str, Any], **_limit: float) -> dict[str, Any]:
+            if request["op"] == "shrink":
+                return dict(shrunk[request["plan"]["number"]])
+            return {"script": "x\n" * request["program"]}
+
+    shrunk = {1: row(61), 2: row(60, 1), 3: row(60)}
+    key = ["CANCEL-3", "stage-outlived-run", ""]
+    mine = {"token": "ds2.first", "program": {"stages": []}, "plan": {}, "key": key}
+    tokens = {n: encode(Token("e", "1", "s", n, "d")) for n in shrunk}
+    seen = [
+        {"token": tokens[n], "program": {"stages": []}, "plan": {"number": n}, "key": key}
+        for n in shrunk
+    ]
+    engine: Any = SimpleNamespace(key=("e", "1"))
+    bug = {"clause": key[0], "shape": key[1], "reproduction": mine}
+    work: Any = SimpleNamespace(programs={}, deadline=time.monotonic() + 60, units=[])
+
+    def taken(first: dict[str, Any], *others: int) -> dict[str, Any]:
+        witnesses = [mine, *(seen[n - 1] for n in others)]
+        work.units = [{"engine": "e", "engine_version": "1", "lab": "sim", "witnesses": witnesses}]
+        found: dict[str, Any] = minimal._clearer(work, cast("Any", Worker()), bug, engine, first)
+        return found
+
+    assert taken(row(60), 3) == row(60)
+    assert taken(row(62), 1, 3) == shrunk[3]  # that of the first one is long as well
+    assert taken(row(62), 1, 2) == row(62)  # what no script can choose does not make it clearer
+    assert taken(row(60, 2), 1) == shrunk[1]

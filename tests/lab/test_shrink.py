@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,6 +23,7 @@ from harness.lab.minimal import token_of
 from harness.lab.search import smallest
 from harness.lab.search.shrink import Key, Seen, Shrunk, key_of, shrink
 from harness.lab.search.simpler import (
+    in_less_time,
     joined,
     lower_numbers,
     size_of,
@@ -261,6 +263,76 @@ def test_an_only_run_is_called_and_begins_as_by_default() -> None:
         "cancels": [{"at_s": 0.5}],
         "layers": [{"kind": "deny", "name": "guard", "runs": ["r0"]}],
     }
+
+
+def test_all_times_come_so_much_earlier_that_the_first_run_begins_at_once() -> None:
+    plan = Plan.from_json(
+        {
+            "runs": [{"id": "r1", "start_s": 30.0}, {"id": "r2", "start_s": 30.5}],
+            "cancels": [{"run": "r1", "at_s": 30.25}],
+        }
+    )
+
+    def apart(_p: Program, q: Plan, _t: Tape) -> bool:
+        times = [one.start_s for one in q.runs] + [one.at_s or 0.0 for one in q.cancels]
+        return [round(at_s - times[0], 6) for at_s in times] == [0.0, 0.5, 0.25]
+
+    earlier = small(apart, plan=plan).plan
+    assert [one.start_s for one in earlier.runs] == [0.0, 0.5]
+    assert [one.at_s for one in earlier.cancels] == [0.25]
+
+
+def test_a_chunk_goes_with_the_consumer_that_took_it() -> None:
+    chunks = [{"op": "chunk", "value": n} for n in range(4)]
+    plan = Plan.from_json({"consumer": {"stage": "a", "stop_after": 3}})
+
+    def one_more(p: Program, q: Plan, _t: Tape) -> bool:
+        made = sum(one.op == "chunk" for _, one in p.walk())
+        return q.consumer is not None and made == 1 + (q.consumer.stop_after or 0)
+
+    found = small(one_more, program(stage("a", *chunks)), plan)
+    assert found.plan.consumer is not None
+    assert (found.plan.consumer.stop_after, len(found.program.stages[0].steps)) in ((1, 2), (0, 1))
+
+
+def test_a_case_takes_a_share_of_its_time_limits_included() -> None:
+    case = program(stage("a", SLEEP, {"op": "acquire", "name": "x", "cleanup_s": 3}, timeout_s=30))
+    less = Program.from_json(in_less_time(case.to_json(), 0.1)).stages[0]
+    assert less.timeout_s == 3.0
+    assert [one.args.get("seconds", one.args.get("cleanup_s")) for one in less.steps] == [
+        (0.07, 0.37),
+        0.3,
+    ]
+    plan = Plan.from_json(
+        {"stage_timeout_s": 20, "cleanup_grace_s": 10, "cancels": [{"at_s": 5, "times": 2}]}
+    )
+    shorter = Plan.from_json(in_less_time(plan.to_json(), 0.1))
+    assert (shorter.stage_timeout_s, shorter.cleanup_grace_s) == (2.0, 10)
+    assert (shorter.cancels[0].at_s, shorter.cancels[0].times) == (0.5, 2)
+
+
+def test_what_waits_for_the_engine_s_default_limit_is_told_in_less_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    limited = Shown(lambda _p, q, _t: q.stage_timeout_s == 0.6)
+    monkeypatch.setattr(smallest, "judging", lambda _lab, _clause, _seed: limited)
+    facts = {"default_stage_timeout_s": 30.0}
+    info: Any = SimpleNamespace(facts=facts, capabilities=frozenset({"stage_timeout"}))
+    lab: Any = SimpleNamespace(info=info)
+    slow: Any = SimpleNamespace(took_s=30.0, chosen={})
+    waits = program(stage("a", {"op": "sleep", "seconds": 60.0}))
+    found = smallest._sooner(lab, KEY, waits, Plan(), slow)
+    assert found is not None
+    assert found[0].stages[0].steps[0].args["seconds"] == 1.2
+    named = Plan.from_json({"stage_timeout_s": 40.0})
+    quick: Any = SimpleNamespace(took_s=29.0, chosen={})
+    info.facts = {}
+    assert smallest._sooner(lab, KEY, waits, Plan(), slow) is None
+    info.facts = facts
+    assert smallest._sooner(lab, KEY, waits, named, slow) is None
+    assert smallest._sooner(lab, KEY, waits, Plan(), quick) is None
+    limited.predicate = lambda _p, _q, _t: False  # it is not that limit that it shows
+    assert smallest._sooner(lab, KEY, waits, Plan(), slow) is None
 
 
 def test_the_same_case_shrinks_alike_each_time() -> None:

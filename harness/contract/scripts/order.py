@@ -4,10 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from harness.contract.scripts.source import always_fails, one_run, ops, several, source
+from harness.contract.scripts.source import (
+    EVERY_END,
+    always_fails,
+    named_in,
+    one_run,
+    ops,
+    several,
+    source,
+)
 from harness.kernel.plan import Plan
 from harness.kernel.program import Program
 from harness.kernel.script_literals import literal
+from harness.kernel.steps import walk
 
 __all__ = ["graph_1", "graph_2", "retry_1"]
 
@@ -125,7 +134,8 @@ def _too_few(program: Program, plan: Plan, attempts: dict[str, int]) -> str | No
     return source(
         f"attempts = {literal(attempts)}  # declared",
         'ends = [(stage, how) for _, stage, kind, how in seen if kind == "stage.end"]',
-        'good = [stage for stage, how in ends if how == "ok"]  # and not "cancelled"',
+        EVERY_END,
+        'good = [stage for stage, how in ends if how == "ok"]',
         "failed = {stage for stage, _ in ends} - set(good)",
         "for stage, most in attempts.items():",
         "    tries = [one for one, _ in ends].count(stage)",
@@ -138,12 +148,17 @@ def _too_few(program: Program, plan: Plan, attempts: dict[str, int]) -> str | No
 def _after_the_end(program: Program, plan: Plan) -> str:
     """Return the check that nothing is tried again once the run is cancelled, over, or ended by
     another stage."""
-    if len(program.stages) == 1 and "cancel_run" not in ops(program):
+    once = [s.name for s in program.stages if s.retry is None]
+    retried = [s.name for s in program.stages if s.retry is not None]
+    others_fail = any(_may_fail(program, plan, name) for name in once)
+    if len(retried) == 1 and not others_fail and "cancel_run" not in ops(program):
+        mine = named_in(program, retried, many=False)
         # A cancel that comes too late is noted after the end.
         return source(
-            'begun = [at for at, _, kind, _ in seen if kind == "stage.start"]',
+            f"begun = [at for at, {'stage' if mine else '_'}, kind, _ in seen"
+            f' if kind == "stage.start"{mine}]',
             'ends = [at for at, _, kind, _ in seen if kind in ("cancel.sent", "run.end")]',
-            "if ends and begun[0] < ends[0] < begun[-1] - 0.02:",
+            "if begun and ends and begun[0] < ends[0] < begun[-1] - 0.02:",
             '    return f"it was tried again {begun[-1] - ends[0]:.2f} s after the end"',
             "return None",
         )
@@ -151,8 +166,7 @@ def _after_the_end(program: Program, plan: Plan) -> str:
     ends += ['kind == "cancel.sent" and how[1]'] if plan.cancels else []
     asks = "cancel_run" in ops(program)
     ends += ['kind == "stage.end" and how == "cancel_run"'] if asks else []
-    once = [s.name for s in program.stages if s.retry is None]
-    if plan.on_failure == "cancel" and any(_may_fail(program, plan, name) for name in once):
+    if plan.on_failure == "cancel" and others_fail:
         failed = 'kind == "stage.end" and how.split(":")[0] in ("fail", "raise")'
         ends.append(f"{failed} and stage in {literal(once)}")
     final = " or ".join(f"({one})" if " and " in one and len(ends) > 1 else one for one in ends)
@@ -185,8 +199,9 @@ def _after_their_runs(plan: Plan, retried: Iterable[str]) -> str:
 
 
 def _may_fail(program: Program, plan: Plan, name: str) -> bool:
-    calm = ("sleep", "yield", "input", "emit", "log")
-    return bool(plan.faults) or any(one.op not in calm for one in program.stage(name).steps)
+    calm = ("sleep", "yield", "input", "emit", "log", "acquire", "using", "cleanup", "ok")
+    steps = list(walk(program.stage(name).steps))
+    return bool(plan.faults) or any(s.op not in calm or s.args.get("fails") for s in steps)
 
 
 def _rerun(program: Program, plan: Plan) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import combinations
+
 from harness.contract.scripts.source import every_step, one_run, several, source
 from harness.kernel.plan import Plan
 from harness.kernel.program import Program
@@ -21,17 +23,24 @@ def clean_3(program: Program, plan: Plan) -> str | None:
     if not one_run(plan) and not several(plan):
         return None
     one = one_run(plan)
-    each = "[(kind, name) for _, _, kind, name in seen]"
+    rows = "[(kind, name) for _, _, kind, name in seen]"
     if not one:
-        each = '[(kind, name) for _, stage, kind, name in seen if stage.split("/")[0] == run]'
+        rows = '[(kind, name) for _, stage, kind, name in seen if stage.split("/")[0] == run]'
+    known = [tuple(s.args["name"] for s in x.steps if s.op == "cleanup") for x in program.stages]
+    if sorted(names) in [sorted(told) for told in known]:  # one stage, in an order that is known
+        order = next(told for told in known if told)
+        pairs: tuple[str, ...] = (f"for a, b in {literal(list(combinations(order, 2)))}:",)
+    else:
+        pairs = (
+            'names = [name for kind, name in rows if kind == "register"]',
+            "for a, b in itertools.combinations(names, 2):",
+        )
     of = "" if one else " of {run}"
     lines = (
-        f"rows = {each}",
-        "at = {row: rows.index(row) for row in rows}  # what happened -> where it did first",
-        'names = [name for kind, name in rows if kind == "register"]',
-        "for a, b in itertools.combinations(names, 2):",
-        '    if at["register", b] < at.get(("release.begin", a), -1)'
-        ' < at.get(("release.begin", b), -1):',
+        f"rows = {rows}",
+        *pairs,
+        "    order = list(dict.fromkeys(row for row in rows if row[1] in (a, b)))",
+        '    if order[1:] == [("register", b), ("release.begin", a), ("release.begin", b)]:',
         f'        return f"{{b}}{of} was registered after {{a}}, and ran after it"',
     )
     if one:

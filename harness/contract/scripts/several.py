@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from harness.contract.produced import planted
-from harness.contract.scripts.source import around, several, source
+from harness.contract.scripts.source import EVERY_END, around, several, source
 from harness.kernel.plan import Plan
 from harness.kernel.program import Program
 from harness.kernel.script_literals import literal
@@ -137,7 +137,7 @@ def _refused(program: Program, plan: Plan, kept: list[str]) -> str | None:
         'rows = [stage.split("/") for _, stage, kind, _ in seen if kind == "stage.start"]',
         "ran = [(tenants[run], name) for run, name in rows]",
         'ends = {stage: how for _, stage, kind, how in seen if kind == "stage.end"}',
-        '# However each ended, be it "cancelled".',
+        EVERY_END,
         'over = [stage[:-1] for _, stage, kind, _ in seen if kind == "run.end"]',
         "for run in over:",
         '    mine = {s: how for s, how in ends.items() if s.split("/")[0] == run}',

@@ -16,6 +16,7 @@ from harness.kernel.script_literals import literal
 from harness.kernel.steps import Step
 
 __all__ = [
+    "EVERY_END",
     "SLACK_S",
     "always_fails",
     "around",
@@ -32,6 +33,10 @@ __all__ = [
 
 # The scripts run on the stock event loop: rules about an instant allow this much.
 SLACK_S = 0.25
+
+
+# A check that looks at the other ends than those it names has this among its lines.
+EVERY_END = '# Any end counts: "ok" "skip" "fail" "raise:" "cancelled" "cancel_run" "cancel_branch"'
 
 
 def source(*lines: str) -> str:

@@ -94,7 +94,7 @@ def stream_4(program: Program, plan: Plan, shape: str) -> str | None:
         return None
     return source(
         f"at = {{kind: at for at, {'stage' if mine else '_'}, kind, _ in seen{mine}}}",
-        'ran = at.get("stage.end", took) - at.get("consume.stop", took)',
+        'ran = at.get("stage.end", took) - at.get("consume.stop", 1e9)',
         f'if ran > {plan.cleanup_grace_s + SLACK_S!r} and at["chunk"] <= at["consume.stop"]:',
         '    return f"it ran on for {ran:.1f} s after its consumer had stopped"',
         "return None",

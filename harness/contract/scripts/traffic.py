@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness.contract.scripts.source import SLACK_S, source
+from harness.contract.scripts.source import EVERY_END, SLACK_S, source
 from harness.kernel.plan import Plan
 from harness.kernel.program import Program
 from harness.kernel.script_literals import literal
@@ -159,6 +159,7 @@ def event_6(_program: Program, plan: Plan, shape: str) -> str | None:
     if shape != "run-failed":
         return None
     return source(
+        EVERY_END,
         'ended = [how for _, _, kind, how in seen if kind == "stage.end"]',
         "failed = error is not None and not isinstance(error, asyncio.CancelledError)",
         'if failed and ended and all(how == "ok" for how in ended):',

@@ -27,6 +27,7 @@ from harness.lab.search.simpler import (
     Path,
     as_by_default,
     at,
+    begun_at_once,
     blocks_in,
     edited,
     joined,
@@ -239,6 +240,7 @@ class _Shrinking:
         self._joined()
         self._steps()
         self._merged()
+        self._fewer_chunks()
         self._plainer()
         self._settings()
         self._together()
@@ -399,6 +401,8 @@ class _Shrinking:
                 self._fields_of_plan((name,))
         if len(self.case.plan.get("runs", ())) == 1:
             self.take(dataclasses.replace(self.case, plan=as_by_default(self.case.plan)))
+        elif "runs" in self.case.plan:
+            self.take(dataclasses.replace(self.case, plan=begun_at_once(self.case.plan)))
 
     def _plan_list(self, name: str) -> None:
         def drop(start: int, count: int) -> bool:
@@ -417,14 +421,27 @@ class _Shrinking:
                 self.take(self._with_plan(path, _drop(key)))
 
     def _instant(self) -> None:
-        """Let everything take no time: what needs an order of turns only shows in each run then,
-        while one that needs two timers to be due at once shows now and then."""
+        """Let everything take no time, and nobody cancel: what needs an order of turns only shows
+        in each run then, while one that needs two timers to be due at once does now and then."""
         program = without_time(self.case.program)
-        plan = without_time(self.case.plan)
-        rest = {k: v for k, v in plan.items() if k != "cancels"}
-        for circumstances in (rest, plan):
-            if self.take(dataclasses.replace(self.case, program=program, plan=circumstances)):
+        plan = {k: v for k, v in without_time(self.case.plan).items() if k != "cancels"}
+        self.take(dataclasses.replace(self.case, program=program, plan=plan))
+
+    def _fewer_chunks(self) -> None:
+        """Drop a chunk, and have the consumer stop after one less."""
+        while (most := self.case.plan.get("consumer", {}).get("stop_after") or 0) > 1:
+            plan = edited(self.case.plan, ("consumer", "stop_after"), _put(most - 1))
+            fewer = (
+                dataclasses.replace(self._without_step(path, i), plan=plan)
+                for path in list(blocks_in(self.case.program))
+                for i, one in enumerate(at(self.case.program, path))
+                if one["op"] == "chunk"
+            )
+            if not any(self.take(case) for case in fewer):
                 return
+
+    def _without_step(self, path: Path, number: int) -> _Case:
+        return self._with_program(path, partial(without_items, start=number, count=1))
 
     def _stages(self) -> None:
         number = 0

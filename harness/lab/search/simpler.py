@@ -19,8 +19,11 @@ __all__ = [
     "Path",
     "as_by_default",
     "at",
+    "begun_at_once",
     "blocks_in",
     "edited",
+    "in_less_time",
+    "joined",
     "lower_numbers",
     "merged",
     "numbers_in",
@@ -44,6 +47,7 @@ GRID = (0, 0.1, 0.2, 0.5, 1, 2, 3, 5, 10, 20, 30, 60)
 FIRST_RUN = "r0"
 # What takes time, and limits nothing.
 DURATIONS = ("seconds", "every_s", "cleanup_s", "delivery_s", "start_s", "backoff_s", "jitter_s")
+LIMITS_AND_MOMENTS = ("timeout_s", "idle_timeout_s", "stage_timeout_s", "at_s", "gap_s")
 INTENDED_FAILURES = ("raise", "fail", "never", "flaky")
 
 
@@ -88,6 +92,20 @@ def as_by_default(plan: Mapping[str, Any]) -> dict[str, Any]:
             else one
             for one in plan["layers"]
         ]
+    return out
+
+
+def begun_at_once(plan: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a plan of several runs with all times so much earlier that the first one begins at
+    once."""
+    since_s = min(run.get("start_s", 0) for run in plan["runs"])
+    out = {**plan}
+    for part, name in (("runs", "start_s"), ("cancels", "at_s"), ("clock_steps", "at_s")):
+        if part in plan:
+            out[part] = [
+                {**one, name: round(one[name] - since_s, 6)} if one.get(name) is not None else one
+                for one in plan[part]
+            ]
     return out
 
 
@@ -237,6 +255,21 @@ def without_time(data: Any) -> Any:
     return [without_time(one) for one in data] if isinstance(data, (list, tuple)) else data
 
 
+def in_less_time(data: Any, share: float) -> Any:
+    """Return plain data in which all takes a share of its time, limits but the grace included."""
+    if isinstance(data, Mapping):
+        return {k: _shared(k, v, share) for k, v in data.items()}
+    return [in_less_time(one, share) for one in data] if isinstance(data, (list, tuple)) else data
+
+
+def _shared(name: str, value: Any, share: float) -> Any:
+    if name not in (*DURATIONS, *LIMITS_AND_MOMENTS):
+        return in_less_time(value, share)
+    if isinstance(value, (list, tuple)):
+        return [_shared(name, one, share) for one in value]
+    return round(value * share, 6) if isinstance(value, (int, float)) else value
+
+
 def plainer(one: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """Yield steps that take as long, or fail, as this one may, and need nothing else for it."""
     if one["op"] == "call":
@@ -244,6 +277,9 @@ def plainer(one: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         yield {"op": "sleep", "seconds": one.get("seconds", 0.0)}
     elif one["op"] == "flaky":
         yield {"op": "raise", "error": one.get("error", "RuntimeError")}
+    elif one["op"] == "chunk":  # one that nobody takes waits for somebody
+        yield {"op": "raise", "error": "RuntimeError"}
+        yield {"op": "sleep", "seconds": 1.0}
     elif one["op"] == "thread":
         yield {"op": "sleep", "seconds": one.get("seconds", 0.0)}
     elif one["op"] == "allocate":

@@ -29,6 +29,7 @@ from harness.lab.search.shrink import (
     key_of,
     shrink,
 )
+from harness.lab.search.simpler import in_less_time
 from harness.lab.standalone import script_of
 
 __all__ = ["judging", "run_taped", "shrink_witness"]
@@ -36,6 +37,8 @@ __all__ = ["judging", "run_taped", "shrink_witness"]
 JOURNAL_MAX = 400
 STURDY_SEEDS = range(1, 7)
 # By how much what a caller does at a time is late, or early, in them, by turns.
+# What the engine's default limit of stages becomes where a run lasts as long as that.
+SOONER_S = 0.6
 NUDGES_S = (0.0, 0.02, -0.02)
 # What comes when something else does is tried so much later or sooner.
 APART_S = (0.05, -0.05, 0.02, -0.02, 0.01, -0.01)
@@ -111,6 +114,8 @@ def shrink_witness(
         if progress is not None and tries % 100 == 0:
             progress(tries)
 
+    if (sooner := _sooner(lab, key, program, plan, record)) is not None:
+        program, plan, tape = *sooner, {}
     scripted = _scripted(lab, key, program, plan)
     sturdy = _sturdy(lab, key, program, plan, 0) if scripted else 0
 
@@ -244,6 +249,23 @@ def _apart(plan: Plan) -> Iterator[Plan]:
         moved = _nudged(plan, by_s)
         if plan.runs != moved.runs:
             yield dataclasses.replace(plan, runs=moved.runs)
+
+
+def _sooner(
+    lab: Laboratory, key: Key, program: Program, plan: Plan, record: RunRecord
+) -> tuple[Program, Plan] | None:
+    """Return a case that takes too long for a script, with all times as much shorter as a limit of
+    the plan is than the engine's own default; None if that is not what it shows."""
+    limit_s = lab.info.facts.get("default_stage_timeout_s")
+    named = plan.stage_timeout_s is not None or "stage_timeout" not in lab.info.capabilities
+    if not limit_s or named or record.took_s < limit_s:
+        return None
+    settled = program.with_durations(record.chosen).to_json()
+    whole = {**plan.to_json(), "stage_timeout_s": limit_s}
+    scaled = Program.from_json(in_less_time(settled, SOONER_S / limit_s))
+    limited = Plan.from_json(in_less_time(whole, SOONER_S / limit_s))
+    shown = judging(lab, key[0], 0)(scaled, limited, {}).keys
+    return (scaled, limited) if is_shown(key, shown) else None
 
 
 def _nudged(plan: Plan, by_s: float) -> Plan:
