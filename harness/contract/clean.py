@@ -177,6 +177,9 @@ def check_clean_2(r: Reading) -> Judgement:
             spent = r.time_of(over) - _cleaning_since(r, held)
             if spent >= _grace_s(r, held.run) - CLOSE_S or _under_stubborn(r, held):
                 continue
+            one = _execution(r, held)
+            if one is not None and one.children and r.stubborn_child(held.run):
+                continue  # it waited for most of its grace for a subpipeline that did not stop
             bad.append(
                 Violation(
                     "cleanup-not-awaited",

@@ -431,8 +431,8 @@ class Reading:
     def _may_be_engines(self, one: Ran, position: int) -> bool:
         """Say whether the engine had any cause to stop a stage at a journal position."""
         at_s = self.time_of(position)
-        if one.run not in self.runs or any(x.kind in ENGINES_LAYERS for x in self.plan.layers):
-            return True  # what a parent run, or a layer of the engine's, does may not be noted
+        if one.run not in self.runs or self._layers_may_refuse(one.run):
+            return True  # what a parent run, or a layer of the engine's, does is not noted
         for other in self.executions(one.run):
             if other.ended and other.end_s < at_s - self.tolerance_s:
                 continue
@@ -743,6 +743,11 @@ class Reading:
         )
         if beside and any(layer.kind == "idempotency" for layer in own):
             return True
+        return self._layers_may_refuse(run)
+
+    def _layers_may_refuse(self, run: str) -> bool:
+        """Say whether a layer of the engine's own may have refused a stage of a run."""
+        own = [layer for layer in self.plan.layers if layer.kind in ENGINES_LAYERS]
         return any(
             (run, stage.name) not in self.ran or stage.retry is not None
             for stage in self.program.stages

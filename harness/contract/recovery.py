@@ -319,7 +319,7 @@ def _undos(r: Reading, run: str) -> list[_Undo]:
         elif e.kind.startswith("undo."):
             mine = [u for u in found if u.name == e.detail and u.by.stage == e.stage]
             # Of several attempts that declared it, the one that completed is meant first.
-            mine.sort(key=lambda u: (len(u.begun), u.by.how not in DONE))
+            mine.sort(key=lambda u: (len(u.begun), u.by.how not in DONE, u.by.again))
             if e.kind == "undo.begin" and mine:
                 mine[0].begun.append(i)
             elif mine:
