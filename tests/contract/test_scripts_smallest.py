@@ -65,6 +65,20 @@ def test_a_stage_that_is_told_as_completed_has_run() -> None:
     assert of([], {"b": None}) == "stage b is told as completed; it did not run, nor had it before"
 
 
+def test_a_stage_that_its_timeout_ended_is_said_to_have_timed_out() -> None:
+    program, plan = Program((Stage("pay"),)), Plan(stage_timeout_s=0.1)
+
+    def of(how: str, error: Exception) -> str | None:
+        seen = rows(("pay", "stage.start", None), ("pay", "stage.end", how))
+        return said("TIME-1", program, plan, seen, shape="not-called-timeout", error=error)
+
+    other = ValueError("stage pay failed")
+    assert of("cancelled", other) == f"the timeout of stage pay is reported as: {other!r}"
+    assert of("cancelled", ValueError("stage pay timed out")) is None
+    assert of("cancelled", TimeoutError("pay")) is None
+    assert of("raise:StageFault", other) is None
+
+
 def test_a_stage_that_clings_is_named() -> None:
     clings = step("swallow", times=1, steps=[step("sleep", seconds=1.0)])
     program, plan = Program((Stage("pay", (clings,)), Stage("b"))), Plan(stage_timeout_s=0.1)

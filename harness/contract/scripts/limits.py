@@ -41,7 +41,19 @@ def time_1(program: Program, plan: Plan, shape: str) -> str | None:
             '        return f"stage {stage} ran for {ran:.2f} s; its timeout is {limit} s"',
             "return None",
         )
-    if shape not in ("stage-not-named", "timeout-not-named", "not-called-timeout"):
+    if shape == "not-called-timeout":
+        return source(
+            f"limits = {literal(limits)}  # seconds",
+            "said = repr(error).lower()",
+            'begun = {stage: at for at, stage, kind, _ in seen if kind == "stage.start"}',
+            "for at, stage, kind, how in seen:",
+            '    if kind == "stage.end" and how == "cancelled" and stage in limits:',
+            "        over = at - begun[stage] > limits[stage] - 0.05",
+            '        if over and "timeout" not in said and "timed out" not in said:',
+            '            return f"the timeout of stage {stage} is reported as: {error!r}"',
+            "return None",
+        )
+    if shape not in ("stage-not-named", "timeout-not-named"):
         return None
     return source(
         *times,
