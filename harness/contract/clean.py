@@ -73,6 +73,23 @@ def _given_up(r: Reading, held: Held) -> bool:
         if (held.run == run and (stage == held.stage or "/" in run))
         or held.run.startswith(f"{run}/")
         for one in ones
+    ) or _waits_for_stubborn(r, held, latest_s - r.plan.cleanup_grace_s)
+
+
+def _waits_for_stubborn(r: Reading, held: Held, asked_s: float) -> bool:
+    """Say whether the stage was waiting at the end for a subpipeline of which a stage, cancelled at
+    `asked_s` or before, did not stop: the whole grace has gone to that one."""
+    over = _over(r, held.run)
+    names = {e.detail for e in r.of("sub.begin", held.run, held.stage)}
+    return any(
+        one.swallowed
+        and one.asked >= 0
+        and (one.end < 0 or one.end > over)
+        and r.time_of(one.asked) <= asked_s
+        for (run, _), ones in (r.ran.items() if names else ())
+        if run.startswith(f"{held.run}/")
+        and run[len(held.run) + 1 :].split("/")[0].split("#")[0] in names
+        for one in ones
     )
 
 

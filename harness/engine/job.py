@@ -96,6 +96,14 @@ class Job:
         self.after("grace", grace_s, self._give_up, TURNS)
         return True
 
+    def hurry(self, grace_s: float) -> None:
+        """Leave a job that was told to stop no more time than this, from now on, to end in."""
+        end_s = self._loop.time() + grace_s
+        if self.closed or self.given_up_at_s is None or end_s >= self.given_up_at_s:
+            return
+        self.given_up_at_s = end_s
+        self.after("grace", grace_s, self._give_up, TURNS)
+
     def error(self) -> BaseException | None:
         """Return what the task raised, if it has ended that way."""
         task = self.task

@@ -186,6 +186,8 @@ class Run:
         if self._caller_cancel is None:
             self._caller_cancel = exc
         self._want_stop(Stop("cancelled", "the caller cancelled the run"))
+        for job in self._running.values():
+            job.hurry(self._grace_s())  # a child's caller may have less time left
 
     # Starting stages.
 

@@ -121,6 +121,30 @@ def test_an_engine_may_give_up_on_a_cleanup_when_the_grace_is_over_and_not_befor
     assert [said[c].verdict for c in ("CANCEL-3", "CLEAN-2")] == [verdict, verdict]
 
 
+@pytest.mark.parametrize(("over_s", "shape"), [(1.5, []), (1.4, ["not-released"])])
+def test_a_stage_cannot_release_while_its_subpipeline_does_not_stop(
+    over_s: float, shape: list[str]
+) -> None:
+    child = program("child", stage("search", swallow(9, sleep(9.0))))
+    holder = program("p", stage("a", acquire("lock", 1.0), subpipeline(child), timeout_s=0.5))
+    rows: list[Row] = [
+        *BEGIN,
+        (0.0, "a", "acquire", "lock"),
+        (0.0, "a", "sub.begin", "child"),
+        (0.0, "child/search", "stage.start"),
+        (0.5, "child/search", "interrupt"),
+        (0.5, "child/search", "swallowed", 1),
+        over(over_s, "returned"),
+        (over_s, "a", "interrupt"),
+        (over_s, "a", "sub.end", ("child", "cancelled")),
+        (over_s, "a", "release.begin", "lock"),
+    ]
+    failure = FailureReport("a", kind="timeout", timeout_s=0.5)
+    told = Outcome("r0", "failed", failures=(failure,), still_running=("a",))
+    said = by_hand(holder, Plan(cleanup_grace_s=1.0), rows, outcome=told)["CLEAN-1"]
+    assert [v.shape for v in said.violations] == shape
+
+
 def test_a_resource_may_be_released_late_in_the_run_but_not_after_it() -> None:
     def rows(over_s: float) -> list[Row]:
         rest: list[Row] = [

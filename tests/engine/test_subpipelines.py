@@ -164,6 +164,35 @@ def test_what_does_not_stop_in_a_child_is_reported_by_the_top_run_in_time() -> N
     assert result.duration_s <= 11
 
 
+def test_a_stage_has_time_to_clean_up_also_if_its_childs_stage_timed_out_just_before() -> None:
+    async def stubborn(context: Context) -> None:
+        while True:
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(99)
+
+    async def stage(context: Context) -> None:
+        try:
+            await context.subpipeline(child)
+        finally:
+            await asyncio.sleep(0.5)
+            record("cleaned up")
+
+    record = Record()
+    child = Pipeline("child", cleanup_grace_s=10)
+    child.stage("inner", stubborn, timeout_s=1.9)
+    parent = Pipeline("parent", cleanup_grace_s=10)
+    parent.stage("runs", stage, timeout_s=2)
+
+    async def main() -> RunResult:
+        with pytest.raises(RunFailed) as failed:
+            await parent.run()
+        return failed.value.result
+
+    result = in_virtual_time(main(), left=1)
+    # Nine tenths of the stage's grace are the child's, whatever it was given before.
+    assert (record.lines, result.still_running) == (["11.5 cleaned up"], ("runs/inner",))
+
+
 def test_events_of_a_child_reach_the_sink_of_the_top_run() -> None:
     async def speaks(context: Context) -> None:
         context.emit("hello")

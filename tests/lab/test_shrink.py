@@ -221,6 +221,19 @@ def test_two_stages_become_one_that_does_what_they_did() -> None:
     assert list(joined(read.to_json(), 0, 1)) == []  # and its output a name
 
 
+def test_a_stage_that_runs_a_subpipeline_can_be_put_with_another() -> None:
+    inner = {"name": "inner", "version": 1, "stages": [stage("x", SLEEP), stage("y", SLEEP)]}
+    whole = program(
+        stage("a", {"op": "heartbeat"}), stage("b", {"op": "subpipeline", "program": inner})
+    )
+
+    def both(p: Program, _q: Plan, _t: Tape) -> bool:
+        return {"heartbeat", "subpipeline"} <= {one.op for _, one in p.walk()}
+
+    found = small(both, whole)
+    assert (found.ended, len(found.program.stages)) == ("smallest", 1)
+
+
 def test_where_only_an_order_of_turns_matters_nothing_takes_time() -> None:
     case = program(
         stage("a", {"op": "sleep", "seconds": 0.5}, {"op": "chunk", "value": 1}),

@@ -472,14 +472,20 @@ class _Shrinking:
 
     def _joined(self) -> None:
         """Put one stage in the place of two."""
-        for path in list(programs_in(self.case.program)):
-            last = 1
-            while last < len(at(self.case.program, path)["stages"]) <= JOINED_MAX:
-                last += not any(
-                    self.take(self._with_program(path, _put(one)), moves_points=True)
-                    for first in range(last)
-                    for one in joined(at(self.case.program, path), first, last)
-                )
+        number = 0
+        # A stage that goes takes its subpipelines with it, so the paths are found anew each time.
+        while number < len(paths := list(programs_in(self.case.program))):
+            self._join_stages(paths[number])
+            number += 1
+
+    def _join_stages(self, path: Path) -> None:
+        last = 1
+        while last < len(at(self.case.program, path)["stages"]) <= JOINED_MAX:
+            last += not any(
+                self.take(self._with_program(path, _put(one)), moves_points=True)
+                for first in range(last)
+                for one in joined(at(self.case.program, path), first, last)
+            )
 
     def _steps(self) -> None:
         """Drop steps in every block, then unwrap what is left of steps that hold blocks."""
