@@ -236,13 +236,13 @@ class {_retry_name(stage)}(RetryInterceptor):
 
 
 def _alone_fails(stage: str, program: Program, plan: Plan) -> bool:
-    """Say whether no other stage can fail, so that there is nothing of theirs to be retried."""
+    """Say whether no other stage can raise, so that there is nothing of theirs to be retried:
+    the engine asks nobody about a stage that timed out, or that returned its failure."""
     others = [one for one in program.stages if one.name != stage]
-    timed = plan.stage_timeout_s is not None or any(one.timeout_s for one in others)
     failing = any(layer.kind in ("raise", "deny") for layer in plan.layers)
     steps = [step for one in others for step in walk(one.steps)]
-    calm = all(step.op in CALM and not step.args.get("fails") for step in steps)
-    return not others or (calm and not timed and not failing)
+    calm = all(step.op in (*CALM, "fail") and not step.args.get("fails") for step in steps)
+    return not others or (calm and not failing)
 
 
 def _told_of_retry(engine: Probe, stage: str, program: Program) -> list[tuple[str, Any]]:

@@ -277,6 +277,22 @@ def siblings(cancel_s: float, end_s: float) -> list[Row]:
     ]
 
 
+def test_what_ends_before_the_cleanup_of_the_stage_that_timed_out_was_not_left_to_run_on() -> None:
+    own = Program.from_json(
+        {"stages": [{"name": "a", "timeout_s": 0.5}, {"name": "b", "timeout_s": 9.0}]}
+    )
+
+    def said(end_s: float, grace_s: float) -> list[str]:
+        rows = [row for row in siblings(0.6, end_s) if row[1:3] != ("a", "stage.end")]
+        rows = [row for row in rows if row[1:3] != ("b", "interrupt")]
+        rows = [(*row[:3], "ok") if row[1:3] == ("b", "stage.end") else row for row in rows]
+        verdicts = by_hand(own, Plan(cleanup_grace_s=grace_s), rows, outcome=says())
+        return shapes(verdicts).get("TIME-3", [])
+
+    assert said(0.6, 0.2) == []
+    assert said(0.9, 0.2) == ["sibling-not-cancelled"]
+
+
 @pytest.mark.parametrize(
     ("cancel_s", "policy", "shape"),
     [
