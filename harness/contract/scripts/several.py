@@ -190,15 +190,15 @@ def _spoilt(program: Program, plan: Plan) -> str:
     cancelled = literal(sorted({cancel.run for cancel in plan.cancels}))
     kinds = [f"layer.{one}" for one in ("raise", "deny") if any(p.kind == one for p in plan.layers)]
     kinds += ["self_cancel"] if "CancelledError" in repr(program) else []
-    own = 'kind == "stage.end" and how.split(":")[0] in ("fail", "raise", "cancel_run")'
     more = f"failed |= {{run for run, kind, _ in rows if kind in {literal(kinds)}}}"
     return source(
         'rows = [(stage.split("/")[0], kind, how) for _, stage, kind, how in seen]',
-        f"failed = {{run for run, kind, how in rows if {own}}}",
+        'ends = [(run, how.split(":")[0]) for run, kind, how in rows if kind == "stage.end"]',
+        'failed = {run for run, how in ends if how in ("fail", "raise", "cancel_run")}',
         *((more,) if kinds else ()),
         *((f"failed |= set({cancelled})  # they are cancelled",) if plan.cancels else ()),
         'got = {run: how for run, kind, how in rows if kind == "run.end"}',
-        'done = [run for run, kind, how in rows if kind == "stage.end" and how == "ok"]',
+        'done = [run for run, how in ends if how == "ok"]',
         f"whole = [run for run in got if done.count(run) == {len(program.stages)}]",
         'fine = [run for run in whole if got[run] == "returned"]',
         "spoilt = [run for run in got if run not in fine and run not in failed]",
