@@ -73,7 +73,10 @@ class Surroundings:
         stream = run.stream(spec.stage, buffer_max=spec.buffer_max)
         consumer = asyncio.create_task(self._consume(run.run_id, stream))
         try:
-            result = await run.execute()
+            try:
+                result = await run.execute()
+            finally:
+                self._bodies.over(run.run_id)
         except BaseException:
             if not stream.ended or asyncio.current_task().cancelling():  # type: ignore[union-attr]
                 consumer.cancel()

@@ -323,7 +323,11 @@ class Adapter:
         try:
             if queue is not None:
                 await queue.open()
-            outcome = await self._run(native, run, ctx)
+            try:
+                outcome = await self._run(native, run, ctx)
+            finally:
+                if streams is not None or queue is not None:
+                    native.bodies.over(run.id)
             ended = True
         finally:
             try:

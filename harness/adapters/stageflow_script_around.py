@@ -236,13 +236,13 @@ class {_retry_name(stage)}(RetryInterceptor):
 
 
 def _alone_fails(stage: str, program: Program, plan: Plan) -> bool:
-    """Say whether no other stage can fail, so that there is nothing of theirs to be retried."""
+    """Say whether no other stage can raise, so that there is nothing of theirs to be retried:
+    the engine asks nobody about a stage that timed out, or that returned its failure."""
     others = [one for one in program.stages if one.name != stage]
-    timed = plan.stage_timeout_s is not None or any(one.timeout_s for one in others)
     failing = any(layer.kind in ("raise", "deny") for layer in plan.layers)
     steps = [step for one in others for step in walk(one.steps)]
-    calm = all(step.op in CALM and not step.args.get("fails") for step in steps)
-    return not others or (calm and not timed and not failing)
+    calm = all(step.op in (*CALM, "fail") and not step.args.get("fails") for step in steps)
+    return not others or (calm and not failing)
 
 
 def _told_of_retry(engine: Probe, stage: str, program: Program) -> list[tuple[str, Any]]:
@@ -281,8 +281,12 @@ def queue(engine: Probe, plan: Plan, check: str) -> str:
     pends = waits(plan) and ('"account"' in check or "pending" in check)
     lines = []
     if numbers:
-        lines.append('number = (data.get("producer", ""), data.get("n", -1))')
-        lines.append('note("", "deliver.begin", number)')
+        told = '(data.get("producer", ""), data.get("n", -1))'
+        begun_only = '"deliver.end"' not in check and '"deliver.fail"' not in check
+        if begun_only:
+            lines.append(f'note("", "deliver.begin", {told})')
+        else:
+            lines += [f"number = {told}", 'note("", "deliver.begin", number)']
     steps = [f"await asyncio.sleep({spec.delivery_s!r})"] if spec.delivery_s else []
     if counts:
         steps += ["self.count += 1", "mine = self.count"]

@@ -26,7 +26,7 @@ def _left(r: Reading, one: Ran, since: int, why: str, shape: str) -> Violation:
         one.stage,
         r.left_location(one.run, one.stage),
         {},
-        (since, one.start, r.runs[one.run].end),
+        (since, one.start, r.runs[one.run].left),
     )
 
 
@@ -43,7 +43,7 @@ def _outlived(r: Reading, run: str) -> list[Ran]:
     return [
         one
         for one in r.executions(run)
-        if (one.end < 0 or one.end > facts.end)
+        if (one.end < 0 or one.end > facts.left)
         and not _given_up(r, one, facts.end_s)
         and not (one.stage in reported and r.of("thread.begin", run, one.stage))
         and not (stubborn and one.children)

@@ -107,10 +107,17 @@ def _registered_late(r: Reading, held: Held) -> bool:
     )
 
 
+def _in_time(r: Reading, held: Held) -> bool:
+    """Say whether it was taken before the engine's own call for the run came out. What a stage
+    takes later nobody releases for it: that it ran on is not CLEAN-1's."""
+    facts = r.runs.get(_top(held.run))
+    return facts is not None and facts.over and held.at < facts.left
+
+
 def check_clean_1(r: Reading) -> Judgement:
     if not r.sound:
         return untested()
-    due = [h for h in r.held if _over(r, h.run) > h.at and not _stubborn(r, h)]
+    due = [h for h in r.held if _in_time(r, h) and not _stubborn(r, h)]
     due = [h for h in due if not _registered_late(r, h)]
     due += [h for h in r.held if h.begun and h not in due]
     if not due:
@@ -531,7 +538,7 @@ def check_clean_6(r: Reading) -> Judgement:
                         (held.begun[0], last),
                     )
                 )
-            elif not held.begun or held.begun[0] > facts.end:
+            elif _in_time(r, held) and (not held.begun or held.begun[0] > facts.end):
                 bad.append(
                     Violation(
                         "cleared-by-other-run",

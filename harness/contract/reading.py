@@ -139,10 +139,16 @@ class Scope:
 
 @dataclass(slots=True, eq=False)
 class RunFacts:
-    """One run as its caller saw it: positions and times of its begin and end."""
+    """One run as its caller saw it: positions and times of its begin and end.
+
+    Attributes:
+        left: position at which the engine's own call came out. What is the user's beside it, a
+            consumer or the sink of all runs, may have ended only later, and the run with that.
+    """
 
     begin: int = -1
     begin_s: float = 0.0
+    left: int = -1
     end: int = -1
     end_s: float = -1.0
     how: str = ""
@@ -276,6 +282,10 @@ class Reading:
             elif kind == "run.end":
                 facts = runs[run]
                 facts.end, facts.end_s, facts.how = i, at_s, detail
+                if facts.left < 0:
+                    facts.left = i
+            elif kind == "engine.end":
+                runs[run].left = i
             elif kind == "cancel.sent":
                 if detail[1]:
                     runs[run].cancels.append((i, at_s))

@@ -136,6 +136,8 @@ def _attribution(r: Reading, one: Ran, limit: float) -> list[Violation]:
         named = told[0].message if told else f"the run ended {outcome.status}"
         return [Violation("stage-not-named", expected, named, one.stage, where, {}, at)]
     if mine[0].kind != "timeout":
+        if one.how.startswith("raise:"):
+            return []  # an error of its own came out, and asyncio.timeout() lets that stand, too
         actual = f"it reports: {mine[0].message}"
         return [Violation("not-called-timeout", expected, actual, one.stage, where, {}, at)]
     actual = f"it names {mine[0].timeout_s} s" if mine[0].timeout_s is not None else "no T named"
@@ -299,7 +301,9 @@ def _sibling(r: Reading, one: Ran, first: Ran, since: int, policy: str) -> list[
         ]
     fate = [i for i in one.interrupts if r.time_of(i) >= r.time_of(since) - CLOSE_S]
     # An engine may wait for the timed-out stage's own cleanup before it cancels the others.
-    bound_s = max(r.time_of(since), first.end_s) + r.tolerance_s
+    # One that is still at it may take its grace for that.
+    ended_s = first.end_s if first.ended else r.time_of(since) + r.plan.cleanup_grace_s
+    bound_s = max(r.time_of(since), ended_s) + r.tolerance_s
     if first.swallowed:
         bound_s = max(bound_s, r.time_of(since) + r.plan.cleanup_grace_s + 2 * r.tolerance_s)
     # One that was told to end before is at it. What reached it now may have been sent by a scope
@@ -906,7 +910,7 @@ TIME: tuple[Clause, ...] = (
         needs=frozenset({"stage_timeout"}),
         data_risk="high",
         availability_risk="medium",
-        script=scripts.left_running,
+        script_of_shape=scripts.time_3,
     ),
     Clause(
         "TIME-4",

@@ -116,6 +116,14 @@ class Bodies(Protocol):
         """
         ...
 
+    def over(self, run: str, /) -> None:
+        """Say that the engine's own call for a run has come out, one way or the other.
+
+        To be called by an adapter that has still to end what is the user's beside that, a
+        consumer for one: what stages do meanwhile they do after the run.
+        """
+        ...
+
     async def consume(self, run: str, source: AsyncIterator[Any], /) -> None:
         """Consume a stage's partial results as the plan's `consumer` says, and stop when it
         does. It closes nothing: how a consumer stops is the engine's own API, so the adapter

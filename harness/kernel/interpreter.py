@@ -254,6 +254,11 @@ class ProgramBodies:
         """Return the tenants' store of this laboratory run; one for all that ask."""
         return self._worlds[0].tenant_store()
 
+    def over(self, run: str) -> None:
+        """Note that the engine's own call for a run has come out; see `Bodies.over`."""
+        world = self._worlds[0]
+        world.add(world.now(), run, "", "engine.end")
+
     async def consume(self, run: str, source: AsyncIterator[Any]) -> None:
         """Consume a stream as the plan's `consumer` says; see `Bodies.consume`."""
         await consume(self._worlds[0], run, source)

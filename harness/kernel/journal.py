@@ -10,6 +10,8 @@ Kinds of entry (`stage` is "" for what belongs to the run as a whole):
 kind                      detail
 ========================  =====================================================================
 run.begin, run.end        end: "returned", or the name of the exception that came out
+engine.end                None: the engine's own call for the run has come out; only where the
+                          adapter had still to end what is the user's beside it, before run.end
 cancel.sent               (number of the cancel, what `Task.cancel()` returned)
 cancel.stage              the same, for a stage whose task is cancelled from outside the engine;
                           False if its body was not under way in a task of its own

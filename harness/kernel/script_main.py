@@ -353,6 +353,11 @@ class Ending:
         error = self._tells_partial or "error" in self.wanted
         results, kept = self._results, self.dialect.kept
         if not outputs and not error:
+            if len(calls) == 1 and not self.plan.cancels:
+                call = calls[0].removeprefix("await ")
+                line = f"await asyncio.gather({call}, return_exceptions=True)"
+                if len(line) + 4 <= COLUMNS:
+                    return [line]
             return [
                 "with contextlib.suppress(Exception, asyncio.CancelledError):",
                 *_indented(calls),

@@ -392,6 +392,15 @@ def test_a_cancel_of_the_caller_leaves_no_consumer_behind(lab: Laboratory) -> No
     assert [x for x in record.leaks if not x.what.startswith(("Unified", "StageGraph"))] == []
 
 
+def test_the_engines_own_end_is_noted_where_the_consumer_ends_later(lab: Laboratory) -> None:
+    plan = Plan(consumer=Consumer("a", every_s=0.1, buffer_max=4))
+    record = run(lab, stage("a", *chunks(3)), plan=plan)
+    kinds = [e.kind for e in record.journal if e.kind.startswith(("run", "engine", "consume."))]
+    assert kinds == ["run.begin", "engine.end", "consume.stop", "run.end"]
+    assert record.journal.of("engine.end")[0].at_s < record.journal.of("run.end")[0].at_s
+    assert run(lab, stage("a")).journal.of("engine.end") == []
+
+
 def test_what_nobody_consumes_can_be_read_beside_a_consumer(lab: Laboratory) -> None:
     plan = Plan(consumer=Consumer("a"))
     record = run(lab, stage("a", *chunks(2)), stage("b", *chunks(3), step("fail")), plan=plan)

@@ -26,6 +26,7 @@ Note = tuple[float, str, str, Any]
 # Shapes that have no title of their own, and a check.
 MORE_SHAPES = {
     "CLEAN-6": ("other-run-interrupted",),
+    "TIME-3": ("sibling-not-cancelled",),
     "RETRY-1": ("called-off-rerun",),
     "STREAM-4": ("producer-not-stopped", "producer-not-awaited", "producer-ran-on"),
 }

@@ -12,12 +12,13 @@ import pytest
 
 from harness.contract.clauses import CLAUSES
 from harness.kernel.outcome import ErrorReport, FailureReport, Outcome, StageReport
-from harness.kernel.plan import Cancel, Plan
+from harness.kernel.plan import Cancel, Consumer, Plan
 from harness.kernel.program import Program, Retry
 from harness.kernel.record import Leak
 from scenarios.notation import (
     acquire,
     cancel_run,
+    cleanup,
     ok,
     parallel,
     program,
@@ -223,6 +224,35 @@ def test_a_timeout_is_in_time_within_the_loops_own_tolerance_and_named(
     assert said.figures == {"timeouts_due": 1}
 
 
+def test_a_stage_whose_cleanup_fails_at_its_timeout_ends_by_an_error_of_its_own() -> None:
+    """As with `asyncio.timeout`: what is raised on the way out takes the place of the timeout."""
+    told = says(kind="error", timeout_s=None, error="StageFault")
+
+    def said(how: str, outcome: Outcome = told) -> list[str]:
+        rows = [*timed(0.5)[:-2], (0.5, "a", "stage.end", how), over(0.5, "returned")]
+        return shapes(by_hand(ONE, HALF, rows, outcome=outcome)).get("TIME-1", [])
+
+    assert said("raise:StageFault") == []
+    assert said("cancelled") == ["not-called-timeout"]
+    assert said("raise:StageFault", says(stage=None, kind="error")) == ["stage-not-named"]
+
+
+def test_what_a_stage_takes_when_its_run_has_come_out_is_lost_by_the_stage_that_ran_on() -> None:
+    """A consumer beside the run may end later, and whoever awaits both sees its end only then."""
+    holder = program("p", stage("a", sleep(0.5), cleanup("k"), ok(1)))
+    plan = caller_cancel(0.3, consumer=Consumer("a"))
+
+    def said(*rows: Row) -> dict[str, list[str]]:
+        told = [*BEGIN, sent(0.3), *rows, over(0.6)]
+        return shapes(by_hand(holder, plan, told, outcome=CANCELLED))
+
+    out: Row = (0.4, "", "engine.end")
+    took: list[Row] = [(0.5, "a", "register", "k"), (0.5, "a", "stage.end", "ok")]
+    assert said(out, *took) == {"CANCEL-3": ["stage-outlived-run"]}
+    assert said(*took, out)["CLEAN-1"] == ["registered-cleanup-not-run"]
+    assert "CANCEL-3" not in said(*took, out)
+
+
 def test_a_stage_that_is_interrupted_before_its_timeout_by_nothing_else_was_ended_early() -> None:
     early = by_hand(ONE, HALF, timed(0.4), outcome=says())
     assert shapes(early)["TIME-2"] == ["ended-early"]
@@ -245,6 +275,22 @@ def siblings(cancel_s: float, end_s: float) -> list[Row]:
         (end_s, "b", "stage.end", "cancelled"),
         over(end_s, "returned"),
     ]
+
+
+def test_what_ends_before_the_cleanup_of_the_stage_that_timed_out_was_not_left_to_run_on() -> None:
+    own = Program.from_json(
+        {"stages": [{"name": "a", "timeout_s": 0.5}, {"name": "b", "timeout_s": 9.0}]}
+    )
+
+    def said(end_s: float, grace_s: float) -> list[str]:
+        rows = [row for row in siblings(0.6, end_s) if row[1:3] != ("a", "stage.end")]
+        rows = [row for row in rows if row[1:3] != ("b", "interrupt")]
+        rows = [(*row[:3], "ok") if row[1:3] == ("b", "stage.end") else row for row in rows]
+        verdicts = by_hand(own, Plan(cleanup_grace_s=grace_s), rows, outcome=says())
+        return shapes(verdicts).get("TIME-3", [])
+
+    assert said(0.6, 0.2) == []
+    assert said(0.9, 0.2) == ["sibling-not-cancelled"]
 
 
 @pytest.mark.parametrize(

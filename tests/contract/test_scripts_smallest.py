@@ -65,6 +65,47 @@ def test_a_stage_that_is_told_as_completed_has_run() -> None:
     assert of([], {"b": None}) == "stage b is told as completed; it did not run, nor had it before"
 
 
+def test_a_stage_that_its_timeout_ended_is_said_to_have_timed_out() -> None:
+    program, plan = Program((Stage("pay"),)), Plan(stage_timeout_s=0.1)
+
+    def of(how: str, error: Exception) -> str | None:
+        seen = rows(("pay", "stage.start", None), ("pay", "stage.end", how))
+        return said("TIME-1", program, plan, seen, shape="not-called-timeout", error=error)
+
+    other = ValueError("stage pay failed")
+    assert of("cancelled", other) == f"the timeout of stage pay is reported as: {other!r}"
+    assert of("cancelled", ValueError("stage pay timed out")) is None
+    assert of("cancelled", TimeoutError("pay")) is None
+    assert of("raise:StageFault", other) is None
+
+
+def test_a_sibling_of_a_stage_that_timed_out_does_not_run_on_to_its_own_end() -> None:
+    program, plan = Program((Stage("a"), Stage("b"))), Plan(stage_timeout_s=0.1)
+
+    def of(how: str, end_s: float) -> str | None:
+        seen: list[Note] = [(0.0, "a", "stage.start", None), (0.0, "b", "stage.start", None)]
+        seen += [(0.1, "a", "stage.end", "cancelled"), (end_s, "b", "stage.end", how)]
+        return said("TIME-3", program, plan, seen, shape="sibling-not-cancelled")
+
+    assert of("ok", 0.5) == "b ran on for 0.40 s after the timeout, to its end"
+    assert of("cancelled", 0.5) is None
+    assert of("ok", 0.2) is None
+
+
+def test_what_failed_is_not_tried_again_once_another_stage_has_failed() -> None:
+    retried = Stage("a", (step("raise"),), retry=Retry(attempts=3, backoff_s=0.1))
+    program = Program((retried, Stage("b", (step("raise"),))))
+
+    def of(*order: Row) -> str | None:
+        return said("RETRY-1", program, Plan(), rows(*order), shape="retried-after-cancel")
+
+    begun, failed = ("a", "stage.start", None), ("b", "stage.end", "raise:ValueError")
+    assert of(begun, failed) is None
+    assert of(failed, begun) is None
+    assert of(begun, begun, failed) is None
+    assert str(of(begun, failed, begun)).startswith("a was tried again after b had failed")
+
+
 def test_a_stage_that_clings_is_named() -> None:
     clings = step("swallow", times=1, steps=[step("sleep", seconds=1.0)])
     program, plan = Program((Stage("pay", (clings,)), Stage("b"))), Plan(stage_timeout_s=0.1)

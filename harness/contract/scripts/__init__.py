@@ -12,7 +12,7 @@ from __future__ import annotations
 from harness.contract.scripts.around import graph_5
 from harness.contract.scripts.cleanups import clean_1, clean_2, clean_4, clean_6
 from harness.contract.scripts.ids import corr_1, corr_3
-from harness.contract.scripts.limits import time_1, time_4, time_5
+from harness.contract.scripts.limits import time_1, time_3, time_4, time_5
 from harness.contract.scripts.order import graph_1, graph_2, retry_1
 from harness.contract.scripts.outcomes import ctx_2, part_1, part_3, part_4
 from harness.contract.scripts.reverse import clean_3
@@ -53,6 +53,7 @@ __all__ = [
     "tenant_2",
     "tenant_4",
     "time_1",
+    "time_3",
     "time_4",
     "time_5",
 ]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from harness.contract.scripts.source import SLACK_S, one_run, source
+from harness.contract.scripts.running import left_running
+from harness.contract.scripts.source import EVERY_END, SLACK_S, one_run, source
 from harness.kernel.plan import Plan
 from harness.kernel.program import Program
 from harness.kernel.script_literals import literal
 
-__all__ = ["time_1", "time_4", "time_5"]
+__all__ = ["time_1", "time_3", "time_4", "time_5"]
 
 
 def _limits(program: Program, plan: Plan) -> dict[str, float]:
@@ -41,12 +42,46 @@ def time_1(program: Program, plan: Plan, shape: str) -> str | None:
             '        return f"stage {stage} ran for {ran:.2f} s; its timeout is {limit} s"',
             "return None",
         )
-    if shape not in ("stage-not-named", "timeout-not-named", "not-called-timeout"):
+    if shape == "not-called-timeout":
+        return source(
+            f"limits = {literal(limits)}  # seconds",
+            "said = repr(error).lower()",
+            'begun = {stage: at for at, stage, kind, _ in seen if kind == "stage.start"}',
+            "for at, stage, kind, how in seen:",
+            '    if kind == "stage.end" and how == "cancelled" and stage in limits:',
+            "        over = at - begun[stage] > limits[stage] - 0.05",
+            '        if over and "timeout" not in said and "timed out" not in said:',
+            '            return f"the timeout of stage {stage} is reported as: {error!r}"',
+            "return None",
+        )
+    if shape not in ("stage-not-named", "timeout-not-named"):
         return None
     return source(
         *times,
         f'    if ran > limit - 0.05 and stage not in f"{{error}} {{results}}"{excused}:',
         '        return f"the timeout of stage {stage} is reported as: {error!r}"',
+        "return None",
+    )
+
+
+def time_3(program: Program, plan: Plan, shape: str) -> str | None:
+    """No sibling of a stage that timed out is running when the run is over, nor does it go on to
+    its own end where it is to be cancelled."""
+    if shape == "sibling-left-running":
+        return left_running(program, plan)
+    limits = _limits(program, plan)
+    if shape != "sibling-not-cancelled" or not limits or not one_run(plan):
+        return None
+    return source(
+        f"limits = {literal(limits)}  # seconds",
+        'begun = {stage: at for at, stage, kind, _ in seen if kind == "stage.start"}',
+        'ends = [(at, stage, how) for at, stage, kind, how in seen if kind == "stage.end"]',
+        EVERY_END,
+        'cut = [(at, stage) for at, stage, how in ends if how == "cancelled" and stage in limits]',
+        "timed = [at for at, stage in cut if at - begun[stage] > limits[stage] - 0.05]",
+        "for at, stage, how in ends:",
+        f'    if timed and how != "cancelled" and begun[stage] < timed[0] < at - {SLACK_S}:',
+        '        return f"{stage} ran on for {at - timed[0]:.2f} s after the timeout, to its end"',
         "return None",
     )
 

@@ -20,6 +20,9 @@ from harness.kernel.steps import walk
 
 __all__ = ["graph_1", "graph_2", "retry_1"]
 
+# Within so many seconds comes, on a real clock as well, what takes no time.
+SOON_S = 0.05
+
 
 def graph_1(program: Program, _plan: Plan) -> str | None:
     """The fault of the graph is refused when it is built, not at run time."""
@@ -162,6 +165,16 @@ def _after_the_end(program: Program, plan: Plan) -> str:
             '    return f"it was tried again {begun[-1] - ends[0]:.2f} s after the end"',
             "return None",
         )
+    once = [name for name in once if _may_fail(program, plan, name)]
+    if len(retried) == len(once) == 1 and _at_once(program, plan, *once, *retried):
+        first, again = f'("{once[0]}", "stage.end")', f'("{retried[0]}", "stage.start")'
+        return source(
+            "order = [(stage, kind) for _, stage, kind, _ in seen]",
+            f"failed, again = {first}, {again}",
+            "if failed in order and order[-1] == again and order.count(again) > 1:",
+            f'    return f"{retried[0]} was tried again after {once[0]} had failed: {{order}}"',
+            "return None",
+        )
     ends = ['kind == "run.end"']
     ends += ['kind == "cancel.sent" and how[1]'] if plan.cancels else []
     asks = "cancel_run" in ops(program)
@@ -181,6 +194,16 @@ def _after_the_end(program: Program, plan: Plan) -> str:
         "        tried.add(stage)",
         "return None",
     )
+
+
+def _at_once(program: Program, plan: Plan, name: str, retried: str) -> bool:
+    """Say whether all that a stage does is to fail, at once, long before another is due to be
+    tried again."""
+    retry, steps = program.stage(retried).retry, program.stage(name).steps
+    fails = len(steps) == 1 and steps[0].op in ("raise", "fail")
+    waits = retry is not None and retry.backoff_s >= SOON_S
+    ends = plan.cancels or program.stage(name).needs or plan.layers or "cancel_run" in ops(program)
+    return fails and waits and plan.on_failure == "cancel" and not ends
 
 
 def _after_their_runs(plan: Plan, retried: Iterable[str]) -> str:

@@ -16,7 +16,7 @@ import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import chain
+from itertools import chain, combinations
 from typing import Any
 
 from harness.kernel.errors import DagstormError, InputError
@@ -38,6 +38,7 @@ from harness.lab.search.simpler import (
     programs_in,
     size_of,
     sleeps_in,
+    turns,
     unsound,
     waiting_instead,
     with_merged_sleeps,
@@ -528,7 +529,14 @@ class _Shrinking:
                     for one in plainer(at(self.case.program, (*path, i)))
                     for case in self._turned(self._with_program((*path, i), _put(one)))
                 )
-                any(self.take(case, moves_points=True) for case in cases)
+                if any(self.take(case, moves_points=True) for case in cases):
+                    continue
+                block = at(self.case.program, path)
+                if any(
+                    self.take(self._with_program(path, _put([*block[:i], *few, *block[i + 1 :]])))
+                    for few in turns(block[i])
+                ):
+                    break  # the block has other steps now, none of which is a subpipeline's
             number += 1
 
     def _turned(self, case: _Case) -> Iterator[_Case]:
@@ -565,8 +573,26 @@ class _Shrinking:
                 if number and self.take(self._with_times(seconds, number), moves_points=True):
                     break
 
-        while self._sooner():
+        while self._sooner() or self._a_turn_less():
             pass
+
+    def _a_turn_less(self) -> bool:
+        """Drop a turn from two blocks at once; say whether one was."""
+        program = self.case.program
+        waits = [
+            (path, i)
+            for path in blocks_in(program)
+            for i, one in enumerate(at(program, path))
+            if one["op"] == "sleep" and one["seconds"] == 0
+        ]
+        firsts = list({path: (path, i) for path, i in reversed(waits)}.values())  # inner ones first
+        for pair in combinations(firsts, 2):
+            less = program
+            for path, i in pair:
+                less = edited(less, path, partial(without_items, start=i, count=1))
+            if self.take(dataclasses.replace(self.case, program=less), moves_points=True):
+                return True
+        return False
 
     def _sooner(self) -> bool:
         """Drop a sleep, and have something else come as much sooner; say whether one was."""

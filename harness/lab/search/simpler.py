@@ -31,6 +31,7 @@ __all__ = [
     "programs_in",
     "size_of",
     "sleeps_in",
+    "turns",
     "unsound",
     "waiting_instead",
     "with_merged_sleeps",
@@ -49,6 +50,8 @@ FIRST_RUN = "r0"
 # What takes time, and limits nothing.
 DURATIONS = ("seconds", "every_s", "cleanup_s", "delivery_s", "start_s", "backoff_s", "jitter_s")
 LIMITS_AND_MOMENTS = ("timeout_s", "idle_timeout_s", "stage_timeout_s", "at_s", "gap_s")
+# Of the loop's turns, what a subpipeline takes is at most so many for it to be said plainly.
+TURNS_MAX = 4
 INTENDED_FAILURES = ("raise", "fail", "never", "flaky")
 
 
@@ -302,6 +305,14 @@ def waiting_instead(stage: Mapping[str, Any]) -> dict[str, Any] | None:
     waits = {"op": "sleep", "seconds": stage["retry"].get("backoff_s", 0.0)}
     rest = {k: v for k, v in stage.items() if k != "retry"}
     return {**rest, "steps": [*steps[:-1], waits]}
+
+
+def turns(one: Mapping[str, Any]) -> Iterator[list[dict[str, Any]]]:
+    """Yield steps that only let others have their turn, as a subpipeline in which nothing takes
+    time does: few turns first."""
+    if one["op"] == "subpipeline":
+        for count in range(1, TURNS_MAX + 1):
+            yield [{"op": "sleep", "seconds": 0.0}] * count
 
 
 def merged(one: Mapping[str, Any], following: Mapping[str, Any]) -> dict[str, Any] | None:
