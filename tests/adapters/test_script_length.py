@@ -25,7 +25,12 @@ from tests.adapters.toy import TOY
 RECORDED = Path(__file__).with_name("scripts")
 LINES_MAX = 60
 # Shapes for whose violations they are, where it is not the one without a title of its own.
-SHAPES = {"CANCEL-3": "stage-outlived-run", "TIME-1": "late", "CLEAN-4": "failure-not-reported"}
+SHAPES = {
+    "CANCEL-3": "stage-outlived-run",
+    "TIME-1": "late",
+    "TIME-3": "sibling-left-running",
+    "CLEAN-4": "failure-not-reported",
+}
 
 A = Stage("fetch", (step("sleep", seconds=0.1), step("ok", value=1)))
 FAILS = Stage("parse", (step("raise", error="ValueError", message="no"),), needs=("fetch",))

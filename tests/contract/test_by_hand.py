@@ -13,7 +13,7 @@ import pytest
 from harness.contract.clauses import CLAUSES
 from harness.kernel.outcome import ErrorReport, FailureReport, Outcome, StageReport
 from harness.kernel.plan import Cancel, Consumer, Plan
-from harness.kernel.program import Program, Retry
+from harness.kernel.program import Program, Retry, Stage
 from harness.kernel.record import Leak
 from scenarios.notation import (
     acquire,
@@ -291,6 +291,23 @@ def test_what_ends_before_the_cleanup_of_the_stage_that_timed_out_was_not_left_t
 
     assert said(0.6, 0.2) == []
     assert said(0.9, 0.2) == ["sibling-not-cancelled"]
+
+
+def test_where_another_failure_is_named_the_missing_ones_are_lost_and_not_unnamed() -> None:
+    again = Retry(attempts=3, backoff_s=0.1)
+    fails = (raises("OSError", "x"),)
+    both = Program((Stage("a", fails, retry=again), Stage("b", fails)))
+    rows: list[Row] = [*BEGIN, (0.0, "b", "stage.start"), (0.0, "a", "stage.end", "raise:OSError")]
+    rows += [(0.0, "b", "stage.end", "raise:OSError"), over(0.0, "returned")]
+
+    def said(*stages: str | None) -> list[str]:
+        told = tuple(FailureReport(stage=one, kind="error", error="OSError") for one in stages)
+        outcome = Outcome("r0", "failed", raised=ErrorReport("Oops"), failures=told)
+        return shapes(by_hand(both, Plan(), rows, outcome=outcome)).get("PART-4", [])
+
+    assert said("a") == ["failures-lost"]
+    assert said(None) == ["stage-not-named"]
+    assert said("a", "b") == []
 
 
 @pytest.mark.parametrize(

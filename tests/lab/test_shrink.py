@@ -540,6 +540,30 @@ def dagstorm(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
+TURN = {"op": "sleep", "seconds": 0.0}
+CHILD = {"op": "subpipeline", "program": {"name": "c", "stages": [{"name": "i", "steps": []}]}}
+FAILS = {"op": "raise"}
+
+
+def turns_taken(case: Program, name: str) -> int:
+    """Say how many turns a stage takes, of an engine in which a subpipeline takes four."""
+    ops = [one.op for one in case.stage(name).steps if one.op in ("sleep", "subpipeline")]
+    return sum(4 if op == "subpipeline" else 1 for op in ops)
+
+
+@pytest.mark.parametrize("turns", [1, 2, 4])
+def test_turns_stand_in_the_place_of_a_subpipeline_and_no_more_than_it_takes(turns: int) -> None:
+    def meet(case: Program, _plan: Plan, _tape: Tape) -> bool:
+        if {"a", "b"} != set(case.names) or not all(s.steps for s in case.stages):
+            return False
+        raises = all(s.steps[-1].op == "raise" for s in case.stages)
+        return raises and turns_taken(case, "a") - turns_taken(case, "b") == turns
+
+    first = program(stage("a", CHILD, FAILS), stage("b", *[TURN] * (4 - turns), FAILS))
+    found = small(meet, first, Plan()).program
+    assert found == program(stage("a", *[TURN] * turns, FAILS), stage("b", FAILS))
+
+
 def token(subject: str, seed: int) -> str:
     case, plan = random_case(seed)
     data = (case.to_json(), plan.to_json())
