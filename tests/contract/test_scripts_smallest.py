@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from harness.contract.clauses import CLAUSES
-from harness.kernel.plan import Cancel, Layer, Plan, RunSpec
+from harness.kernel.plan import Cancel, Layer, Plan, RunSpec, Sink
 from harness.kernel.program import Program, Retry, Stage
 from harness.kernel.steps import step
 from tests.contract.script_bench import Note, said
@@ -184,3 +184,18 @@ def test_only_a_stage_that_is_retried_is_tried_again() -> None:
     assert of(again, over) is None
     assert of(again, over, BEGUN) is None
     assert "was tried again after run r0 was over" in str(of(again, over, again))
+
+
+def test_one_producer_s_events_reach_the_sink_in_their_order() -> None:
+    program = Program((Stage("a", (step("flood", producer="p", count=3, every_s=0.0),)),))
+
+    def of(*numbers: int) -> str | None:
+        told = [
+            ("", "deliver.begin", ("", -1)),
+            *(("", "deliver.begin", ("p", n)) for n in numbers),
+        ]
+        return said("EVENT-4", program, Plan(sink=Sink()), rows(*told))
+
+    assert of(0, 1, 2) is None
+    assert of(0, 1, 0, 1, 2) is None  # of a stage that was tried again
+    assert "in this order: [1, 0, 2]" in str(of(1, 0, 2))

@@ -26,6 +26,7 @@ from harness.lab.search.simpler import (
     in_less_time,
     joined,
     lower_numbers,
+    plainer,
     size_of,
     unsound,
     waiting_instead,
@@ -233,6 +234,16 @@ def test_a_stage_that_runs_a_subpipeline_can_be_put_with_another() -> None:
 
     found = small(both, whole)
     assert (found.ended, len(found.program.stages)) == ("smallest", 1)
+
+
+def test_what_only_holds_something_becomes_a_turn_of_the_loop() -> None:
+    turn = {"op": "sleep", "seconds": 0.0}
+    assert [turn] == list(plainer({"op": "acquire", "name": "x"}))
+    assert [turn] == list(plainer({"op": "using", "name": "x", "steps": []}))
+    assert [{**turn, "seconds": 0.2}] == list(
+        plainer({"op": "cleanup", "name": "x", "cleanup_s": 0.2})
+    )
+    assert list(plainer({"op": "using", "name": "x", "steps": [turn]})) == []
 
 
 def test_a_stage_may_wait_for_as_long_as_it_would_between_its_tries() -> None:

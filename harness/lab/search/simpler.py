@@ -292,8 +292,8 @@ def plainer(one: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         yield {"op": "raise"}
     elif one["op"] == "subpipeline":
         yield {"op": "fail"}
-    elif one["op"] in ("acquire", "cleanup") and one.get("cleanup_s"):
-        yield {"op": "sleep", "seconds": one["cleanup_s"]}
+    elif one["op"] in ("acquire", "cleanup") or (one["op"] == "using" and not one.get("steps")):
+        yield {"op": "sleep", "seconds": one.get("cleanup_s", 0.0)}
 
 
 def waiting_instead(stage: Mapping[str, Any]) -> dict[str, Any] | None:
