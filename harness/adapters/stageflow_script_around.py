@@ -15,7 +15,7 @@ from harness.kernel.errors import NotOffered
 from harness.kernel.plan import Layer, Plan
 from harness.kernel.program import Program
 from harness.kernel.script_literals import Unrenderable, identifier, literal
-from harness.kernel.steps import walk
+from harness.kernel.steps import Step, walk
 
 if TYPE_CHECKING:
     from harness.adapters.stageflow_probe import Probe
@@ -241,8 +241,15 @@ def _alone_fails(stage: str, program: Program, plan: Plan) -> bool:
     others = [one for one in program.stages if one.name != stage]
     failing = any(layer.kind in ("raise", "deny") for layer in plan.layers)
     steps = [step for one in others for step in walk(one.steps)]
-    calm = all(step.op in (*CALM, "fail") and not step.args.get("fails") for step in steps)
+    calm = all(_never_raises(step) for step in steps)
     return not others or (calm and not failing)
+
+
+def _never_raises(one: Step) -> bool:
+    """Say whether no exception comes out of a step; a cancellation is none that is retried."""
+    if one.op == "raise":
+        return bool(one.args["error"] == "CancelledError")
+    return one.op in (*CALM, "fail") and not one.args.get("fails")
 
 
 def _told_of_retry(engine: Probe, stage: str, program: Program) -> list[tuple[str, Any]]:

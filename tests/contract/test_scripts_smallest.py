@@ -106,6 +106,20 @@ def test_what_failed_is_not_tried_again_once_another_stage_has_failed() -> None:
     assert str(of(begun, failed, begun)).startswith("a was tried again after b had failed")
 
 
+def test_a_run_that_runs_none_of_what_always_fails_was_spoilt_by_another() -> None:
+    program = Program((Stage("a", (step("raise"),)),))
+    failed: Row = ("a", "stage.end", "raise:ValueError")
+    over: Row = ("", "run.end", None)
+
+    def of(*second: Row) -> str | None:
+        seen = rows(*of_run("r0", failed, over), *of_run("r1", *second))
+        return said("TENANT-4", program, TWO, seen, shape="trouble-of-another-run")
+
+    assert of(over) == "nothing went wrong in r1, and it did not run all its stages"
+    assert of(failed, over) is None
+    assert of() is None
+
+
 def test_a_stage_that_clings_is_named() -> None:
     clings = step("swallow", times=1, steps=[step("sleep", seconds=1.0)])
     program, plan = Program((Stage("pay", (clings,)), Stage("b"))), Plan(stage_timeout_s=0.1)

@@ -575,6 +575,23 @@ def test_turns_stand_in_the_place_of_a_subpipeline_and_no_more_than_it_takes(tur
     assert found == program(stage("a", *[TURN] * turns, FAILS), stage("b", FAILS))
 
 
+def test_runs_that_a_layer_spares_begin_later_instead() -> None:
+    layer = {"kind": "deny", "name": "guard", "stages": ["a"], "runs": ["r0", "r2"]}
+    plan = Plan.from_json({"runs": [{"id": f"r{n}"} for n in range(3)], "layers": [layer]})
+
+    def shows(_case: Program, circumstances: Plan, _tape: Tape) -> bool:
+        spared = any(one.runs == ("r0", "r2") for one in circumstances.layers)
+        first = sorted(run.id for run in circumstances.runs if not run.start_s)
+        names = {run.id for run in circumstances.runs}
+        return names == {"r0", "r1", "r2"} and (spared or first == ["r0", "r2"])
+
+    found = small(shows, program(stage("a")), plan).plan
+    assert found.layers == ()
+    assert [(run.id, run.start_s > 0) for run in found.runs] == [
+        *(("r0", False), ("r2", False), ("r1", True))
+    ]
+
+
 def token(subject: str, seed: int) -> str:
     case, plan = random_case(seed)
     data = (case.to_json(), plan.to_json())
