@@ -15,7 +15,7 @@ from harness.kernel.errors import NotOffered
 from harness.kernel.plan import Layer, Plan
 from harness.kernel.program import Program
 from harness.kernel.script_literals import Unrenderable, identifier, literal
-from harness.kernel.steps import walk
+from harness.kernel.steps import Step, walk
 
 if TYPE_CHECKING:
     from harness.adapters.stageflow_probe import Probe
@@ -241,8 +241,15 @@ def _alone_fails(stage: str, program: Program, plan: Plan) -> bool:
     others = [one for one in program.stages if one.name != stage]
     failing = any(layer.kind in ("raise", "deny") for layer in plan.layers)
     steps = [step for one in others for step in walk(one.steps)]
-    calm = all(step.op in (*CALM, "fail") and not step.args.get("fails") for step in steps)
+    calm = all(_never_raises(step) for step in steps)
     return not others or (calm and not failing)
+
+
+def _never_raises(one: Step) -> bool:
+    """Say whether no exception comes out of a step; a cancellation is none that is retried."""
+    if one.op == "raise":
+        return bool(one.args["error"] == "CancelledError")
+    return one.op in (*CALM, "fail") and not one.args.get("fails")
 
 
 def _told_of_retry(engine: Probe, stage: str, program: Program) -> list[tuple[str, Any]]:
@@ -281,8 +288,12 @@ def queue(engine: Probe, plan: Plan, check: str) -> str:
     pends = waits(plan) and ('"account"' in check or "pending" in check)
     lines = []
     if numbers:
-        lines.append('number = (data.get("producer", ""), data.get("n", -1))')
-        lines.append('note("", "deliver.begin", number)')
+        told = '(data.get("producer", ""), data.get("n", -1))'
+        begun_only = '"deliver.end"' not in check and '"deliver.fail"' not in check
+        if begun_only:
+            lines.append(f'note("", "deliver.begin", {told})')
+        else:
+            lines += [f"number = {told}", 'note("", "deliver.begin", number)']
     steps = [f"await asyncio.sleep({spec.delivery_s!r})"] if spec.delivery_s else []
     if counts:
         steps += ["self.count += 1", "mine = self.count"]

@@ -145,7 +145,7 @@ def _length_of(scripts: Sequence[str]) -> str:
 
 def _tries(box: Path, case: _Case, trial: Trial) -> list[Script]:
     """Make of the scripts of a finding that did not show it such as try many times."""
-    scripts = []
+    scripts: list[Script] = []
     for number in _holding(trial):
         text = with_tries(case.texts[number], case.bug["clause"])
         if text is not None:

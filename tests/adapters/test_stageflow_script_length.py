@@ -196,15 +196,17 @@ def test_a_stage_may_be_called_as_a_keyword_is() -> None:
 
 def test_a_retry_of_one_stage_among_others_is_a_class_of_its_own() -> None:
     retried = {"name": "pay", "retry": {"attempts": 2}, "steps": [{"op": "raise"}]}
-    other = {"name": "b", "steps": [{"op": "raise"}]}
+    other = {"name": "b", "steps": [{"op": "raise", "error": "OSError"}]}
     text = script_of(retried, other, clause="RETRY-1", shape="too-many")
     assert "class RetryPay(RetryInterceptor):" in text
     assert 'if stage_name != "pay":' in text
     assert "max_attempts=2" in text
-    # Where nothing else can fail, nothing else is retried.
-    alone = script_of(retried, {"name": "b", "steps": []}, clause="RETRY-1", shape="too-many")
-    assert "class Retry" not in alone
-    assert "    retry = RetryInterceptor(" in alone
+    # Where nothing else can raise, nothing else is retried.
+    for step in ({"op": "ok"}, {"op": "fail"}, {"op": "raise", "error": "CancelledError"}):
+        calm = {"name": "b", "steps": [step]}
+        alone = script_of(retried, calm, clause="RETRY-1", shape="too-many")
+        assert "class Retry" not in alone
+        assert "    retry = RetryInterceptor(" in alone
 
 
 def test_each_clause_that_stageflow_breaks_in_a_script_is_among_them() -> None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from harness.contract.clauses import CLAUSES
-from harness.kernel.plan import Cancel, Layer, Plan, RunSpec
+from harness.kernel.plan import Cancel, Layer, Plan, RunSpec, Sink
 from harness.kernel.program import Program, Retry, Stage
 from harness.kernel.steps import step
 from tests.contract.script_bench import Note, said
@@ -106,6 +106,20 @@ def test_what_failed_is_not_tried_again_once_another_stage_has_failed() -> None:
     assert str(of(begun, failed, begun)).startswith("a was tried again after b had failed")
 
 
+def test_a_run_that_runs_none_of_what_always_fails_was_spoilt_by_another() -> None:
+    program = Program((Stage("a", (step("raise"),)),))
+    failed: Row = ("a", "stage.end", "raise:ValueError")
+    over: Row = ("", "run.end", None)
+
+    def of(*second: Row) -> str | None:
+        seen = rows(*of_run("r0", failed, over), *of_run("r1", *second))
+        return said("TENANT-4", program, TWO, seen, shape="trouble-of-another-run")
+
+    assert of(over) == "nothing went wrong in r1, and it did not run all its stages"
+    assert of(failed, over) is None
+    assert of() is None
+
+
 def test_a_stage_that_clings_is_named() -> None:
     clings = step("swallow", times=1, steps=[step("sleep", seconds=1.0)])
     program, plan = Program((Stage("pay", (clings,)), Stage("b"))), Plan(stage_timeout_s=0.1)
@@ -184,3 +198,18 @@ def test_only_a_stage_that_is_retried_is_tried_again() -> None:
     assert of(again, over) is None
     assert of(again, over, BEGUN) is None
     assert "was tried again after run r0 was over" in str(of(again, over, again))
+
+
+def test_one_producer_s_events_reach_the_sink_in_their_order() -> None:
+    program = Program((Stage("a", (step("flood", producer="p", count=3, every_s=0.0),)),))
+
+    def of(*numbers: int) -> str | None:
+        told = [
+            ("", "deliver.begin", ("", -1)),
+            *(("", "deliver.begin", ("p", n)) for n in numbers),
+        ]
+        return said("EVENT-4", program, Plan(sink=Sink()), rows(*told))
+
+    assert of(0, 1, 2) is None
+    assert of(0, 1, 0, 1, 2) is None  # of a stage that was tried again
+    assert "in this order: [1, 0, 2]" in str(of(1, 0, 2))

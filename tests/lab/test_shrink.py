@@ -26,6 +26,7 @@ from harness.lab.search.simpler import (
     in_less_time,
     joined,
     lower_numbers,
+    plainer,
     size_of,
     unsound,
     waiting_instead,
@@ -233,6 +234,16 @@ def test_a_stage_that_runs_a_subpipeline_can_be_put_with_another() -> None:
 
     found = small(both, whole)
     assert (found.ended, len(found.program.stages)) == ("smallest", 1)
+
+
+def test_what_only_holds_something_becomes_a_turn_of_the_loop() -> None:
+    turn = {"op": "sleep", "seconds": 0.0}
+    assert [turn] == list(plainer({"op": "acquire", "name": "x"}))
+    assert [turn] == list(plainer({"op": "using", "name": "x", "steps": []}))
+    assert [{**turn, "seconds": 0.2}] == list(
+        plainer({"op": "cleanup", "name": "x", "cleanup_s": 0.2})
+    )
+    assert list(plainer({"op": "using", "name": "x", "steps": [turn]})) == []
 
 
 def test_a_stage_may_wait_for_as_long_as_it_would_between_its_tries() -> None:
@@ -562,6 +573,23 @@ def test_turns_stand_in_the_place_of_a_subpipeline_and_no_more_than_it_takes(tur
     first = program(stage("a", CHILD, FAILS), stage("b", *[TURN] * (4 - turns), FAILS))
     found = small(meet, first, Plan()).program
     assert found == program(stage("a", *[TURN] * turns, FAILS), stage("b", FAILS))
+
+
+def test_runs_that_a_layer_spares_begin_later_instead() -> None:
+    layer = {"kind": "deny", "name": "guard", "stages": ["a"], "runs": ["r0", "r2"]}
+    plan = Plan.from_json({"runs": [{"id": f"r{n}"} for n in range(3)], "layers": [layer]})
+
+    def shows(_case: Program, circumstances: Plan, _tape: Tape) -> bool:
+        spared = any(one.runs == ("r0", "r2") for one in circumstances.layers)
+        first = sorted(run.id for run in circumstances.runs if not run.start_s)
+        names = {run.id for run in circumstances.runs}
+        return names == {"r0", "r1", "r2"} and (spared or first == ["r0", "r2"])
+
+    found = small(shows, program(stage("a")), plan).plan
+    assert found.layers == ()
+    assert [(run.id, run.start_s > 0) for run in found.runs] == [
+        *(("r0", False), ("r2", False), ("r1", True))
+    ]
 
 
 def token(subject: str, seed: int) -> str:

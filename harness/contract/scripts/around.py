@@ -52,8 +52,8 @@ def _told(kind: str, how: str, phase: str = "") -> Shaped:
     def check(_program: Program, plan: Plan) -> str:
         noted = _noted(plan, kind, phase)
         return source(
-            f"did = [stage for _, stage, kind, {_name(noted)} in seen if {noted}]",
-            "told = [stage for stage in did if stage in outputs]",
+            f"told = [stage for _, stage, kind, {_name(noted)} in seen"
+            f" if {noted} and stage in outputs]",
             "if told:",
             f'    return f"told as completed, although a layer {how}: {{told}}"',
             "return None",

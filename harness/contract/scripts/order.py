@@ -209,14 +209,17 @@ def _at_once(program: Program, plan: Plan, name: str, retried: str) -> bool:
 def _after_their_runs(plan: Plan, retried: Iterable[str]) -> str:
     """Return the check that nothing is tried again in any of several runs that is over."""
     (stage, *more) = retried
-    mine = 'stage.split("/")[0] == run'
-    if not more:
-        mine = f'stage in (f"{{run}}/{stage}", f"{{run}}/")'
+    begun = (
+        'mine[-1][1] == "stage.start"'
+        if more
+        else f'mine[-1] == (f"{{run}}/{stage}", "stage.start")'
+    )
     return source(
+        "rows = [(stage, kind) for _, stage, kind, _ in seen]",
         f"for run in {literal([run.id for run in plan.runs])}:",
-        f"    order = [kind for _, stage, kind, _ in seen if {mine}]",
-        '    if "run.end" in order and order[-1] == "stage.start":',
-        '        return f"a stage was tried again after run {run} was over: {order}"',
+        '    mine = [one for one in rows if one[0].startswith(f"{run}/")]',
+        f'    if (f"{{run}}/", "run.end") in mine and {begun}:',
+        '        return f"a stage was tried again after run {run} was over: {mine}"',
         "return None",
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from harness.contract.produced import planted
-from harness.contract.scripts.source import EVERY_END, around, several, source
+from harness.contract.scripts.source import EVERY_END, always_fails, around, several, source
 from harness.kernel.plan import Plan
 from harness.kernel.program import Program
 from harness.kernel.script_literals import literal
@@ -190,14 +190,27 @@ def _spoilt(program: Program, plan: Plan) -> str:
     cancelled = literal(sorted({cancel.run for cancel in plan.cancels}))
     kinds = [f"layer.{one}" for one in ("raise", "deny") if any(p.kind == one for p in plan.layers)]
     kinds += ["self_cancel"] if "CancelledError" in repr(program) else []
-    more = f"failed |= {{run for run, kind, _ in rows if kind in {literal(kinds)}}}"
-    return source(
-        'rows = [(stage.split("/")[0], kind, how) for _, stage, kind, how in seen]',
-        'ends = [(run, how.split(":")[0]) for run, kind, how in rows if kind == "stage.end"]',
-        'failed = {run for run, how in ends if how in ("fail", "raise", "cancel_run")}',
+    bad = 'how.startswith(("fail", "raise:", "cancel_run"))'
+    run = 'stage.split("/")[0]'
+    more = f"failed |= {{{run} for _, stage, kind, _ in seen if kind in {literal(kinds)}}}"
+    lines = (
+        f'ends = [({run}, how) for _, stage, kind, how in seen if kind == "stage.end"]',
+        f"failed = {{run for run, how in ends if {bad}}}",
         *((more,) if kinds else ()),
         *((f"failed |= set({cancelled})  # they are cancelled",) if plan.cancels else ()),
-        'got = {run: how for run, kind, how in rows if kind == "run.end"}',
+    )
+    if any(always_fails(program, plan, name) for name in program.names):
+        return source(
+            *lines,
+            'over = [stage[:-1] for _, stage, kind, _ in seen if kind == "run.end"]',
+            "spoilt = [run for run in over if run not in failed]  # one of the stages always fails",
+            "if spoilt and len(spoilt) < len(over):",
+            '    return f"nothing went wrong in {spoilt[0]}, and it did not run all its stages"',
+            "return None",
+        )
+    return source(
+        *lines,
+        'got = {stage[:-1]: how for _, stage, kind, how in seen if kind == "run.end"}',
         'done = [run for run, how in ends if how == "ok"]',
         f"whole = [run for run in got if done.count(run) == {len(program.stages)}]",
         'fine = [run for run in whole if got[run] == "returned"]',

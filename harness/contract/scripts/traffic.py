@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness.contract.scripts.source import EVERY_END, SLACK_S, source
+from harness.contract.scripts.source import EVERY_END, SLACK_S, every_step, source
 from harness.kernel.plan import Plan
 from harness.kernel.program import Program
 from harness.kernel.script_literals import literal
@@ -85,10 +85,19 @@ def event_2(_program: Program, plan: Plan, shape: str) -> str | None:
     )
 
 
-def event_4(_program: Program, plan: Plan) -> str | None:
+def event_4(program: Program, plan: Plan) -> str | None:
     """The sink gets each producer's events in the order of their emission."""
     if plan.sink is None:
         return None
+    producers = [one for one in every_step(program) if one.op == "flood"]
+    if len(producers) == 1 == len(plan.runs):
+        # An event that comes again, as of a stage that is tried again, is in its place already.
+        return source(
+            f"got = list(dict.fromkeys({_events('deliver.begin').replace('n ', 'n[1] ', 1)}))",
+            "if got != sorted(got):",
+            '    return f"the sink got the events in this order: {got}"',
+            "return None",
+        )
     return source(
         "last = {}  # producer -> number of its event that the sink was given last",
         "for _, _, kind, detail in seen:",

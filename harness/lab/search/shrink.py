@@ -24,6 +24,7 @@ from harness.kernel.plan import Plan, required_capabilities
 from harness.kernel.program import Program
 from harness.kernel.steps import OPS
 from harness.lab.search.simpler import (
+    FIRST_RUN,
     Path,
     as_by_default,
     at,
@@ -59,6 +60,7 @@ POINTS_TRIED = (-1, -2, -3, -4, -6, -8, 1, 2, 3, 4)
 # As in a unit: soonest after the point where a cancel by time shows the same.
 LATER_S = (0.03, 0.01, 0.0)
 LONGER_S = 1.0
+SPARED_LATER_S = 0.05
 # Stages of which each two are tried as one.
 JOINED_MAX = 6
 # A limit of zero, or a cancel before anything began, is another case, not a simpler one.
@@ -398,6 +400,7 @@ class _Shrinking:
         for name in ("runs", "cancels", "faults", "layers", "toxics", "clock_steps"):
             if name in self.case.plan:
                 self._plan_list(name)
+        self._spared()
         for name in ("sink", "consumer", "options"):
             if name in self.case.plan:
                 self._fields_of_plan((name,))
@@ -421,6 +424,26 @@ class _Shrinking:
         for key in list(at(self.case.plan, path)):
             if key != "id":
                 self.take(self._with_plan(path, _drop(key)))
+
+    def _spared(self) -> None:
+        """Drop a layer that is around some runs only, and have the others begin later instead:
+        what it did to them was to let those come first."""
+        for i, layer in enumerate(self.case.plan.get("layers", ())):
+            if layer.get("runs"):
+                runs = self.case.plan.get("runs", ())
+                first = [one for one in runs if one.get("id", FIRST_RUN) in layer["runs"]]
+                runs = [
+                    *first,
+                    *(
+                        {**one, "start_s": round(one.get("start_s", 0.0) + SPARED_LATER_S, 6)}
+                        for one in runs
+                        if one not in first
+                    ),
+                ]
+                layers = without_items(self.case.plan["layers"], i, 1)
+                plan = {**self.case.plan, "runs": runs, "layers": layers}
+                if self.take(dataclasses.replace(self.case, plan=plan)):
+                    return
 
     def _instant(self) -> None:
         """Let everything take no time, and nobody cancel: what needs an order of turns only shows

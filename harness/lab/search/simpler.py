@@ -16,6 +16,7 @@ from harness.kernel.program import Program
 from harness.kernel.steps import OPS, Step
 
 __all__ = [
+    "FIRST_RUN",
     "Path",
     "as_by_default",
     "at",
@@ -292,16 +293,8 @@ def plainer(one: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         yield {"op": "raise"}
     elif one["op"] == "subpipeline":
         yield {"op": "fail"}
-    elif one["op"] in ("acquire", "cleanup") and one.get("cleanup_s"):
-        yield {"op": "sleep", "seconds": one["cleanup_s"]}
-
-
-def turns(one: Mapping[str, Any]) -> Iterator[list[dict[str, Any]]]:
-    """Yield steps that only let others have their turn, as a subpipeline in which nothing takes
-    time does: few turns first."""
-    if one["op"] == "subpipeline":
-        for count in range(1, TURNS_MAX + 1):
-            yield [{"op": "sleep", "seconds": 0.0}] * count
+    elif one["op"] in ("acquire", "cleanup") or (one["op"] == "using" and not one.get("steps")):
+        yield {"op": "sleep", "seconds": one.get("cleanup_s", 0.0)}
 
 
 def waiting_instead(stage: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -313,6 +306,14 @@ def waiting_instead(stage: Mapping[str, Any]) -> dict[str, Any] | None:
     waits = {"op": "sleep", "seconds": stage["retry"].get("backoff_s", 0.0)}
     rest = {k: v for k, v in stage.items() if k != "retry"}
     return {**rest, "steps": [*steps[:-1], waits]}
+
+
+def turns(one: Mapping[str, Any]) -> Iterator[list[dict[str, Any]]]:
+    """Yield steps that only let others have their turn, as a subpipeline in which nothing takes
+    time does: few turns first."""
+    if one["op"] == "subpipeline":
+        for count in range(1, TURNS_MAX + 1):
+            yield [{"op": "sleep", "seconds": 0.0}] * count
 
 
 def merged(one: Mapping[str, Any], following: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -226,9 +226,9 @@ def _sturdy(lab: Laboratory, key: Key, program: Program, plan: Plan, wanted: int
 
 
 def _off_ties(lab: Laboratory, key: Key, small: Shrunk, run_and_judge: RunAndJudge) -> Plan:
-    """Return the plan with its cancels, or the starts of its later runs, a little later or sooner,
-    if more disturbed runs then show it: a cancel at 0.1 s beside a sleep of as long comes before
-    or after its end as it happens."""
+    """Return the plan with its cancels, the starts of its later runs, or its stages' timeout, a
+    little later or sooner, if more disturbed runs then show it: a cancel at 0.1 s beside a sleep
+    of as long comes before or after its end as it happens."""
     program, plan = small.program, small.plan
     shown = _sturdy(lab, key, program, plan, 0)
     for apart in _apart(small.plan):
@@ -242,7 +242,8 @@ def _off_ties(lab: Laboratory, key: Key, small: Shrunk, run_and_judge: RunAndJud
 
 
 def _apart(plan: Plan) -> Iterator[Plan]:
-    """Yield a plan with its cancels at other times, then with its later runs at other times."""
+    """Yield a plan with its cancels at other times, then with its later runs at other times, then
+    with another limit for its stages."""
     for by_s in APART_S:
         moved = _nudged(plan, by_s)
         if plan.cancels != moved.cancels and 0.0 not in {c.at_s for c in moved.cancels}:
@@ -251,6 +252,10 @@ def _apart(plan: Plan) -> Iterator[Plan]:
         moved = _nudged(plan, by_s)
         if plan.runs != moved.runs:
             yield dataclasses.replace(plan, runs=moved.runs)
+    for by_s in APART_S:
+        limit_s = round((plan.stage_timeout_s or 0.0) + by_s, 6)
+        if plan.stage_timeout_s is not None and limit_s > 0:
+            yield dataclasses.replace(plan, stage_timeout_s=limit_s)
 
 
 def _sooner(
