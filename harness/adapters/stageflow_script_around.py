@@ -313,7 +313,8 @@ def queue(engine: Probe, plan: Plan, check: str) -> str:
     last = [] if always or not numbers else ['note("", "deliver.end", number)']
     variables = [name for name, one in (("count", counts), ("in_hand", pends)) if one]
     body = [*lines, *steps, *last] or ["pass"]
-    size = "" if spec.queue_max is None else f", max_queue_size={spec.queue_max}"
+    size = "" if spec.queue_max is None else f"max_queue_size={spec.queue_max}"
+    behind = ["user_sink" if pends else "UserSink()", *([size] if size else ())]
     text = [
         "class UserSink:",
         *([f"    {' = '.join(variables)} = 0", ""] if variables else ()),
@@ -322,8 +323,10 @@ def queue(engine: Probe, plan: Plan, check: str) -> str:
         "",
         "",
         *(("user_sink = UserSink()",) if pends else ()),
-        f"sink = BackpressureAwareEventSink({'user_sink' if pends else 'UserSink()'}{size})",
+        f"sink = BackpressureAwareEventSink({', '.join(behind)})",
     ]
+    if body == ["pass"]:  # the engine's own does as much: it writes to Python's log
+        text = [f"sink = BackpressureAwareEventSink({size})"]
     if len(plan.runs) > 1:
         text += [
             "using_sink = []  # runs under way",
@@ -345,6 +348,8 @@ def _stopped(plan: Plan) -> list[str]:
             "with contextlib.suppress(Exception, asyncio.CancelledError):",
             f"    await sink.stop(drain=True, timeout={plan.sink.drain_s!r})",
         ]
+    if plan.sink.error is None:
+        return [f"await sink.stop(drain=True, timeout={plan.sink.drain_s!r})"]
     return [
         "with contextlib.suppress(Exception):  # the drain lets out what the user's sink raises",
         f"    await sink.stop(drain=True, timeout={plan.sink.drain_s!r})",

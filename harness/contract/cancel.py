@@ -101,8 +101,11 @@ def check_cancel_1(r: Reading) -> Judgement:
             continue
         if not facts.cancels:  # else its caller did not let it wait: CANCEL-3
             bad += [_left(r, one, who.end, why, "stage-left-running") for one in _outlived(r, run)]
+        called_off = min((i for i, _ in facts.cancels), default=1 << 60)
         for one in r.executions(run):
-            if one.start > who.end and one.start_s > who.end_s + r.tolerance_s:
+            # One that starts after its caller has cancelled the run is RETRY-1's and GRAPH-2's.
+            late = who.end < one.start < called_off
+            if late and one.start_s > who.end_s + r.tolerance_s:
                 bad.append(
                     Violation(
                         "stage-started-after",

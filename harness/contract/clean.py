@@ -509,8 +509,11 @@ def check_clean_6(r: Reading) -> Judgement:
         if not facts.over:
             continue
         ones = r.executions(run)
-        # One that was given up after the grace does not keep the run from its cleanups.
-        last = max((o.end for o in ones if not r.used_up_grace(o)), default=-1)
+        # One that was given up after the grace does not keep the run from its cleanups, and of
+        # one that outlived the run it cannot be told whose end ran them: CANCEL-3, RETRY-1.
+        last = max(
+            (o.end for o in ones if not r.used_up_grace(o) and o.end < facts.end), default=-1
+        )
         alone = not facts.cancels and not any(
             o.attempt_failed or o.self_cancelled or o.how == "cancel_run" or r.by_timeout(o)
             for o in ones

@@ -13,13 +13,16 @@ import re
 
 from harness.kernel.script_layout import laid_out
 
-__all__ = ["TRIES_MAX", "TRY_S", "with_tries"]
+__all__ = ["TRIES_MAX", "TRY_S", "with_other_turns", "with_tries"]
 
 TRIES_MAX = 400
 TRY_S = 14  # no try begins later; the longest run that is waited for still fits
 
 _WATCHDOG = "threading.Timer(28, os._exit, (2,)).start()\n"
 _END = re.compile(r"\n\n\nwith asyncio\.Runner\(\) as runner:\n.*\Z", re.S)
+
+_COUNTED = re.compile(r"(range\()(\d+)(\):  # a number of turns)")
+TURNS_APART = (-1, 1, -2, 2, -3, 3, -4, 4)
 
 _PAUSE = """\
 async def pause(seconds):
@@ -60,12 +63,25 @@ def with_tries(script: str, clause: str) -> str | None:
     text = text.replace("await asyncio.sleep(", "await pause(")
     text = re.sub(r"(call_later\([\d.]+)", r"\1 + random.choice((0, 0, 0.0004, 0.0009))", text)
     text = re.sub(r"(cancel_after_turns\([^,]+, \d+, )(\d+)()", _turns, text)
-    text = re.sub(r"(range\()(\d+)(\):  # a number of turns)", _turns, text)
+    text = _COUNTED.sub(_turns, text)
     before = re.search(r"^(?:@|class |def |async def )", text, re.M)
     if before is None:
         return None
     text = f"{text[: before.start()]}{_PAUSE}\n\n\n{text[before.start() :]}"
     return laid_out(_imported(text + _TRIES.replace("{CLAUSE}", clause)))
+
+
+def with_other_turns(script: str) -> list[str]:
+    """Return a script with its caller's cancel some turns of the event loop later or sooner, the
+    nearest first; none if it counts no turns.
+
+    The laboratory's loop and asyncio's own may take another number of turns for the same.
+    """
+    found = _COUNTED.search(script)
+    if found is None:
+        return []
+    turns = (int(found[2]) + by for by in TURNS_APART)
+    return [_COUNTED.sub(rf"\g<1>{n}\g<3>", script) for n in turns if n > 0]
 
 
 def _turns(found: re.Match[str]) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.kernel.errors import DagstormError
-from harness.kernel.script_tries import with_tries
+from harness.kernel.script_tries import with_other_turns, with_tries
 from harness.lab.confirm import OVER, Script, Trial, rate_of, try_all
 from harness.lab.pool import Pool
 from harness.lab.standalone import SHORT_LINES
@@ -27,7 +27,7 @@ Say = Callable[[str], None]
 # Seconds after which no script is run once more; each finding's first script, and those of other
 # witnesses where it does not show it, are run in any case.
 AGAIN_LIMIT_S = 8.0
-# Seconds that scripts have which try many times, all of them together.
+# Seconds that scripts have which cancel at other turns, or try many times, all of them together.
 TRIES_LIMIT_S = 45.0
 
 
@@ -47,6 +47,7 @@ class _Case:
         why: why the first of the others has none.
         often: scripts that try many times, made of those that did not show it, and their
             witnesses.
+        turned: the same, of such as have their cancel some turns of the loop later or sooner.
     """
 
     bug: Mapping[str, Any]
@@ -55,6 +56,7 @@ class _Case:
     pythons: list[str] = field(default_factory=list)
     why: str = ""
     often: dict[str, str] = field(default_factory=dict)
+    turned: dict[str, str] = field(default_factory=dict)
 
     def put_short_first(self) -> None:
         """Put scripts that a maintainer reads in an issue before longer ones, else as they are."""
@@ -110,17 +112,25 @@ def confirmations(
             again_until=began + again_limit_s,
             deadline=deadline,
         )
-        often = [Trial(_tries(Path(box), *pair)) for pair in zip(cases, trials, strict=True)]
+        turned = [Trial(_turned(Path(box), *pair)) for pair in zip(cases, trials, strict=True)]
+        now = time.monotonic()
+        limit = now + TRIES_LIMIT_S if deadline is None else min(now + TRIES_LIMIT_S, deadline)
+        again_until = now + again_limit_s
+        try_all(turned, at_once=2 * max(1, workers), again_until=again_until, deadline=limit)
+        often = [
+            Trial(_tries(Path(box), case, trial) if other.shown is None else [])
+            for case, trial, other in zip(cases, trials, turned, strict=True)
+        ]
         if count := sum(bool(one.scripts) for one in often):
             say(f"trying {count} scripts many times")
-        limit = time.monotonic() + TRIES_LIMIT_S
-        limit = limit if deadline is None else min(limit, deadline)
         try_all(often, at_once=2 * max(1, workers), again_until=0.0, deadline=limit)
-    told = list(zip(cases, trials, often, strict=True))
-    kept = [case.texts[trial.shown or 0] for case, trial, _ in told if case.texts]
+    told = zip(cases, trials, often, turned, strict=True)
+    answers = {one[0].bug["fingerprint"]: _answer(folder, *one) for one in told}
+    files = [folder / one["script"] for one in answers.values() if one["script"]]
+    kept = [file.read_text("utf-8") for file in files]
     if kept:
         say(_length_of(kept))
-    return {one[0].bug["fingerprint"]: _answer(folder, *one) for one in told}
+    return answers
 
 
 def _length_of(scripts: Sequence[str]) -> str:
@@ -135,20 +145,37 @@ def _length_of(scripts: Sequence[str]) -> str:
 
 def _tries(box: Path, case: _Case, trial: Trial) -> list[Script]:
     """Make of the scripts of a finding that did not show it such as try many times."""
-    scripts: list[Script] = []
-    if trial.shown is not None:
-        return scripts
-    for number, said in enumerate(trial.said):
-        if not said or said[0].verdict != "holds":
-            continue
+    scripts = []
+    for number in _holding(trial):
         text = with_tries(case.texts[number], case.bug["clause"])
         if text is not None:
             case.often[text] = case.tokens[number]
-            file = box / f"{case.bug['id']}-{number}-tries.py"
-            file.write_text(text, "utf-8")
-            python = case.pythons[number]
-            scripts.append(Script(case.bug["fingerprint"], case.bug["clause"], file, python))
+            scripts.append(_other(box, case, number, "tries", text))
     return scripts
+
+
+def _turned(box: Path, case: _Case, trial: Trial) -> list[Script]:
+    """Make of the scripts of a finding that did not show it such as cancel at other turns."""
+    scripts: list[Script] = []
+    for number in _holding(trial):
+        for text in with_other_turns(case.texts[number]):
+            case.turned[text] = case.tokens[number]
+            scripts.append(_other(box, case, number, f"turned-{len(scripts)}", text))
+    return scripts
+
+
+def _holding(trial: Trial) -> list[int]:
+    """Return the numbers of the scripts that ran and did not show it, where none did."""
+    if trial.shown is not None:
+        return []
+    return [i for i, said in enumerate(trial.said) if said and said[0].verdict == "holds"]
+
+
+def _other(box: Path, case: _Case, number: int, kind: str, text: str) -> Script:
+    """Write another script that was made of one of a finding's, and return it."""
+    file = box / f"{case.bug['id']}-{number}-{kind}.py"
+    file.write_text(text, "utf-8")
+    return Script(case.bug["fingerprint"], case.bug["clause"], file, case.pythons[number])
 
 
 def _scripts(box: Path, case: _Case) -> list[Script]:
@@ -162,18 +189,32 @@ def _scripts(box: Path, case: _Case) -> list[Script]:
     return scripts
 
 
-def _answer(folder: Path, case: _Case, trial: Trial, tries: Trial | None = None) -> dict[str, Any]:
+def _answer(
+    folder: Path,
+    case: _Case,
+    trial: Trial,
+    tries: Trial | None = None,
+    turned: Trial | None = None,
+) -> dict[str, Any]:
     """Say what came of a finding's scripts: of the one that showed it, else of the first."""
     bug = case.bug
     if not case.texts:
         note = f"no script: {case.why}"
         return {"confirmation": _seen_in(bug), "confirmation_note": note, "script": ""}
     told = trial.shown or 0
-    often = list(case.often)
     file = folder / "repro" / f"{bug['id']}.py"
     file.parent.mkdir(exist_ok=True)
+    if turned is not None and turned.shown is not None:
+        text, said = list(case.turned)[turned.shown], turned.said[turned.shown]
+        file.write_text(text, "utf-8")
+        return {
+            "confirmation": "confirmed",
+            "confirmation_note": f"{said[0].note} ({rate_of(said)})",
+            "script": f"repro/{bug['id']}.py",
+            "token": case.turned[text],
+        }
     if tries is not None and tries.shown is not None:
-        text = often[tries.shown]
+        text = list(case.often)[tries.shown]
         file.write_text(text, "utf-8")
         return {
             "confirmation": "confirmed",

@@ -174,6 +174,20 @@ def test_stages_that_do_the_same_are_of_one_class() -> None:
     assert 'seen.append((ctx.stage_name, "stage.end", "ok"))' in both
 
 
+def test_behind_a_queue_stands_the_engine_s_own_sink_where_nothing_is_asked_of_one() -> None:
+    program = Program.from_json({"stages": [{"name": "a", "steps": []}]})
+    check = CLAUSES["PART-1"].check_of(program, Plan(), "")
+    assert check is not None
+
+    def script(**sink: Any) -> str:
+        plan = Plan.from_json({"sink": sink})
+        return render_script(stageflow(legacy=False), program, plan, "PART-1", check)
+
+    assert "\nsink = BackpressureAwareEventSink(max_queue_size=2)\n" in script(queue_max=2)
+    assert "\nsink = BackpressureAwareEventSink(UserSink())\n" in script(delivery_s=0.1)
+    assert "contextlib.suppress(Exception):  # the drain" in script(error="ValueError")
+
+
 def test_a_stage_may_be_called_as_a_keyword_is() -> None:
     text = script_of({"name": "none", "steps": []}, {"name": "b", "steps": [{"op": "raise"}]})
     assert "class StageNone:" in text

@@ -20,6 +20,7 @@ from scenarios.notation import (
     acquire,
     cancel_run,
     chunk,
+    cleanup,
     ok,
     program,
     raises,
@@ -282,3 +283,45 @@ def test_one_more_may_be_delivered_at_the_end_beside_the_one_under_way() -> None
 
     assert said(2) == []
     assert "deliveries-unbounded" in said(3)
+
+
+def test_what_starts_when_the_caller_has_cancelled_is_not_the_asking_stage_s_doing() -> None:
+    both = program("p", stage("a", cancel_run("by a")), stage("b", raises("ValueError", "b")))
+
+    def said(*sent: Row) -> list[str]:
+        rows: list[Row] = [*BEGIN, (0.0, "a", "stage.end", "cancel_run"), *sent]
+        rows += [(0.1, "b", "stage.start"), (0.1, "b", "stage.end", "raise:ValueError")]
+        rows += [over(0.2, "CancelledError")]
+        judged = by_hand(both, Plan(cancels=(Cancel(at_s=0.0),)), rows, outcome=CANCELLED)
+        return shapes(judged).get("CANCEL-1", [])
+
+    assert said((0.0, "", "cancel.sent", (0, True))) == []
+    assert "stage-started-after" in said()
+
+
+def test_who_ran_the_cleanups_of_a_run_is_not_told_by_a_stage_that_outlived_it() -> None:
+    held = program("p", stage("a", cleanup("db"), sleep(0.2)))
+
+    def said(stage_end_s: float) -> list[str]:
+        rows: list[tuple[float, str, str, str, Any]] = []
+        for run in ("r0", "r1"):
+            rows += [(0.0, run, "", "run.begin", None), (0.0, run, "a", "stage.start", None)]
+            rows += [(0.0, run, "a", "register", "db")]
+        rows += [(0.1, "r0", "", "cancel.sent", (0, True))]
+        rows += [(0.1, "r0", "a", "release.begin", "db"), (0.1, "r0", "a", "release.end", "db")]
+        rows += [(stage_end_s, "r0", "a", "stage.end", "ok")]
+        rows += [(0.15, "r0", "", "run.end", "CancelledError")]
+        rows += [(0.2, "r1", "a", "stage.end", "ok"), (0.2, "r1", "a", "release.begin", "db")]
+        rows += [(0.2, "r1", "a", "release.end", "db"), (0.2, "r1", "", "run.end", "returned")]
+        journal = Journal()
+        for row in sorted(rows, key=lambda row: row[0]):
+            journal.add(*row)
+        outcomes = {"r0": Outcome("r0", "cancelled"), "r1": Outcome("r1", "ok")}
+        record = RunRecord("sim", 0, "over", journal, outcomes, took_s=0.2)
+        info = EngineInfo("by hand", "", frozenset(CAPABILITIES), "none")
+        plan = Plan(runs=(RunSpec("r0"), RunSpec("r1")), cancels=(Cancel(at_s=0.1),))
+        found = CLAUSES["CLEAN-6"].check(Reading(held, plan, record, info)).violations
+        return [one.shape for one in found]
+
+    assert said(0.18) == []
+    assert said(0.12) == ["ran-by-other-run"]

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from harness.contract.clauses import CLAUSES
-from harness.kernel.plan import Layer, Plan, RunSpec
+from harness.kernel.plan import Cancel, Layer, Plan, RunSpec
 from harness.kernel.program import Program, Retry, Stage
 from harness.kernel.steps import step
 from tests.contract.script_bench import Note, said
@@ -156,6 +156,34 @@ def test_one_cleanup_of_one_stage_runs_between_the_ends_of_stage_and_run() -> No
     assert "cleaned up while its stage ran" in str(of("ran-by-other-run", taken, begun, ended))
     assert of("cleared-by-other-run", taken, ended, begun, over) is None
     assert "its cleanup had not run" in str(of("cleared-by-other-run", taken, over, begun))
+
+
+def test_the_stage_of_a_cancelled_run_does_not_tell_when_its_cleanup_was_due() -> None:
+    program = Program((Stage("a", (step("cleanup", name="x"), step("sleep", seconds=0.1))),))
+    of_two = Plan(runs=TWO.runs, cancels=(Cancel(run="r0", at_s=0.05),))
+    early = (("a", "register", "x"), ("a", "release.begin", "x"), ("a", "stage.end", "ok"))
+
+    def of(run: str) -> str | None:
+        return said(
+            "CLEAN-6", program, of_two, rows(*of_run(run, *early)), shape="ran-by-other-run"
+        )
+
+    assert of("r0") is None
+    assert "run r1 was cleaned up while its stage ran" in str(of("r1"))
+
+
+def test_cleanups_are_due_when_all_stages_of_their_own_run_have_ended() -> None:
+    steps = (step("cleanup", name="x"),)
+    program = Program((Stage("a", steps), Stage("b", (step("sleep", seconds=0.1),))))
+    begun, over = ("a", "release.begin", "x"), ("", "run.end", "returned")
+    last: Row = ("b", "stage.end", "ok")
+
+    def of(*told: Row) -> str | None:
+        return said("CLEAN-6", program, TWO, rows(*of_run("r0", *told)), shape="ran-by-other-run")
+
+    assert of(DONE, last, begun, over) is None
+    assert of(DONE, begun, over, last) is None  # that stage has outlived its run
+    assert "cleanup of run r0 ran while its stages did" in str(of(DONE, begun, last, over))
 
 
 def test_only_a_stage_that_is_retried_is_tried_again() -> None:

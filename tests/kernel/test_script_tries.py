@@ -10,7 +10,7 @@ from pathlib import Path
 from harness.kernel.plan import Cancel, Plan
 from harness.kernel.program import Program, Stage
 from harness.kernel.script import render
-from harness.kernel.script_tries import TRIES_MAX, with_tries
+from harness.kernel.script_tries import TRIES_MAX, with_other_turns, with_tries
 from harness.kernel.steps import Step, step
 from tests.adapters.toy import TOY
 
@@ -72,3 +72,9 @@ def test_a_cancel_comes_some_turns_sooner_or_later() -> None:
 
 def test_a_script_of_another_frame_is_left_alone() -> None:
     assert with_tries("import asyncio\n\nasyncio.run(main())\n", "X-1") is None
+
+
+def test_a_cancel_that_is_some_turns_off_is_put_nearest_first() -> None:
+    line = "for _ in range({}):  # a number of turns of the event loop"
+    assert with_other_turns("for _ in range(3):") == []
+    assert with_other_turns(line.format(3)) == [line.format(n) for n in (2, 4, 1, 5, 6, 7)]

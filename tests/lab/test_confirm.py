@@ -259,6 +259,28 @@ def test_a_script_that_holds_tries_many_times_and_the_rate_is_told(
     assert text == (tries if answers[0] == "confirmed" else HOLDS)
 
 
+def test_a_script_that_holds_may_cancel_some_turns_sooner_or_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turns = """\
+for n in range(5):  # a number of turns of the event loop, not of seconds
+    pass
+print("VIOLATION CLEAN-1: at the third" if n == 2 else "HOLDS CLEAN-1")
+raise SystemExit(n == 2)
+"""
+    answer, text = confirmed(tmp_path, monkeypatch, turns)
+    assert answer == {
+        "confirmation": "confirmed",
+        "confirmation_note": "VIOLATION CLEAN-1: at the third (showed 3 of 3)",
+        "script": "repro/BUG-001.py",
+        "token": "0",
+    }
+    assert text == turns.replace("range(5)", "range(3)")
+    far = turns.replace("n == 2", "n == 20")
+    answer, text = confirmed(tmp_path, monkeypatch, far)
+    assert (answer["confirmation"], text) == ("simulated_only", far)
+
+
 def test_no_script_tries_many_times_when_the_time_is_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

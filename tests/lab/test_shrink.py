@@ -28,6 +28,7 @@ from harness.lab.search.simpler import (
     lower_numbers,
     size_of,
     unsound,
+    waiting_instead,
     without_stages,
     without_time,
 )
@@ -232,6 +233,15 @@ def test_a_stage_that_runs_a_subpipeline_can_be_put_with_another() -> None:
 
     found = small(both, whole)
     assert (found.ended, len(found.program.stages)) == ("smallest", 1)
+
+
+def test_a_stage_may_wait_for_as_long_as_it_would_between_its_tries() -> None:
+    step, retry = {"op": "chunk", "value": 1}, {"attempts": 3, "backoff_s": 0.2}
+    tried = stage("a", step, {"op": "raise"}, retry=retry, needs=["b"])
+    waits = stage("a", step, {"op": "sleep", "seconds": 0.2}, needs=["b"])
+    assert waits == waiting_instead(tried)
+    assert waiting_instead(stage("a", {"op": "raise"})) is None
+    assert waiting_instead(stage("a", step, retry=retry)) is None
 
 
 def test_where_only_an_order_of_turns_matters_nothing_takes_time() -> None:

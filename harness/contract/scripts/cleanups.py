@@ -6,7 +6,7 @@ from harness.contract.scripts.source import every_step, in_place, lets_go, one_r
 from harness.kernel.plan import Plan
 from harness.kernel.program import Program
 from harness.kernel.script_literals import literal
-from harness.kernel.steps import Step
+from harness.kernel.steps import Step, walk
 
 __all__ = ["clean_1", "clean_2", "clean_4", "clean_6"]
 
@@ -293,19 +293,43 @@ def clean_6(program: Program, plan: Plan, shape: str) -> str | None:
         return _interrupted(program, plan)
     if _taken(program) != 'kind == "register"':
         return _apart(plan)
-    if len(program.stages) == 1 == len(_cleanups(program)) and not lets_go(program, plan):
+    # The stage of a run that is cancelled may outlive it: of when it ends nothing is to be learnt.
+    runs = [run.id for run in plan.runs]
+    if shape == "ran-by-other-run":
+        runs = [run for run in runs if run not in {cancel.run for cancel in plan.cancels}]
+    only = len(program.stages) == 1 == len(_cleanups(program)) and not lets_go(program, plan)
+    if only and runs:
         # The comments have the notes taken that must come between.
         then, between, said = "release.begin", "stage.end", "cleaned up while its stage ran"
         if shape == "cleared-by-other-run":
             then, between, said = "run.end", "release.begin", "over, and its cleanup had not run"
         return source(
-            f"for run in {literal([run.id for run in plan.runs])}:",
+            f"for run in {literal(runs)}:",
             '    order = [kind for _, stage, kind, _ in seen if stage.split("/")[0] == run]',
             f'    if order[:2] == ["register", "{then}"]:  # "{between}" is missing between them',
             f'        return f"run {{run}} was {said}: {{order}}"',
             "return None",
         )
+    if shape == "ran-by-other-run" and _at_the_end_only(program, plan):
+        return source(
+            f"for run in {literal([run.id for run in plan.runs])}:",
+            '    order = [kind for _, stage, kind, _ in seen if stage.split("/")[0] == run]',
+            '    order = order[: [*order, "run.end"].index("run.end")]  # stages may outlive it',
+            '    after = order[[*order, "release.begin"].index("release.begin") :]',
+            '    if "stage.end" in after:',
+            '        return f"a cleanup of run {run} ran while its stages did: {order}"',
+            "return None",
+        )
     return _apart(plan)
+
+
+def _at_the_end_only(program: Program, plan: Plan) -> bool:
+    """Say whether cleanups are due at the end of a run only, after all its stages."""
+    again = [stage.steps for stage in program.stages if stage.retry]
+    registered = {one.op for one in _cleanups(program)} == {"cleanup"}
+    retried = any(one.op == "cleanup" for steps in again for one in walk(steps))
+    nested = any(one.op == "subpipeline" for one in every_step(program))
+    return registered and not retried and not nested and not lets_go(program, plan)
 
 
 def _apart(plan: Plan) -> str:

@@ -41,6 +41,7 @@ from harness.lab.search.simpler import (
     sleeps_in,
     turns,
     unsound,
+    waiting_instead,
     with_merged_sleeps,
     without_items,
     without_sleeps,
@@ -55,7 +56,7 @@ TRIES_MAX = 2_000
 CALLBACKS_MAX = 2_000_000
 # Dropping something moves a cancel that lands at a point of the loop: so many earlier and
 # later points are tried with it.
-POINTS_TRIED = (-1, -2, -3, -4, -6, -8, 1, 2)
+POINTS_TRIED = (-1, -2, -3, -4, -6, -8, 1, 2, 3, 4)
 # As in a unit: soonest after the point where a cancel by time shows the same.
 LATER_S = (0.03, 0.01, 0.0)
 LONGER_S = 1.0
@@ -664,6 +665,9 @@ class _Shrinking:
         for path in list(programs_in(self.case.program)):
             for i in range(len(at(self.case.program, path)["stages"])):
                 where: Path = (*path, "stages", i)
+                waiting = waiting_instead(at(self.case.program, where))
+                if waiting is not None:
+                    self.take(self._with_program(where, _put(waiting)), moves_points=True)
                 for key in ("timeout_s", "idle_timeout_s", "retry"):
                     if key in at(self.case.program, where):
                         self._drop_key(where, key)

@@ -34,6 +34,7 @@ __all__ = [
     "sleeps_in",
     "turns",
     "unsound",
+    "waiting_instead",
     "with_merged_sleeps",
     "without_items",
     "without_sleeps",
@@ -302,6 +303,17 @@ def turns(one: Mapping[str, Any]) -> Iterator[list[dict[str, Any]]]:
     if one["op"] == "subpipeline":
         for count in range(1, TURNS_MAX + 1):
             yield [{"op": "sleep", "seconds": 0.0}] * count
+
+
+def waiting_instead(stage: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return a stage that waits once as long as this one does between its tries, where it fails;
+    None if it is tried once only, or does not fail in the end."""
+    steps = list(stage.get("steps", ()))
+    if not stage.get("retry") or not steps or steps[-1]["op"] not in ("raise", "fail"):
+        return None
+    waits = {"op": "sleep", "seconds": stage["retry"].get("backoff_s", 0.0)}
+    rest = {k: v for k, v in stage.items() if k != "retry"}
+    return {**rest, "steps": [*steps[:-1], waits]}
 
 
 def merged(one: Mapping[str, Any], following: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -227,8 +227,8 @@ def _sturdy(lab: Laboratory, key: Key, program: Program, plan: Plan, wanted: int
 
 def _off_ties(lab: Laboratory, key: Key, small: Shrunk, run_and_judge: RunAndJudge) -> Plan:
     """Return the plan with its cancels, the starts of its later runs, or its stages' timeout, a
-    little later or sooner, if more disturbed runs then show it: a cancel at 0.1 s beside a sleep of as long comes before
-    or after its end as it happens."""
+    little later or sooner, if more disturbed runs then show it: a cancel at 0.1 s beside a sleep
+    of as long comes before or after its end as it happens."""
     program, plan = small.program, small.plan
     shown = _sturdy(lab, key, program, plan, 0)
     for apart in _apart(small.plan):
