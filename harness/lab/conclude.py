@@ -27,8 +27,9 @@ Say = Callable[[str], None]
 # Seconds after which no script is run once more; each finding's first script, and those of other
 # witnesses where it does not show it, are run in any case.
 AGAIN_LIMIT_S = 8.0
-# Seconds that scripts have which cancel at other turns, or try many times, all of them together.
-TRIES_LIMIT_S = 45.0
+# Seconds that scripts have which cancel at other turns, then those which try many times, all of
+# them together.
+TURNS_LIMIT_S, TRIES_LIMIT_S = 20.0, 45.0
 
 
 def write_json(path: Path, data: Any) -> None:
@@ -114,7 +115,7 @@ def confirmations(
         )
         turned = [Trial(_turned(Path(box), *pair)) for pair in zip(cases, trials, strict=True)]
         now = time.monotonic()
-        limit = now + TRIES_LIMIT_S if deadline is None else min(now + TRIES_LIMIT_S, deadline)
+        limit = now + TURNS_LIMIT_S if deadline is None else min(now + TURNS_LIMIT_S, deadline)
         again_until = now + again_limit_s
         try_all(turned, at_once=2 * max(1, workers), again_until=again_until, deadline=limit)
         often = [
@@ -123,6 +124,8 @@ def confirmations(
         ]
         if count := sum(bool(one.scripts) for one in often):
             say(f"trying {count} scripts many times")
+        limit = time.monotonic() + TRIES_LIMIT_S
+        limit = limit if deadline is None else min(limit, deadline)
         try_all(often, at_once=2 * max(1, workers), again_until=0.0, deadline=limit)
     told = zip(cases, trials, often, turned, strict=True)
     answers = {one[0].bug["fingerprint"]: _answer(folder, *one) for one in told}
