@@ -170,8 +170,7 @@ def _has_cause(r: Reading, run: str, stage: str, layer: Layer) -> bool:
 def _may_be_open(r: Reading, run: str, stage: str, ones: list[Ran], layer: Layer) -> bool:
     """Say whether a circuit can be open when a run begins, by the most that may be counted."""
     facts = r.runs[run]
-    # One that was given up counts when its run is over.
-    failed = [one.end_s if one.ended else r.runs[one.run].end_s for one in ones if _counts(r, one)]
+    failed = [_counted_s(r, one) for one in ones if _counts(r, one)]
     failed += [e.at_s for e in r.all_of("layer.raise") if e.stage == stage and e.run in r.runs]
     before = sorted(at for at in failed if at <= facts.end_s + r.tolerance_s)
     threshold, reset_s = int(option(r, layer, "threshold")), float(option(r, layer, "reset_s"))
@@ -184,6 +183,14 @@ def _may_be_open(r: Reading, run: str, stage: str, ones: list[Ran], layer: Layer
     return any(
         one.start_s >= probing_s and (one.how != "ok" or one.end > facts.begin) for one in ones
     )
+
+
+def _counted_s(r: Reading, one: Ran) -> float:
+    """Return when a failure counts, in seconds: one that was given up, when its run is over."""
+    facts = r.runs[one.run]
+    if one.ended and not (facts.over and facts.end < one.end):
+        return one.end_s
+    return facts.end_s
 
 
 def _counts(r: Reading, one: Ran) -> bool:

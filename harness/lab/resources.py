@@ -62,6 +62,7 @@ class Sample:
 
 def sample(name: str, pid: int, *, alone: bool = False) -> Sample | None:
     """Sample a process and, unless `alone`, its children; None if it is no more."""
+    at_s = time.time()
     try:
         root = psutil.Process(pid)
         family = [root, *([] if alone else root.children(recursive=True))]
@@ -79,6 +80,8 @@ def sample(name: str, pid: int, *, alone: bool = False) -> Sample | None:
                 sockets = len(one.net_connections(kind="inet"))
         except psutil.Error:
             continue  # it ended while it was looked at
+        if not rss:
+            continue  # it has ended, and nobody has waited for it yet
         seen = True
         totals["rss_bytes"] += rss
         totals["descriptors"] += descriptors
@@ -86,7 +89,7 @@ def sample(name: str, pid: int, *, alone: bool = False) -> Sample | None:
         totals["sockets"] += sockets
         totals["switches"] += switches.voluntary + switches.involuntary
         cpu_s += times.user + times.system
-    return Sample(time.time(), name, cpu_s=round(cpu_s, 3), **totals) if seen else None
+    return Sample(at_s, name, cpu_s=round(cpu_s, 3), **totals) if seen else None
 
 
 class Sampler:

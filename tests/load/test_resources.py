@@ -19,6 +19,12 @@ def verdict(series: list[float]) -> bool | None:
     ).leaks
 
 
+def test_a_process_that_has_ended_holds_nothing_though_nobody_has_waited_for_it() -> None:
+    with subprocess.Popen([sys.executable, "-c", ""]) as child:
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+        assert sample("child", child.pid) is None
+
+
 def test_steady_growth_is_a_leak() -> None:
     assert verdict([1_000 + 300 * i for i in range(10)]) is True
 
