@@ -103,6 +103,11 @@ class ServedBodies(ProgramBodies):
             found = self._below[id(program)] = ServedBodies(program, self._world_of)
         return found
 
+    def over(self, run: str) -> None:
+        # Told by who runs the pipeline, in whose context there is no world.
+        world = self._world_of(run)
+        world.add(world.now(), run, "", "engine.end")
+
     def body(self, stage: str) -> StageBody:
         inner = super().body(stage)
         world_of = self._world_of
