@@ -185,13 +185,15 @@ def _unclear(worker: Worker, bug: Row, row: Row) -> tuple[bool, bool]:
 
 
 def _others(units: Sequence[Row], bug: Row, engine: Engine) -> list[dict[str, Any]]:
-    """Return token, program and plan of a defect's other witnesses, as they were seen."""
+    """Return token, program and plan of a defect's other witnesses in a search."""
     seen = [
         witness
         for unit in units
         if (unit["engine"], unit["engine_version"]) == engine.key and unit["lab"] == "sim"
         for witness in unit["witnesses"]
-        if witness.get("token") and witness.get("program") and witness.get("plan") is not None
+        # Only a search says of a witness which defect it is of; others are a scenario's own.
+        if all(witness.get(name) for name in ("key", "token", "program"))
+        and witness.get("plan") is not None
     ]
     token = bug["reproduction"]["token"]
     keys = [witness["key"] for witness in seen if witness["token"] == token]

@@ -136,7 +136,8 @@ def test_another_witness_is_taken_where_it_makes_a_clearer_script() -> None:
     work: Any = SimpleNamespace(programs={}, deadline=time.monotonic() + 60, units=[])
 
     def taken(first: dict[str, Any], *others: int) -> dict[str, Any]:
-        witnesses = [mine, *(seen[n - 1] for n in others)]
+        of_a_pack = {"token": "ds2.other", "program": {"stages": []}, "plan": {}}
+        witnesses = [of_a_pack, mine, *(seen[n - 1] for n in others)]
         work.units = [{"engine": "e", "engine_version": "1", "lab": "sim", "witnesses": witnesses}]
         found: dict[str, Any] = minimal._clearer(work, cast("Any", Worker()), bug, engine, first)
         return found
