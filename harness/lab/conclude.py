@@ -14,7 +14,7 @@ from typing import Any
 
 from harness.kernel.errors import DagstormError
 from harness.kernel.script_tries import with_other_turns, with_tries
-from harness.lab.confirm import OVER, Script, Trial, rate_of, try_all
+from harness.lab.confirm import OVER, Said, Script, Trial, rate_of, try_all
 from harness.lab.pool import Pool
 from harness.lab.standalone import SHORT_LINES
 from harness.lab.subject import Engine
@@ -212,7 +212,7 @@ def _answer(
         file.write_text(text, "utf-8")
         return {
             "confirmation": "confirmed",
-            "confirmation_note": f"{said[0].note} ({rate_of(said)})",
+            "confirmation_note": f"{_shown(said)} ({rate_of(said)})",
             "script": f"repro/{bug['id']}.py",
             "token": case.turned[text],
         }
@@ -229,10 +229,9 @@ def _answer(
     answer = {"script": f"repro/{bug['id']}.py", "token": case.tokens[told]}
     if trial.shown is not None:
         said = trial.said[told]
-        shown = next(s.note for s in said if s.verdict == "shows")
         return {
             "confirmation": "confirmed",
-            "confirmation_note": f"{shown} ({rate_of(said)})",
+            "confirmation_note": f"{_shown(said)} ({rate_of(said)})",
             **answer,
         }
     return {
@@ -240,6 +239,11 @@ def _answer(
         "confirmation_note": _unconfirmed(trial) + _in_vain(tries),
         **answer,
     }
+
+
+def _shown(said: Sequence[Said]) -> str:
+    """Return what a script said when it showed it first."""
+    return next(one.note for one in said if one.verdict == "shows")
 
 
 def _in_vain(tries: Trial | None) -> str:

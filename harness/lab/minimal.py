@@ -143,7 +143,6 @@ def _one(work: _Work, engine: Engine, bug: Row) -> dict[str, Any]:
         request, scenario = _request(bug, engine, work.programs)
         with work.pool.lend(engine) as worker:
             row = worker.ask(request, limit_s=min(UNIT_LIMIT_S, max(1.0, left_s)))
-            row = _clearer(work, worker, bug, engine, row)
     except DagstormError as exc:
         return _not_shrunk(str(exc))
     except WorkerDied as exc:
@@ -151,6 +150,11 @@ def _one(work: _Work, engine: Engine, bug: Row) -> dict[str, Any]:
             return _not_shrunk(work.time_over)
         work.deaths[engine.key] = work.deaths.get(engine.key, 0) + 1
         return _not_shrunk(str(exc))
+    try:
+        with work.pool.lend(engine) as worker:
+            row = _clearer(work, worker, bug, engine, row)
+    except (DagstormError, WorkerDied):
+        pass  # what was found first stands
     if row["nondeterministic"]:
         return _not_shrunk("two runs of the smallest case went differently")
     row["token"] = encode(token_of(*engine.key, scenario, row))
@@ -166,6 +170,8 @@ def _clearer(
         told = {**bug, "reproduction": {**bug["reproduction"], **witness}}
         request, _ = _request(told, engine, work.programs)
         left_s = work.deadline - time.monotonic()
+        if left_s <= 0:
+            break
         try:
             other = worker.ask(request, limit_s=min(UNIT_LIMIT_S, max(1.0, left_s)))
         except DagstormError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import time
@@ -21,6 +22,7 @@ from harness.lab.campaign import Campaign, Engine
 from harness.lab.engines import parse_engine
 from harness.lab.minimal import smallest
 from harness.lab.token import Token, encode
+from harness.lab.worker import WorkerDied
 from scenarios import scenarios
 
 ABANDONS = "broken:caller-cancel-abandons"
@@ -146,3 +148,25 @@ def test_another_witness_is_taken_where_it_makes_a_clearer_script() -> None:
     assert taken(row(62), 1, 3) == shrunk[3]  # that of the first one is long as well
     assert taken(row(62), 1, 2) == row(62)  # what no script can choose does not make it clearer
     assert taken(row(60, 2), 1) == shrunk[1]
+
+
+def test_a_worker_that_dies_over_another_witness_takes_nothing_that_was_found(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    first = {"nondeterministic": False, "program": {"stages": []}, "plan": {}, "tape": {}}
+
+    def dies(*_all: Any) -> dict[str, Any]:
+        raise WorkerDied("gone")
+
+    worker = SimpleNamespace(ask=lambda _request, **_limit: dict(first))
+    pool = SimpleNamespace(lend=lambda _engine: contextlib.nullcontext(worker))
+    work: Any = SimpleNamespace(
+        pool=pool, programs={}, deadline=time.monotonic() + 60, deaths={}, time_over=""
+    )
+    engine: Any = SimpleNamespace(key=("e", "1"))
+    bug = {"shape": "hung", "reproduction": {"environment": {"lab": "sim"}}}
+    monkeypatch.setattr(minimal, "_clearer", dies)
+    monkeypatch.setattr(minimal, "_request", lambda *_all: ({}, "s"))
+    monkeypatch.setattr(minimal, "token_of", lambda *_all: None)
+    monkeypatch.setattr(minimal, "encode", lambda _token: "ds2.first")
+    assert minimal._one(work, engine, bug) == {**first, "token": "ds2.first"}

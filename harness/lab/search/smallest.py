@@ -36,9 +36,9 @@ __all__ = ["judging", "run_taped", "shrink_witness"]
 
 JOURNAL_MAX = 400
 STURDY_SEEDS = range(1, 7)
-# By how much what a caller does at a time is late, or early, in them, by turns.
-# What the engine's default limit of stages becomes where a run lasts as long as that.
+# What the engine's default limit of stages becomes where a run lasts as long as that, in seconds.
 SOONER_S = 0.6
+# By how much what a caller does at a time is late, or early, in disturbed runs, by turns.
 NUDGES_S = (0.0, 0.02, -0.02)
 # What comes when something else does is tried so much later or sooner.
 APART_S = (0.05, -0.05, 0.02, -0.02, 0.01, -0.01)
