@@ -289,7 +289,8 @@ def _consumer_gone(r: Reading, one: Ran) -> bool:
 
 def _waited(r: Reading, one: Ran) -> bool:
     """Say whether a stage may have been stopped while its last chunk waited for its consumer."""
-    return r.plan.consumer is not None and bool(one.interrupts)  # all channels have its bound
+    # All channels have its bound. One that never ended may wait for its consumer still.
+    return r.plan.consumer is not None and (bool(one.interrupts) or not one.ended)
 
 
 def check_stream_2(r: Reading) -> Judgement:
