@@ -1,4 +1,4 @@
-"""Trouble of one run beside another: what it does to the other is TENANT-4's and CLEAN-6's to judge.
+"""Trouble of one run beside another: what it does there is TENANT-4's and CLEAN-6's to judge.
 
 An engine that keeps of several runs of one pipeline object what it should keep of each lets one
 run's failure end, cancel or clean up another. Whatever else that run is then said to be (timed out

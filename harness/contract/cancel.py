@@ -9,7 +9,7 @@ from __future__ import annotations
 from harness.contract import scripts
 from harness.contract.beside import troubled_beside
 from harness.contract.clause import Clause, Judgement, Violation, untested, violated
-from harness.contract.reach import outputs_lost
+from harness.contract.reach import failed_together, outputs_lost
 from harness.contract.reading import Ran, Reading
 
 __all__ = ["CANCEL"]
@@ -86,22 +86,6 @@ def _cancelling_stage(r: Reading, run: str) -> Ran | None:
     return next(one for one in r.executions(run) if one.end == at)
 
 
-def _failed_together(r: Reading, who: Ran) -> bool:
-    """Say whether another stage failed for good in the instant in which one asked to end the run;
-    an attempt counts as well that the engine did not follow with another in that instant."""
-    return any(
-        one.attempt_failed
-        and one.ended
-        and abs(one.end_s - who.end_s) <= r.tolerance_s
-        and not _again_later(r, one)
-        for one in r.executions(who.run)
-    )
-
-
-def _again_later(r: Reading, one: Ran) -> bool:
-    return any(other.start_s > one.end_s for other in r.ran[one.run, one.stage])
-
-
 def check_cancel_1(r: Reading) -> Judgement:
     if not r.sound:
         return untested()
@@ -116,7 +100,7 @@ def check_cancel_1(r: Reading) -> Judgement:
         if not facts.over:
             bad.append(_hung(r, run, why))
             continue
-        if _failed_together(r, who):
+        if failed_together(r, who):
             continue  # an engine may take the failure of that instant for what ended the run
         if not facts.cancels:  # else its caller did not let it wait: CANCEL-3
             bad += [_left(r, one, who.end, why, "stage-left-running") for one in _outlived(r, run)]
@@ -683,7 +667,7 @@ CANCEL: tuple[Clause, ...] = (
         "Cancel and await the other stages, then report the reason with what was completed.",
         needs=frozenset({"cancel_run"}),
         data_risk="medium",
-        script=scripts.left_running,
+        script_of_shape=scripts.cancel_1,
     ),
     Clause(
         "CANCEL-2",
@@ -789,6 +773,7 @@ CANCEL: tuple[Clause, ...] = (
         },
         "Alerts and retries are based on the wrong kind of ending.",
         "Report cancellation and failure in distinct ways.",
+        script_of_shape=scripts.cancel_7,
     ),
     Clause(
         "CANCEL-8",

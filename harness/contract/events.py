@@ -352,6 +352,7 @@ EVENT: tuple[Clause, ...] = (
         "Keep pending events in a queue with a capacity, and apply its policy when it is full.",
         needs=frozenset({"events", "event_queue"}),
         availability_risk="high",
+        script_of_shape=scripts.event_3,
     ),
     Clause(
         "EVENT-4",

@@ -10,7 +10,7 @@ from typing import Any
 
 from harness.contract import scripts
 from harness.contract.clause import Clause, Judgement, Violation, blocked, untested, violated
-from harness.contract.reach import outputs_lost
+from harness.contract.reach import failed_together, outputs_lost
 from harness.contract.reading import CLOSE_S, Ran, Reading
 
 __all__ = ["PART", "STREAM"]
@@ -92,7 +92,7 @@ def check_part_2(r: Reading) -> Judgement:
     completed = 0
     for run in r.runs:
         kind, who = _ender(r, run)
-        if who is None or kind != "cancel_run":
+        if who is None or kind != "cancel_run" or failed_together(r, who):
             continue
         early = _early(r, run, who)
         completed += len(early)

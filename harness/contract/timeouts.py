@@ -310,7 +310,7 @@ def _sibling(r: Reading, one: Ran, first: Ran, since: int, policy: str) -> list[
     at = (since, one.start, facts.end)
     outcome = r.outcome(one.run)
     reported = outcome is not None and one.stage in outcome.still_running
-    if not one.ended or one.end > facts.end:
+    if not one.ended or one.end > facts.left:
         if one.swallowed and reported:
             return []
         if one.interrupts and facts.end_s >= (
@@ -851,8 +851,9 @@ def check_time_11(r: Reading) -> Judgement:
         waited = one.end_s >= done_s - CLOSE_S and told_s > due + r.tolerance_s
         grace_s = r.plan.cleanup_grace_s - r.tolerance_s
         given_up = facts.over and facts.end_s >= told_s + grace_s
-        # A run that was over before its thread had not waited for it, whatever it left behind.
-        left = facts.over and facts.end_s < done_s - CLOSE_S
+        # A stage that was told in time, of a run that was over before the thread, may clean up yet.
+        told = told_s <= due + r.tolerance_s
+        left = told and facts.over and facts.end_s < done_s - CLOSE_S
         if not facts.over or (not one.ended and not given_up and not left) or waited:
             bad.append(
                 Violation(
@@ -924,6 +925,7 @@ TIME: tuple[Clause, ...] = (
         "Decide by what happened first, in one place.",
         needs=frozenset({"stage_timeout"}),
         data_risk="medium",
+        script_of_shape=scripts.time_2,
     ),
     Clause(
         "TIME-3",

@@ -87,9 +87,22 @@ def test_a_sibling_of_a_stage_that_timed_out_does_not_run_on_to_its_own_end() ->
         seen += [(0.1, "a", "stage.end", "cancelled"), (end_s, "b", "stage.end", how)]
         return said("TIME-3", program, plan, seen, shape="sibling-not-cancelled")
 
-    assert of("ok", 0.5) == "b ran on for 0.40 s after the timeout, to its end"
-    assert of("cancelled", 0.5) is None
-    assert of("ok", 0.2) is None
+    assert of("ok", 0.5) == "b ran on for 0.40 s after the timeout of its sibling"
+    assert of("cancelled", 0.2) == "b ran on for 0.10 s after the timeout of its sibling"
+    assert of("cancelled", 0.11) is None
+
+
+def test_a_sibling_that_cleans_up_may_take_its_time() -> None:
+    held = Stage("b", (step("acquire", name="file", cleanup_s=0.3), step("sleep", seconds=1.0)))
+    program, plan = Program((Stage("a"), held)), Plan(stage_timeout_s=0.1)
+
+    def of(how: str, end_s: float) -> str | None:
+        seen: list[Note] = [(0.0, "a", "stage.start", None), (0.0, "b", "stage.start", None)]
+        seen += [(0.1, "a", "stage.end", "cancelled"), (end_s, "b", "stage.end", how)]
+        return said("TIME-3", program, plan, seen, shape="sibling-not-cancelled")
+
+    assert of("cancelled", 0.4) is None
+    assert of("ok", 1.0) == "b ran on for 0.90 s after the timeout, to its end"
 
 
 def test_what_failed_is_not_tried_again_once_another_stage_has_failed() -> None:
