@@ -171,8 +171,8 @@ def test_an_attempt_that_none_followed_ends_its_siblings() -> None:
     both = Program((stage("a", sleep(9.0)), retried))
 
     def said(failed: str) -> list[str]:
-        rows: list[Row] = [*BEGIN, (0.05, "b", "stage.end", failed), (0.05, "a", "interrupt")]
-        rows += [(0.05, "a", "stage.end", "cancelled"), over(0.05)]
+        rows: list[Row] = [*BEGIN, (0.0, "a", "self_cancel"), (0.05, "b", "stage.end", failed)]
+        rows += [(0.05, "a", "interrupt"), (0.05, "a", "stage.end", "cancelled"), over(0.05)]
         outcome = Outcome("r0", "failed")
         return shapes(by_hand(both, TIMED, rows, outcome=outcome)).get("TIME-2", [])
 
