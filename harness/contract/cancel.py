@@ -98,7 +98,9 @@ def check_cancel_1(r: Reading) -> Judgement:
         asked += 1
         why = f"stage {who.stage} asked to end it"
         if not facts.over:
-            bad.append(_hung(r, run, why))
+            # What a stage that swallows its cancels does to a run is CANCEL-4's to judge.
+            if not any(one.swallowed for one in r.executions(run)):
+                bad.append(_hung(r, run, why))
             continue
         if failed_together(r, who):
             continue  # an engine may take the failure of that instant for what ended the run
