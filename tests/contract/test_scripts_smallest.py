@@ -383,6 +383,16 @@ def test_of_several_runs_what_is_there_at_the_end_of_the_last_was_left() -> None
     assert of("_worker") == "still there when the last run was over: ['_worker']"
 
 
+def test_what_code_is_told_is_no_proof_of_what_is_on_a_record() -> None:
+    program = Program((Stage("a", (step("identify"), step("log", message="x"))),))
+    plan = Plan(runs=(RunSpec("r0", correlation="c0"),))
+    asked = {shape: CLAUSES["CORR-1"].check_of(program, plan, shape) for shape in SHOWN_BY_IDS}
+    assert {shape for shape, check in asked.items() if check} == {"lost-in-stage"}
+
+
+SHOWN_BY_IDS = ("lost-in-stage", "lost-in-log", "changed-in-log", "lost-in-event")
+
+
 def test_why_there_is_no_script_is_said() -> None:
     def why(clause: str, plan: Plan, shape: str, program: Program = PAIR) -> str:
         assert CLAUSES[clause].check_of(program, plan, shape) is None
