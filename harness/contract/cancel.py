@@ -7,8 +7,9 @@ beside the check that they are about.
 from __future__ import annotations
 
 from harness.contract import scripts
+from harness.contract.beside import troubled_beside
 from harness.contract.clause import Clause, Judgement, Violation, untested, violated
-from harness.contract.reach import outputs_lost
+from harness.contract.reach import failed_together, outputs_lost
 from harness.contract.reading import Ran, Reading
 
 __all__ = ["CANCEL"]
@@ -99,6 +100,8 @@ def check_cancel_1(r: Reading) -> Judgement:
         if not facts.over:
             bad.append(_hung(r, run, why))
             continue
+        if failed_together(r, who):
+            continue  # an engine may take the failure of that instant for what ended the run
         if not facts.cancels:  # else its caller did not let it wait: CANCEL-3
             bad += [_left(r, one, who.end, why, "stage-left-running") for one in _outlived(r, run)]
         called_off = min((i for i, _ in facts.cancels), default=1 << 60)
@@ -566,13 +569,20 @@ def check_cancel_7(r: Reading) -> Judgement:
         selfs = [o for (of, _), ones in r.ran.items() for o in ones if o.self_cancelled]
         selfs = [o for o in selfs if f"{o.run}/".startswith(f"{run}/")]
         asked = _cancelling_stage(r, run)
-        wanted = bool(facts.cancels) or any(o.how == "cancel_run" for o in r.executions(run))
-        # Of a timeout that was swallowed, and a cancel, an engine may tell either.
-        if selfs or (wanted and (failed or any(map(r.gone_by_timeout, r.executions(run))))):
+        # What the caller cancelled when the engine's own call had come out ended as it had.
+        cancelled = any(at < facts.left or facts.left < 0 for at, _ in facts.cancels)
+        wanted = cancelled or any(o.how == "cancel_run" for o in r.executions(run))
+        # Of a timeout that was swallowed, and a cancel, an engine may tell either; so of an attempt
+        # that failed, and that it did not follow with another: whether it should is RETRY-1's.
+        gone = any(r.gone_by_timeout(o) or r.by_default_timeout(o) for o in r.executions(run))
+        final = any(ones[-1].attempt_failed for (of, _), ones in r.ran.items() if of == run)
+        if selfs or (wanted and (failed or gone or final)):
             continue
-        if r.layers_disturb(run):
+        if r.layers_disturb(run) or troubled_beside(r, run):
             continue
-        if facts.cancels or asked:
+        if facts.cancels and not cancelled:
+            continue
+        if cancelled or asked:
             tested += 1
             if outcome.status == "failed":
                 bad.append(_status(r, run, "cancelled-as-failed", "cancelled", outcome.status))
@@ -657,7 +667,7 @@ CANCEL: tuple[Clause, ...] = (
         "Cancel and await the other stages, then report the reason with what was completed.",
         needs=frozenset({"cancel_run"}),
         data_risk="medium",
-        script=scripts.left_running,
+        script_of_shape=scripts.cancel_1,
     ),
     Clause(
         "CANCEL-2",
@@ -763,6 +773,7 @@ CANCEL: tuple[Clause, ...] = (
         },
         "Alerts and retries are based on the wrong kind of ending.",
         "Report cancellation and failure in distinct ways.",
+        script_of_shape=scripts.cancel_7,
     ),
     Clause(
         "CANCEL-8",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 
 from harness.contract import scripts
+from harness.contract.beside import overlapping
 from harness.contract.clause import Clause, Judgement, Violation, holds, untested, violated
 from harness.contract.reading import CLOSE_S, Held, Ran, Reading
 
@@ -347,6 +348,8 @@ def check_clean_4(r: Reading) -> Judgement:
         holder = _execution(r, held)
         if not held.registered and (holder is None or not 0 <= holder.end < _over(r, held.run)):
             undone = []  # it is still at its cleanups: that nobody waits for it is CLEAN-1's
+        if held.registered and overlapping(r, held.run):
+            undone = []  # the end of a run beside it may have cleared or run them: CLEAN-6's
         if undone:
             bad.append(
                 Violation(

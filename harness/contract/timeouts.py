@@ -12,6 +12,7 @@ from itertools import pairwise
 from typing import Any
 
 from harness.contract import scripts
+from harness.contract.beside import troubled_beside
 from harness.contract.clause import Clause, Judgement, Violation, holds, untested, violated
 from harness.contract.reading import CLOSE_S, Ran, Reading, Scope
 
@@ -77,6 +78,8 @@ def _ends_at_timeout(r: Reading, *, own_only: bool) -> Judgement:
         due_count += 1
         expected = f"stage {one.stage} is ended at its timeout of {limit:g} s"
         if first is None:
+            if not one.ended and r.record.ended == "over" and one.in_child(due):
+                continue  # it was to note its end when its subpipeline had ended: TIME-3, CANCEL-6
             if not one.ended and r.record.ended != "over":
                 actual = "it was never ended; the run hung"
             elif not one.ended:
@@ -131,6 +134,8 @@ def _attribution(r: Reading, one: Ran, limit: float) -> list[Violation]:
     expected = f"the engine says that stage {one.stage} timed out after {limit:g} s"
     if not mine and any(f.stage not in (None, one.stage) for f in outcome.failures):
         return []  # another failure of the same tick is reported instead: PART-4
+    if not mine and outcome.status == "cancelled" and _called_off_together(r, one, limit):
+        return []  # what an engine tells of one instant is its own choice
     if not mine:
         told = [f for f in outcome.failures if f.kind == "timeout"]
         named = told[0].message if told else f"the run ended {outcome.status}"
@@ -142,6 +147,28 @@ def _attribution(r: Reading, one: Ran, limit: float) -> list[Violation]:
         return [Violation("not-called-timeout", expected, actual, one.stage, where, {}, at)]
     actual = f"it names {mine[0].timeout_s} s" if mine[0].timeout_s is not None else "no T named"
     return [Violation("timeout-not-named", expected, actual, one.stage, where, {}, at)]
+
+
+def _called_off_together(r: Reading, one: Ran, limit: float) -> bool:
+    """Say whether another stage asked to end the run, or raised `CancelledError` by itself, in the
+    instant in which an execution's timeout of `limit` seconds was due."""
+    due_s = one.start_s + limit
+    return any(
+        other is not one
+        and (other.how == "cancel_run" or other.self_cancelled)
+        and abs(other.end_s - due_s) <= r.tolerance_s
+        for other in r.executions(one.run)
+    )
+
+
+def _given_up(r: Reading, one: Ran, before_s: float) -> bool:
+    """Say whether an attempt of another stage failed before a time, in seconds, and none followed:
+    that the engine should have made another is RETRY-1's."""
+    return any(
+        ones[-1].attempt_failed and ones[-1].ended and ones[-1].end_s <= before_s
+        for (run, stage), ones in r.ran.items()
+        if run == one.run and stage != one.stage
+    )
 
 
 def _idle_before(r: Reading, one: Ran, limit: float) -> bool:
@@ -187,6 +214,8 @@ def check_time_2(r: Reading) -> Judgement:
             # timeout it was.
             unclear = any(stage == one.stage for stage, _ in r.shape.own_calls)
             early = early and not unclear and not r.own_scope_due(one, one.interrupts[0])
+            early = early and not _given_up(r, one, first + CLOSE_S)
+            early = early and not troubled_beside(r, one.run, first)
             if early and not _other_cause(r, one, first + CLOSE_S):
                 tested += 1
                 bad.append(
@@ -281,7 +310,7 @@ def _sibling(r: Reading, one: Ran, first: Ran, since: int, policy: str) -> list[
     at = (since, one.start, facts.end)
     outcome = r.outcome(one.run)
     reported = outcome is not None and one.stage in outcome.still_running
-    if not one.ended or one.end > facts.end:
+    if not one.ended or one.end > facts.left:
         if one.swallowed and reported:
             return []
         if one.interrupts and facts.end_s >= (
@@ -822,7 +851,10 @@ def check_time_11(r: Reading) -> Judgement:
         waited = one.end_s >= done_s - CLOSE_S and told_s > due + r.tolerance_s
         grace_s = r.plan.cleanup_grace_s - r.tolerance_s
         given_up = facts.over and facts.end_s >= told_s + grace_s
-        if not facts.over or (not one.ended and not given_up) or waited:
+        # A stage that was told in time, of a run that was over before the thread, may clean up yet.
+        told = told_s <= due + r.tolerance_s
+        left = told and facts.over and facts.end_s < done_s - CLOSE_S
+        if not facts.over or (not one.ended and not given_up and not left) or waited:
             bad.append(
                 Violation(
                     "hung-on-thread",
@@ -893,6 +925,7 @@ TIME: tuple[Clause, ...] = (
         "Decide by what happened first, in one place.",
         needs=frozenset({"stage_timeout"}),
         data_risk="medium",
+        script_of_shape=scripts.time_2,
     ),
     Clause(
         "TIME-3",
