@@ -94,6 +94,8 @@ def check_cancel_1(r: Reading) -> Judgement:
         who = _cancelling_stage(r, run)
         if who is None or r.layers_disturb(run):
             continue
+        if _failed_with(r, run, who):
+            continue  # an engine may go by the failure, and then PART and TIME-3 judge
         asked += 1
         why = f"stage {who.stage} asked to end it"
         if not facts.over:
@@ -149,12 +151,23 @@ def check_cancel_1(r: Reading) -> Judgement:
         ]
         if facts.cancels:
             continue  # its caller was cancelled as well, and is told of that
+        if outcome.status == "failed" and _failed_too(r, run):
+            continue  # a stage failed on its way out
         told = outcome.reason or (outcome.raised.message if outcome.raised else "")
         if reasons and not any(one in told for one in reasons):
             wanted = f"the reason is given: {reasons[0]}"
             bad.append(_said(who, "reason-lost", wanted, told or "none"))
         bad += outputs_lost(r, run, who, shape="outputs-lost")
     return violated(bad, runs_cancelled_by_stage=asked) if asked else untested()
+
+
+def _failed_with(r: Reading, run: str, who: Ran) -> bool:
+    """Say whether a stage failed, for good as far as the engine let it, in the very instant in
+    which another one asked to end the run."""
+    ones = {one.stage: one for one in r.executions(run)}  # the last attempt of each
+    return any(
+        one.attempt_failed and abs(one.end_s - who.end_s) <= r.tolerance_s for one in ones.values()
+    )
 
 
 def _said(who: Ran, shape: str, expected: str, actual: str) -> Violation:
@@ -262,10 +275,9 @@ def _caller_cancel(r: Reading, least: int, most: int) -> Judgement:
                 )
             )
         bad += _deadline_lost(r, run)
-        failed = any(o.failed_by_itself or o.self_cancelled for o in r.executions(run))
         if facts.how == "returned":
             outcome = r.outcome(run)
-            if not failed or (outcome is not None and outcome.status == "ok"):
+            if not _failed_too(r, run) or (outcome is not None and outcome.status == "ok"):
                 status = outcome.status if outcome is not None else "unknown"
                 location = outcome.raised.location if outcome and outcome.raised else ""
                 bad.append(
@@ -280,6 +292,21 @@ def _caller_cancel(r: Reading, least: int, most: int) -> Judgement:
                     )
                 )
     return violated(bad, caller_cancels=sent) if sent else untested()
+
+
+def _failed_too(r: Reading, run: str) -> bool:
+    """Say whether a run that was called off had failed besides, so that its failure may be told
+    in the cancel's stead: a stage failed, be it on its way out, timed out, or a layer failed."""
+    if r.layers_disturb(run):
+        return True
+    return any(
+        one.self_cancelled
+        or one.how == "fail"
+        or one.how.startswith("raise:")
+        or r.by_timeout(one)
+        or r.by_default_timeout(one)
+        for one in r.executions(run)
+    )
 
 
 # How the caller's deadline works -> what the caller must find if that ended the run.
@@ -560,6 +587,9 @@ def check_cancel_7(r: Reading) -> Judgement:
         outcome = r.outcome(run)
         if outcome is None:
             continue
+        called_off = any(at < facts.left or not facts.over for at, _ in facts.cancels)
+        if facts.cancels and not called_off:
+            continue  # the engine's call had come out when its caller was cancelled
         failed = [o for o in r.executions(run) if o.failed_by_itself]
         # One that swallows its timeout goes on, and ends by its own word.
         timed = [o for o in r.executions(run) if r.gone_by_timeout(o) and not o.swallowed]
@@ -568,9 +598,9 @@ def check_cancel_7(r: Reading) -> Judgement:
         asked = _cancelling_stage(r, run)
         wanted = bool(facts.cancels) or any(o.how == "cancel_run" for o in r.executions(run))
         # Of a timeout that was swallowed, and a cancel, an engine may tell either.
-        if selfs or (wanted and (failed or any(map(r.gone_by_timeout, r.executions(run))))):
+        if selfs or (wanted and _failed_too(r, run)):
             continue
-        if r.layers_disturb(run):
+        if r.layers_disturb(run) or r.others_in_trouble(run, facts.end_s):
             continue
         if facts.cancels or asked:
             tested += 1

@@ -466,7 +466,7 @@ class Reading:
     @property
     def sound(self) -> bool:
         """The program is well formed, so that clauses about running it apply."""
-        return self.record.build_error is None and not self.record.journal.overflowed
+        return not (self.shape.faults or self.record.build_error or self.record.journal.overflowed)
 
     def executions(self, run: str | None = None) -> list[Ran]:
         """Return executions of the program's own stages (subpipelines' not), by start."""
@@ -769,6 +769,26 @@ class Reading:
         if not self.plan.layers:
             return False
         return bool(self.of("layer.raise", run, stage) or self.of("layer.deny", run, stage))
+
+    def others_in_trouble(self, run: str, until_s: float) -> bool:
+        """Say whether something went wrong, up to a time in seconds, in another run that was under
+        way beside a run: an engine that lets that one feel it breaks TENANT-4 or CLEAN-6."""
+        mine = self.runs[run]
+        for other, facts in self.runs.items():
+            if other == run or facts.begin < 0 or facts.begin_s > until_s:
+                continue
+            if facts.over and facts.end_s < mine.begin_s - CLOSE_S:
+                continue
+            if facts.cancels or self.timed_out(other) or self.layers_disturb(other):
+                return True
+            if any(
+                one.how not in PASSES
+                and one.ended
+                and (mine.begin_s - CLOSE_S <= one.end_s <= until_s + CLOSE_S)
+                for one in self.executions(other)
+            ):
+                return True
+        return False
 
     def answered(self, run: str) -> frozenset[str]:
         """Return the stages that did not run and that a layer has answered for, by the outcome;
