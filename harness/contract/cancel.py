@@ -100,7 +100,9 @@ def check_cancel_1(r: Reading) -> Judgement:
         asked += 1
         why = f"stage {who.stage} asked to end it"
         if not facts.over:
-            bad.append(_hung(r, run, why))
+            # What a stage that swallows its cancels does to a run is CANCEL-4's to judge.
+            if not any(one.swallowed for one in r.executions(run)):
+                bad.append(_hung(r, run, why))
             continue
         if not facts.cancels:  # else its caller did not let it wait: CANCEL-3
             bad += [_left(r, one, who.end, why, "stage-left-running") for one in _outlived(r, run)]

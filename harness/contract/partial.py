@@ -235,6 +235,10 @@ def check_stream_1(r: Reading) -> Judgement:
     for one in r.executions():
         outcome = r.outcome(one.run)
         every = [e.detail for e in r.of("chunk", one.run, one.stage)]
+        if not one.ended:  # what it brings when the run is over, nobody waits for
+            left = r.entries[: r.runs[one.run].left] if r.runs[one.run].over else r.entries
+            mine = (e for e in left if e.kind == "chunk" and e[1:3] == (one.run, one.stage))
+            every = [e.detail for e in mine]
         chunks = _chunks_of(r, one, every)
         done = one.how in ("ok", "skip")
         if not chunks or done or outcome is None or r.runs[one.run].cancels or not r.told(one.run):
@@ -250,7 +254,10 @@ def check_stream_1(r: Reading) -> Judgement:
         report = outcome.stages.get(one.stage)
         got = list(report.partial or ()) if report is not None else []
         # Of a stage that was retried, an engine may keep those of all attempts.
-        if got not in (chunks, every) and not (_waited(r, one) and got == chunks[:-1]):
+        kept = [chunks, every, *((chunks[:-1], every[:-1]) if _waited(r, one) else ())]
+        if len(r.ran[one.run, one.stage]) > 1 and len(chunks) == 1:
+            kept.append(every[:-1])  # its first attempt had closed the channel: nobody took it
+        if got not in kept:
             bad.append(
                 Violation(
                     "chunks-lost" if len(got) < len(chunks) else "chunks-changed",
@@ -288,7 +295,12 @@ def _consumer_gone(r: Reading, one: Ran) -> bool:
 
 
 def _waited(r: Reading, one: Ran) -> bool:
-    """Say whether a stage may have been stopped while its last chunk waited for its consumer."""
+    """Say whether a stage may have been stopped while it handed on its last chunk."""
+    if one.interrupts:
+        at = one.interrupts[0]
+        own = [e for e in r.entries[one.start : at] if e[1:3] == (one.run, one.stage)]
+        if own[-1].kind == "chunk" and own[-1].at_s >= r.time_of(at) - CLOSE_S:
+            return True
     # All channels have its bound. One that never ended may wait for its consumer still.
     return r.plan.consumer is not None and (bool(one.interrupts) or not one.ended)
 

@@ -92,6 +92,21 @@ def test_a_sibling_of_a_stage_that_timed_out_does_not_run_on_to_its_own_end() ->
     assert of("cancelled", 0.11) is None
 
 
+def test_beside_a_stage_that_lasts_longer_than_its_timeout_no_other_goes_on() -> None:
+    long, waits = step("sleep", seconds=9.0), Stage("b", (step("sleep", seconds=0.5),))
+    program, plan = Program((Stage("a", (long,)), waits)), Plan(stage_timeout_s=1.0)
+
+    def of(end_s: float, other_s: float) -> str | None:
+        seen: list[Note] = [(0.0, "a", "stage.start", None), (0.0, "b", "stage.start", None)]
+        seen += [(end_s, "a", "stage.end", None), (other_s, "b", "stage.end", None)]
+        return said("TIME-3", program, plan, seen, shape="sibling-not-cancelled")
+
+    assert of(1.0, 1.5) == "b ran on for 0.50 s after the timeout of its sibling"
+    assert of(1.0, 1.01) is None
+    assert of(1.0, 0.5) is None
+    assert of(0.3, 0.5) is None  # its timeout did not end it
+
+
 def test_a_sibling_that_cleans_up_may_take_its_time() -> None:
     held = Stage("b", (step("acquire", name="file", cleanup_s=0.3), step("sleep", seconds=1.0)))
     program, plan = Program((Stage("a"), held)), Plan(stage_timeout_s=0.1)
@@ -246,8 +261,8 @@ def test_how_long_after_the_asking_a_clock_can_tell_is_half_of_the_shortest_wait
         program = Program((*ASKS.stages[:1], retried))
         return CLAUSES["CANCEL-1"].check_of(program, Plan(), "stage-started-after")
 
-    assert "asked[0] + 0.05]" in str(script(1.0))
-    assert "asked[0] + 0.01]" in str(script(0.02))
+    assert "asked + 0.05]" in str(script(1.0))
+    assert "asked + 0.01]" in str(script(0.02))
     assert script(0.0) is None
 
 
