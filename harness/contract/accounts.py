@@ -202,7 +202,7 @@ def _unbounded(t: Traffic, looks: list[tuple[Account, int]], *, shared: bool) ->
     workers = max(1, t.deliveries_max)
     for one, bound in looks:
         counts = t.counts(one.run, shared=shared)
-        reached = counts.before("delivered", one.at) + counts.before("failed", one.at)
+        reached = sum(counts.before(how, one.at) for how in ("delivered", "failed", "cut"))
         # By the journal: what was taken, has not come out, and cannot be among the dropped.
         taken, refused = counts.before("taken", one.at), counts.before("refused", one.at)
         counted = taken + refused if one.said.offered >= taken + refused else taken
@@ -227,7 +227,7 @@ def _unbounded(t: Traffic, looks: list[tuple[Account, int]], *, shared: bool) ->
 def _most_at_once(events: list[Event]) -> int:
     """Return how many of these events were being delivered at once, at most."""
     changes = [(one.begun[0], 1) for one in events]
-    changes += [(min((*one.ended, *one.failed), default=1 << 60), -1) for one in events]
+    changes += [(min((*one.ended, *one.cut, *one.failed), default=1 << 60), -1) for one in events]
     most = now = 0
     for _, change in sorted(changes):
         now += change

@@ -95,6 +95,8 @@ def check_cancel_1(r: Reading) -> Judgement:
         who = _cancelling_stage(r, run)
         if who is None or r.layers_disturb(run):
             continue
+        if failed_together(r, who):
+            continue  # an engine may go by the failure, and then PART and TIME-3 judge
         asked += 1
         why = f"stage {who.stage} asked to end it"
         if not facts.over:
@@ -102,8 +104,6 @@ def check_cancel_1(r: Reading) -> Judgement:
             if not any(one.swallowed for one in r.executions(run)):
                 bad.append(_hung(r, run, why))
             continue
-        if failed_together(r, who):
-            continue  # an engine may take the failure of that instant for what ended the run
         if not facts.cancels:  # else its caller did not let it wait: CANCEL-3
             bad += [_left(r, one, who.end, why, "stage-left-running") for one in _outlived(r, run)]
         called_off = min((i for i, _ in facts.cancels), default=1 << 60)
@@ -154,6 +154,8 @@ def check_cancel_1(r: Reading) -> Judgement:
         ]
         if facts.cancels:
             continue  # its caller was cancelled as well, and is told of that
+        if outcome.status == "failed" and _failed_too(r, run):
+            continue  # a stage failed on its way out
         told = outcome.reason or (outcome.raised.message if outcome.raised else "")
         if reasons and not any(one in told for one in reasons):
             wanted = f"the reason is given: {reasons[0]}"
@@ -267,10 +269,9 @@ def _caller_cancel(r: Reading, least: int, most: int) -> Judgement:
                 )
             )
         bad += _deadline_lost(r, run)
-        failed = any(o.failed_by_itself or o.self_cancelled for o in r.executions(run))
         if facts.how == "returned":
             outcome = r.outcome(run)
-            if not failed or (outcome is not None and outcome.status == "ok"):
+            if not _failed_too(r, run) or (outcome is not None and outcome.status == "ok"):
                 status = outcome.status if outcome is not None else "unknown"
                 location = outcome.raised.location if outcome and outcome.raised else ""
                 bad.append(
@@ -285,6 +286,21 @@ def _caller_cancel(r: Reading, least: int, most: int) -> Judgement:
                     )
                 )
     return violated(bad, caller_cancels=sent) if sent else untested()
+
+
+def _failed_too(r: Reading, run: str) -> bool:
+    """Say whether a run that was called off had failed besides, so that its failure may be told
+    in the cancel's stead: a stage failed, be it on its way out, timed out, or a layer failed."""
+    if r.layers_disturb(run):
+        return True
+    return any(
+        one.self_cancelled
+        or one.how == "fail"
+        or one.how.startswith("raise:")
+        or r.by_timeout(one)
+        or r.by_default_timeout(one)
+        for one in r.executions(run)
+    )
 
 
 # How the caller's deadline works -> what the caller must find if that ended the run.
@@ -565,26 +581,24 @@ def check_cancel_7(r: Reading) -> Judgement:
         outcome = r.outcome(run)
         if outcome is None:
             continue
+        called_off = any(at < facts.left or not facts.over for at, _ in facts.cancels)
+        if facts.cancels and not called_off:
+            continue  # the engine's call had come out when its caller was cancelled
         failed = [o for o in r.executions(run) if o.failed_by_itself]
         # One that swallows its timeout goes on, and ends by its own word.
         timed = [o for o in r.executions(run) if r.gone_by_timeout(o) and not o.swallowed]
         selfs = [o for (of, _), ones in r.ran.items() for o in ones if o.self_cancelled]
         selfs = [o for o in selfs if f"{o.run}/".startswith(f"{run}/")]
         asked = _cancelling_stage(r, run)
-        # What the caller cancelled when the engine's own call had come out ended as it had.
-        cancelled = any(at < facts.left or facts.left < 0 for at, _ in facts.cancels)
-        wanted = cancelled or any(o.how == "cancel_run" for o in r.executions(run))
+        wanted = called_off or any(o.how == "cancel_run" for o in r.executions(run))
         # Of a timeout that was swallowed, and a cancel, an engine may tell either; so of an attempt
         # that failed, and that it did not follow with another: whether it should is RETRY-1's.
-        gone = any(r.gone_by_timeout(o) or r.by_default_timeout(o) for o in r.executions(run))
         final = any(ones[-1].attempt_failed for (of, _), ones in r.ran.items() if of == run)
-        if selfs or (wanted and (failed or gone or final)):
+        if selfs or (wanted and (final or _failed_too(r, run))):
             continue
-        if r.layers_disturb(run) or troubled_beside(r, run):
+        if r.layers_disturb(run) or troubled_beside(r, run, facts.end_s):
             continue
-        if facts.cancels and not cancelled:
-            continue
-        if cancelled or asked:
+        if called_off or asked:
             tested += 1
             if outcome.status == "failed":
                 bad.append(_status(r, run, "cancelled-as-failed", "cancelled", outcome.status))

@@ -153,7 +153,7 @@ def check_part_4(r: Reading) -> Judgement:
     failures = 0
     for run, facts in r.runs.items():
         outcome = r.outcome(run)
-        if outcome is None or facts.cancels or not facts.over:
+        if outcome is None or facts.cancels or not facts.over or not r.told(run):
             continue
         failed = [o for o in r.executions(run) if o.failed_by_itself and o.end < facts.end]
         if not failed or r.first_cause(run)[1] != "fail":

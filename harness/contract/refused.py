@@ -84,8 +84,11 @@ def _completed(r: Reading, run: str, stage: str) -> bool:
 def _its_turn(r: Reading, run: str, stage: str) -> bool:
     """Say whether nothing but the engine's layers can have kept a stage from running."""
     facts = r.runs[run]
-    if not facts.over or facts.cancels or r.outcome(run) is None or r.timed_out(run):
+    outcome = r.outcome(run)
+    if not facts.over or facts.cancels or outcome is None or r.timed_out(run):
         return False
+    if outcome.status == "cancelled":
+        return False  # a refusal is a failure or none: something else ended the run
     if r.before(run):
         return False  # what a redrive leaves out, or why it is refused, is PART-5's
     if r.all_of("layer.raise", run) or r.all_of("layer.deny", run):

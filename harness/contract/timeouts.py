@@ -33,6 +33,11 @@ def _other_cause(r: Reading, one: Ran, before_s: float) -> bool:
     if kind and r.time_of(at) <= before_s and not (kind == "fail" and at == one.end):
         return True
     if any(
+        other is not one and other.attempt_failed and other.end_s <= before_s
+        for other in map(_last, _attempts(r, one.run))
+    ):
+        return True  # that it was to be tried again, and was not, is RETRY-1's
+    if any(
         child.self_cancelled and child.ended and child.end_s <= before_s
         for (run, _), ones in r.ran.items()
         if run.startswith(f"{one.run}/")
@@ -53,6 +58,16 @@ def _other_cause(r: Reading, one: Ran, before_s: float) -> bool:
     return r.other_timeout(one, before_s)
 
 
+def _attempts(r: Reading, run: str) -> list[list[Ran]]:
+    """Return, for each stage of a run that declares a retry, its executions."""
+    tried = [name for name in r.program.names if name in r.shape.attempts]
+    return [r.ran[run, name] for name in tried if (run, name) in r.ran]
+
+
+def _last(ones: list[Ran]) -> Ran:
+    return ones[-1]
+
+
 def _ends_at_timeout(r: Reading, *, own_only: bool) -> Judgement:
     """TIME-1 and TIME-7: a stage that outlives T is ended at T, and the engine says so."""
     bad: list[Violation] = []
@@ -69,8 +84,8 @@ def _ends_at_timeout(r: Reading, *, own_only: bool) -> Judgement:
         if _other_cause(r, one, due - CLOSE_S):
             continue
         first = r.time_of(one.interrupts[0]) if one.interrupts else None
-        if one.in_child(due) and r.stubborn_child(one.run):
-            continue  # it waited for a stage that swallowed its cancellation
+        if one.in_child(due) and (r.stubborn_child(one.run) or _told_in_child(r, one, due)):
+            continue  # it waits for a stage that swallowed its cancellation, or is at its cleanup
         if first is not None and first < due - CLOSE_S:
             continue  # ended too early: TIME-2
         if first is None and one.ended and one.end_s <= due + r.tolerance_s:
@@ -118,9 +133,23 @@ def _ends_at_timeout(r: Reading, *, own_only: bool) -> Judgement:
     return violated(bad, timeouts_due=due_count)
 
 
+def _told_in_child(r: Reading, one: Ran, due_s: float) -> bool:
+    """Say whether a stage that never noted it was reached by its timeout in its subpipeline: there
+    a stage was interrupted then, and the run was over before that one had cleaned up."""
+    return not one.ended and any(
+        due_s - CLOSE_S <= r.time_of(i) <= due_s + r.tolerance_s
+        for (run, _), ones in r.ran.items()
+        if run.startswith(f"{one.run}/")
+        for child in ones
+        for i in child.interrupts
+    )
+
+
 def _attribution(r: Reading, one: Ran, limit: float) -> list[Violation]:
     outcome = r.outcome(one.run)
-    if outcome is None or r.runs[one.run].cancels or one.again:
+    if outcome is None or r.runs[one.run].cancels or one.again or not r.told(one.run):
+        return []
+    if outcome.status == "cancelled" and troubled_beside(r, one.run, one.end_s):
         return []
     if one.swallowed:
         return []  # it went on and ended by its own word, which asyncio.timeout() lets stand, too
@@ -158,16 +187,6 @@ def _called_off_together(r: Reading, one: Ran, limit: float) -> bool:
         and (other.how == "cancel_run" or other.self_cancelled)
         and abs(other.end_s - due_s) <= r.tolerance_s
         for other in r.executions(one.run)
-    )
-
-
-def _given_up(r: Reading, one: Ran, before_s: float) -> bool:
-    """Say whether an attempt of another stage failed before a time, in seconds, and none followed:
-    that the engine should have made another is RETRY-1's."""
-    return any(
-        ones[-1].attempt_failed and ones[-1].ended and ones[-1].end_s <= before_s
-        for (run, stage), ones in r.ran.items()
-        if run == one.run and stage != one.stage
     )
 
 
@@ -214,7 +233,6 @@ def check_time_2(r: Reading) -> Judgement:
             # timeout it was.
             unclear = any(stage == one.stage for stage, _ in r.shape.own_calls)
             early = early and not unclear and not r.own_scope_due(one, one.interrupts[0])
-            early = early and not _given_up(r, one, first + CLOSE_S)
             early = early and not troubled_beside(r, one.run, first)
             if early and not _other_cause(r, one, first + CLOSE_S):
                 tested += 1
@@ -580,7 +598,15 @@ def check_time_6(r: Reading) -> Judgement:
                 tuple(one.start for one in late[:5]),
             )
         )
-    sent = {id(one): [i for i in one.interrupts if not r.own_scope_due(one, i)] for one in due}
+    # What reached it before its timeout was due was sent by somebody else.
+    sent = {
+        id(one): [
+            i
+            for i in one.interrupts
+            if r.time_of(i) >= (_due(r, one) or 0.0) - CLOSE_S and not r.own_scope_due(one, i)
+        ]
+        for one in due
+    }
     twice = [one for one in due if len(sent[id(one)]) > 1 and not one.swallowed]
     if twice:
         bad.append(
@@ -740,6 +766,8 @@ def check_time_9(r: Reading) -> Judgement:
             last = max(b for b in beats if b <= end)
             if r.by_timeout(one) and end < last + idle - CLOSE_S:
                 continue  # its other timeout was due
+            if end < last + idle - CLOSE_S and troubled_beside(r, one.run, end):
+                continue
             if end < last + idle - CLOSE_S and not _other_cause(r, one, end):
                 bad.append(_idle(one, "ended-though-alive", f"it was ended {end - last:g} s after"))
                 continue

@@ -40,9 +40,14 @@ def graph_1(program: Program, _plan: Plan) -> str | None:
 def graph_2(program: Program, plan: Plan) -> str | None:
     """No stage starts before, or in spite of the failure of, what it depends on."""
     needs = {s.name: list(s.needs) for s in program.stages if s.needs}
-    answered = any(one.kind == "idempotency" for one in plan.layers)
+    needed = {need for names in needs.values() for need in names}
+    # What becomes of those that need a stage which its layer refused is GRAPH-5's.
+    kept_out = any(
+        one.kind != "observe" and (not one.stages or needed.intersection(one.stages))
+        for one in plan.layers
+    )
     skips = any(one.op == "cancel_branch" for _, one in program.walk())
-    if not needs or answered or skips or any(run.redrives for run in plan.runs):
+    if not needs or kept_out or skips or any(run.redrives for run in plan.runs):
         return None
     one = one_run(plan)
     ends = 'how in ("ok", "skip")' if "skip" in ops(program) else 'how == "ok"'
