@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 from harness.contract.clause import Judgement, Violation, untested, violated
 from harness.contract.reading import CLOSE_S, Reading
-from harness.contract.traffic import Account, Event, Traffic, refused_in, traffic
+from harness.contract.traffic import Account, Event, Traffic, refused_in, top, traffic
 from harness.kernel.outcome import SinkReport
 
 __all__ = [
@@ -237,11 +237,18 @@ def _most_at_once(events: list[Event]) -> int:
 
 def _all_at_once(r: Reading, t: Traffic, bound: int) -> list[Violation]:
     """What has left the queue for the sink takes memory as well."""
-    # When the stages have ended, what is left may be delivered beside the delivery under way.
+    # When the stages have ended, or a run is over, what is left may be delivered beside the
+    # delivery under way, and a stage that outlived its run may have set a third one going.
     last = max((one.end for ones in r.ran.values() for one in ones), default=-1)
+    last = min([last, *(facts.left for facts in r.runs.values() if facts.left >= 0)])
+    more = 1 + any(
+        one.end < 0 or one.end > r.runs[top(run)].left
+        for (run, _), ones in r.ran.items()
+        for one in ones
+    )
     begun = [one for one in t.events.values() if one.begun and one.begun[0] < last]
     most = _most_at_once(begun)
-    if not bound or (most <= bound and t.deliveries_max <= bound + 1):
+    if not bound or (most <= bound and t.deliveries_max <= bound + more):
         return []
     return [
         Violation(

@@ -10,6 +10,7 @@ from harness.contract import scripts
 from harness.contract.clause import Clause, Judgement, Violation, untested, violated
 from harness.contract.reach import outputs_lost
 from harness.contract.reading import Ran, Reading
+from harness.kernel.plan import Plan
 
 __all__ = ["CANCEL"]
 
@@ -94,7 +95,7 @@ def check_cancel_1(r: Reading) -> Judgement:
         who = _cancelling_stage(r, run)
         if who is None or r.layers_disturb(run):
             continue
-        if _failed_with(r, run, who):
+        if r.failed_with(run, who):
             continue  # an engine may go by the failure, and then PART and TIME-3 judge
         asked += 1
         why = f"stage {who.stage} asked to end it"
@@ -159,15 +160,6 @@ def check_cancel_1(r: Reading) -> Judgement:
             bad.append(_said(who, "reason-lost", wanted, told or "none"))
         bad += outputs_lost(r, run, who, shape="outputs-lost")
     return violated(bad, runs_cancelled_by_stage=asked) if asked else untested()
-
-
-def _failed_with(r: Reading, run: str, who: Ran) -> bool:
-    """Say whether a stage failed, for good as far as the engine let it, in the very instant in
-    which another one asked to end the run."""
-    ones = {one.stage: one for one in r.executions(run)}  # the last attempt of each
-    return any(
-        one.attempt_failed and abs(one.end_s - who.end_s) <= r.tolerance_s for one in ones.values()
-    )
 
 
 def _said(who: Ran, shape: str, expected: str, actual: str) -> Violation:
@@ -360,6 +352,8 @@ def check_cancel_4(r: Reading) -> Judgement:
         stubborn += len(ones)
         asked_s = max(r.time_of(one.interrupts[0]) for one in ones)
         own_s = r.plan.cleanup_grace_s
+        if not r.info.facts.get("takes_grace", True):  # the plan's could not be told to it
+            own_s = max(own_s, Plan().cleanup_grace_s)
         more_s = 0.0
         if any(h.registered and h.begun and h.run.split("/", 1)[0] == run for h in r.held):
             more_s += own_s  # what was registered may have a grace of its own

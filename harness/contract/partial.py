@@ -46,7 +46,7 @@ def check_part_1(r: Reading) -> Judgement:
     completed = 0
     for run in r.runs:
         kind, who = _ender(r, run)
-        if who is None or kind not in ("fail", "timeout"):
+        if who is None or kind not in ("fail", "timeout") or not r.told(run):
             continue
         early = _early(r, run, who)
         completed += len(early)
@@ -92,7 +92,7 @@ def check_part_2(r: Reading) -> Judgement:
     completed = 0
     for run in r.runs:
         kind, who = _ender(r, run)
-        if who is None or kind != "cancel_run":
+        if who is None or kind != "cancel_run" or r.failed_with(run, who):
             continue
         early = _early(r, run, who)
         completed += len(early)
@@ -113,6 +113,8 @@ def check_part_3(r: Reading) -> Judgement:
         outcome = r.outcome(run)
         at, kind = r.first_cause(run)
         if outcome is None or kind not in ("fail", "cancel_run") or facts.cancels:
+            continue
+        if not r.told(run):
             continue
         when = r.time_of(at)
         done = [o for o in r.executions(run) if o.how == "ok" and not o.interrupts]
@@ -158,6 +160,8 @@ def check_part_4(r: Reading) -> Judgement:
         failed = [o for o in r.executions(run) if o.failed_by_itself and o.end < facts.end]
         if not failed or r.first_cause(run)[1] != "fail":
             continue
+        if outcome.status == "cancelled" and r.others_in_trouble(run, facts.end_s):
+            continue  # another run's failure ended it: TENANT-4
         failures += len(failed)
         told = [f.stage for f in outcome.failures]
         missing = [o for o in failed if o.stage not in told]
@@ -288,8 +292,9 @@ def _consumer_gone(r: Reading, one: Ran) -> bool:
 
 
 def _waited(r: Reading, one: Ran) -> bool:
-    """Say whether a stage may have been stopped while its last chunk waited for its consumer."""
-    return r.plan.consumer is not None and bool(one.interrupts)  # all channels have its bound
+    """Say whether a stage may have been stopped, or left, while its last chunk waited for its
+    consumer: an engine may have one bound for the channels of all stages."""
+    return r.plan.consumer is not None and (bool(one.interrupts) or not one.ended)
 
 
 def check_stream_2(r: Reading) -> Judgement:

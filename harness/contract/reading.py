@@ -770,6 +770,14 @@ class Reading:
             return False
         return bool(self.of("layer.raise", run, stage) or self.of("layer.deny", run, stage))
 
+    def failed_with(self, run: str, who: Ran) -> bool:
+        """Say whether a stage failed, for good as far as the engine let it, in the very instant in
+        which another one asked to end the run: an engine may go by either."""
+        last = {one.stage: one for one in self.executions(run)}.values()
+        return any(
+            one.attempt_failed and abs(one.end_s - who.end_s) <= self.tolerance_s for one in last
+        )
+
     def others_in_trouble(self, run: str, until_s: float) -> bool:
         """Say whether something went wrong, up to a time in seconds, in another run that was under
         way beside a run: an engine that lets that one feel it breaks TENANT-4 or CLEAN-6."""

@@ -83,8 +83,10 @@ def _ends_at_timeout(r: Reading, *, own_only: bool) -> Judgement:
         if _other_cause(r, one, due - CLOSE_S):
             continue
         first = r.time_of(one.interrupts[0]) if one.interrupts else None
-        if one.in_child(due) and (r.stubborn_child(one.run) or _told_in_child(r, one, due)):
-            continue  # it waits for a stage that swallowed its cancellation, or is at its cleanup
+        if one.in_child(due) and r.stubborn_child(one.run):
+            continue  # it waited for a stage that swallowed its cancellation
+        if one.in_child(due) and not one.ended and r.runs[one.run].over:
+            continue  # what reached it there it had not noted when its run was over: CANCEL-6
         if first is not None and first < due - CLOSE_S:
             continue  # ended too early: TIME-2
         if first is None and one.ended and one.end_s <= due + r.tolerance_s:
@@ -128,18 +130,6 @@ def _ends_at_timeout(r: Reading, *, own_only: bool) -> Judgement:
     if not due_count:
         return untested()
     return violated(bad, timeouts_due=due_count)
-
-
-def _told_in_child(r: Reading, one: Ran, due_s: float) -> bool:
-    """Say whether a stage that never noted it was reached by its timeout in its subpipeline: there
-    a stage was interrupted then, and the run was over before that one had cleaned up."""
-    return not one.ended and any(
-        due_s - CLOSE_S <= r.time_of(i) <= due_s + r.tolerance_s
-        for (run, _), ones in r.ran.items()
-        if run.startswith(f"{one.run}/")
-        for child in ones
-        for i in child.interrupts
-    )
 
 
 def _attribution(r: Reading, one: Ran, limit: float) -> list[Violation]:
