@@ -391,6 +391,9 @@ def check_clean_4(r: Reading) -> Judgement:
             continue  # nobody waits for it, or tasks of its own may each have failed
         if not held.registered and one is not None and one.how != f"raise:{FAULT}":
             continue  # the stage itself kept it from the engine
+        told = () if outcome is None else [f.stage for f in outcome.failures]
+        if not held.registered and told and held.stage not in told:
+            continue  # another stage's failure is told, and not this one's: PART-4
         if outcome is not None and not r.runs[held.run].cancels and r.told(held.run):
             said = json.dumps(outcome.to_json(), default=repr)
             if f"cleanup of {held.name} failed" not in said and held.name not in " ".join(

@@ -28,6 +28,8 @@ def _other_cause(r: Reading, one: Ran, before_s: float) -> bool:
     """Say whether something else (a cancel, another stage's end) may end it before `before_s`."""
     if r.layers_disturb(one.run):
         return True
+    if any((limit := r.timeout_of(s)) is not None and not limit > 0 for s in r.program.names):
+        return True  # what an engine makes of such a timeout is TIME-5's
     at, kind = r.first_cause(one.run)
     if kind and r.time_of(at) <= before_s and not (kind == "fail" and at == one.end):
         return True
@@ -528,6 +530,14 @@ def _lasts_until(r: Reading, run: str, at_s: float) -> bool:
     return over_s >= at_s - r.tolerance_s
 
 
+def _after_another(r: Reading, one: Ran, position: int) -> bool:
+    """Say whether another stage of its run had ended, and not well, when something reached one."""
+    return any(
+        other is not one and 0 <= other.end < position and other.how not in ("ok", "skip")
+        for other in r.executions(one.run)
+    )
+
+
 def check_time_6(r: Reading) -> Judgement:
     if not r.sound:
         return untested()
@@ -572,12 +582,15 @@ def check_time_6(r: Reading) -> Judgement:
                 tuple(one.start for one in late[:5]),
             )
         )
-    # What reached it before its timeout was due was sent by somebody else.
+    # What reached it before its timeout was due was sent by somebody else, and so may be what
+    # came when another stage had ended badly.
     sent = {
         id(one): [
             i
             for i in one.interrupts
-            if r.time_of(i) >= (_due(r, one) or 0.0) - CLOSE_S and not r.own_scope_due(one, i)
+            if r.time_of(i) >= (_due(r, one) or 0.0) - CLOSE_S
+            and not r.own_scope_due(one, i)
+            and not (r.policy() == "cancel" and _after_another(r, one, i))
         ]
         for one in due
     }
@@ -851,9 +864,9 @@ def check_time_11(r: Reading) -> Judgement:
         at = (one.start, facts.end)
         told_s = r.time_of(one.interrupts[0]) if one.interrupts else math.inf
         waited = one.end_s >= done_s - CLOSE_S and told_s > due + r.tolerance_s
-        # One that is left at its cleanup when the run is over was not waited for.
-        left = facts.over and not one.ended and told_s > due + r.tolerance_s
-        if not facts.over or (left and facts.end_s >= done_s - CLOSE_S) or waited:
+        # One that was told, and is left at its cleanup when the run is over, was not waited for.
+        held = not one.ended and min(told_s, facts.end_s) > due + r.tolerance_s
+        if not facts.over or held or waited:
             bad.append(
                 Violation(
                     "hung-on-thread",

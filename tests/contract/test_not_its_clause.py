@@ -333,6 +333,26 @@ def test_what_became_of_cleanups_beside_another_run_is_clean_6_s(clause: str, sh
     assert said(0.2) == [shape]
 
 
+def test_a_failing_cleanup_that_failed_a_second_stage_is_part_4_s_to_miss() -> None:
+    two = program("p", stage("a", acquire("db", fails=True)), stage("b", sleep(0.1)))
+
+    def said(*failures: str) -> list[str]:
+        rows = [
+            *begun("a", "b"),
+            (0.0, "r0 a", "acquire", "db"),
+            (0.0, "r0 a", "release.begin", "db"),
+        ]
+        rows += [
+            (0.0, "r0 a", "release.fail", "db"),
+            (0.0, "r0 a", "stage.end", "raise:StageFault"),
+        ]
+        rows += [(0.0, "r0 b", "stage.end", "raise:ValueError"), over(0.1)]
+        return shapes("CLEAN-4", two, Plan(), rows, failed(*failures))
+
+    assert said("b") == []
+    assert said("a") == said() == ["failure-not-reported"]
+
+
 FLOOD = program("p", stage("a", sleep(0.5)))
 HURRIED = Plan(sink=Sink(delivery_s=0.1, drain_s=0, queue_max=1))
 
