@@ -157,7 +157,7 @@ class Adapter:
         for one in children(program):
             for stage in one.stages:
                 if stage.retry is not None:  # refused now, and not in the midst of a stage
-                    retry_options(self.engine(), stage.name, stage.retry)
+                    retry_options(self.engine(), stage)
         queue = None
         if plan.sink is not None:
             engine = self.engine()

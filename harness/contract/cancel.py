@@ -270,7 +270,9 @@ def _caller_cancel(r: Reading, least: int, most: int) -> Judgement:
         if facts.how == "returned":
             outcome = r.outcome(run)
             ended = any(o.how == "cancel_run" for o in r.executions(run))
-            if not (ended or _failed_too(r, run)) or (outcome is not None and outcome.status == "ok"):
+            if not (ended or _failed_too(r, run)) or (
+                outcome is not None and outcome.status == "ok"
+            ):
                 status = outcome.status if outcome is not None else "unknown"
                 location = outcome.raised.location if outcome and outcome.raised else ""
                 bad.append(

@@ -111,6 +111,9 @@ def _in_time(r: Reading, held: Held) -> bool:
     """Say whether it was taken before the engine's own call for the run came out. What a stage
     takes later nobody releases for it: that it ran on is not CLEAN-1's."""
     facts = r.runs.get(_top(held.run))
+    one = _execution(r, held)
+    if held.registered and one is not None and one.ended and held.at > one.end:
+        return False  # a task that the stage had let go registered it
     return facts is not None and facts.over and held.at < facts.left
 
 
@@ -126,7 +129,7 @@ def check_clean_1(r: Reading) -> Judgement:
     missing = [
         h for h in due if _over(r, h.run) >= 0 and not any(b < _over(r, h.run) for b in h.begun)
     ]
-    missing = [h for h in missing if not _stubborn(r, h)]
+    missing = [h for h in missing if _in_time(r, h) and not _stubborn(r, h)]
     if missing:
         first = missing[0]
         later = any(h.begun for h in missing)
@@ -476,6 +479,8 @@ def check_clean_5(r: Reading) -> Judgement:
             shape = "stage-left-running" if leak.stage else shape
         elif leak.kind in ("asyncgen", "timer") and any(not o.ended for o in stages):
             continue  # held by a stage that is still running, which is judged as such
+        elif leak.kind == "unretrieved" and r.shape.detaches:
+            continue  # nobody was to fetch what comes out of a task that a stage let go
         location = leak.location
         if shape == "stage-left-running":
             location = r.left_location(first, leak.stage)

@@ -160,8 +160,8 @@ def check_part_4(r: Reading) -> Judgement:
         failed = [o for o in r.executions(run) if o.failed_by_itself and o.end < facts.end]
         if not failed or r.first_cause(run)[1] != "fail":
             continue
-        if outcome.status == "cancelled" and r.others_in_trouble(run, facts.end_s):
-            continue  # another run's failure ended it: TENANT-4
+        if outcome.status == "cancelled" and _called_off(r, run, failed):
+            continue
         failures += len(failed)
         told = [f.stage for f in outcome.failures]
         missing = [o for o in failed if o.stage not in told]
@@ -201,6 +201,15 @@ def check_part_4(r: Reading) -> Judgement:
             )
         bad += _cause(r, run, failed, where)
     return violated(bad, failures=failures) if failures else untested()
+
+
+def _called_off(r: Reading, run: str, failed: list[Ran]) -> bool:
+    """Say whether something else may have ended a run as well: a stage that asked for it in the
+    instant of a failure, or the failure of another run (TENANT-4)."""
+    asked = [o for o in r.executions(run) if o.how == "cancel_run"]
+    return r.others_in_trouble(run, r.runs[run].end_s) or any(
+        abs(one.end_s - other.end_s) <= r.tolerance_s for one in failed for other in asked
+    )
 
 
 def _cause(r: Reading, run: str, failed: list[Ran], where: str) -> list[Violation]:

@@ -274,8 +274,8 @@ class Reading:
             elif kind.startswith("release."):
                 found = open_held.get((run, stage, detail))
                 if found is not None:
-                    one = ran.get((run, stage), (None,))[-1]
-                    self._release(_meant(found, kind, ended=one is None or one.ended), kind, i)
+                    ended = all(one.ended for one in ran.get((run, stage), ()))
+                    self._release(_meant(found, kind, ended=ended), kind, i)
             elif kind.startswith("scope."):
                 self._scope(kind, i, at_s, run, stage, detail, open_scopes)
             elif kind == "run.begin":
