@@ -471,6 +471,8 @@ def check_clean_5(r: Reading) -> Judgement:
             # CANCEL-3, TIME-3 and CANCEL-1; here it would be the same fact twice.
             if leak.stage and leak.stage in explained:
                 continue
+            if r.shape.detaches and leak.stage and leak.stage not in r.program.names:
+                continue  # a task that a stage let go may be running that subpipeline
             # Tasks that only carry a stage's task are the same fact again.
             if not leak.stage and (stage_left or any(not o.ended for o in stages)):
                 continue

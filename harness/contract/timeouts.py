@@ -807,6 +807,8 @@ def check_time_10(r: Reading) -> Judgement:
                 if child.ended and child.end_s <= due + r.tolerance_s and not child.interrupts:
                     continue  # a tie
                 in_task = (parent.stage, name) in r.shape.own_children
+                if in_task and r.shape.detaches:
+                    continue  # the stage had let go of the task that runs it, or may have
                 if in_task and parent.interrupts and child.ended and child.end_s <= parent.end_s:
                     continue  # the parent was told, and cleaned up before it ended its own task
                 due_count += 1

@@ -144,7 +144,51 @@ def test_of_a_pipeline_that_is_no_pipeline_only_graph_1_speaks() -> None:
     assert said("a", "GRAPH-1") == ["duplicate-accepted"]
 
 
+def test_to_a_caller_who_is_told_nothing_no_layer_s_failure_is_named() -> None:
+    plan = Plan(layers=(Layer("raise", "audit", phase="after"),))
+
+    def said(outcome: Outcome) -> list[str]:
+        rows = [(0.0, "r0", "run.begin"), (0.0, "r0 a", "layer.enter", "audit")]
+        rows += [(0.0, "r0 a", "stage.start"), (0.0, "r0 a", "stage.end", "ok")]
+        rows += [(0.0, "r0 a", "layer.exit", ("audit", "ok"))]
+        rows += [(0.0, "r0 a", "layer.raise", "audit"), over(0.1)]
+        return shapes("GRAPH-5", program("p", stage("a")), plan, rows, outcome)
+
+    assert said(NOTHING_TOLD) == []
+    assert said(Outcome("r0", "failed")) == ["stage-unnamed"]
+
+
 # TIME
+
+
+def test_what_a_timeout_that_none_should_have_taken_does_is_time_5_s() -> None:
+    def said(other_s: float) -> list[str]:
+        bad = stage("b", sleep(0.1), timeout_s=other_s)
+        two = program("p", stage("a", sleep(0.3), timeout_s=0.5), bad)
+        rows = [
+            *begun("a", "b"),
+            (0.0, "r0 b", "interrupt"),
+            (0.0, "r0 b", "stage.end", "cancelled"),
+        ]
+        rows += [(0.0, "r0 a", "interrupt"), (0.0, "r0 a", "stage.end", "cancelled"), over(0.0)]
+        return shapes("TIME-2", two, Plan(), rows, failed("b"))
+
+    assert said(-1.0) == []
+    assert said(1.0) == ["ended-early", "ended-early"]
+
+
+def test_a_timeout_s_cancel_and_that_of_a_sibling_s_failure_are_two() -> None:
+    names = [f"s{i}" for i in range(6)]
+    many = program("p", *(stage(name, acquire("db", 0.2)) for name in names))
+
+    def said(first: str) -> list[str]:
+        rows = [*begun(*names), *((0.1, f"r0 {one}", "interrupt") for one in names)]
+        rows += [(0.1, "r0 s0", "stage.end", first), (0.1, "r0 s1", "interrupt")]
+        rows += [(0.1, f"r0 {one}", "stage.end", "cancelled") for one in names[1:]]
+        return shapes("TIME-6", many, TIMED, [*rows, over(0.1)], failed(*names))
+
+    assert "fired-twice" not in said("cancelled")
+    assert "fired-twice" in said("ok")
 
 
 def test_what_reached_a_stage_before_its_timeout_was_due_is_not_its_timeout() -> None:
@@ -268,6 +312,18 @@ def test_a_timeout_that_is_due_as_the_caller_cancels_may_be_told_in_its_stead() 
 
     assert said(0.1) == []
     assert said(0.2) == said(0.1, "ok") == ["cancel-swallowed"]
+
+
+def test_a_stage_s_own_request_may_be_told_in_the_cancel_s_stead() -> None:
+    whole = program("p", stage("a", swallow(1, sleep(1.0)), cancel_run("enough")))
+
+    def said(how: str) -> list[str]:
+        rows = [*begun("a"), (0.1, "r0", "cancel.sent", (0, True)), (0.1, "r0 a", "interrupt")]
+        rows += [(0.1, "r0 a", "swallowed", 1), (0.1, "r0 a", "stage.end", how), over(0.1)]
+        return shapes("CANCEL-3", whole, CALLED_OFF, rows, Outcome("r0", "cancelled"))
+
+    assert said("cancel_run") == []
+    assert said("ok") == ["cancel-swallowed"]
 
 
 def test_a_cancel_that_comes_when_the_engine_s_call_is_out_changes_no_failure() -> None:
