@@ -13,12 +13,13 @@ import re
 
 from harness.kernel.script_layout import laid_out
 
-__all__ = ["TRIES_MAX", "TRY_S", "with_other_turns", "with_tries"]
+__all__ = ["TRIES_MAX", "TRY_S", "with_other_turns", "with_tries", "without_process"]
 
 TRIES_MAX = 400
 TRY_S = 14  # no try begins later; the longest run that is waited for still fits
 
 _WATCHDOG = "threading.Timer(28, os._exit, (2,)).start()\n"
+_HOOK = "sys.excepthook = lambda *error: (sys.__excepthook__(*error), os._exit(2))\n"
 _END = re.compile(r"\n\n\nwith asyncio\.Runner\(\) as runner:\n.*\Z", re.S)
 
 _COUNTED = re.compile(r"(range\()(\d+)(\):  # a number of turns)")
@@ -69,6 +70,15 @@ def with_tries(script: str, clause: str) -> str | None:
         return None
     text = f"{text[: before.start()]}{_PAUSE}\n\n\n{text[before.start() :]}"
     return laid_out(_imported(text + _TRIES.replace("{CLAUSE}", clause)))
+
+
+def without_process(script: str) -> str | None:
+    """Return a script without what starts its `main` and what guards the process that it has for
+    itself, or None if it is not of the frame that has these."""
+    end = _END.search(script)
+    if end is None or _WATCHDOG not in script or _HOOK not in script:
+        return None
+    return f"{script[: end.start()]}\n".replace(_WATCHDOG, "", 1).replace(_HOOK, "", 1)
 
 
 def with_other_turns(script: str) -> list[str]:

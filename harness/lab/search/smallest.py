@@ -7,6 +7,7 @@ what shrinking changes of it, with the run of the smallest case on record.
 from __future__ import annotations
 
 import dataclasses
+import random
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -18,6 +19,7 @@ from harness.kernel.laboratory import Laboratory, digest
 from harness.kernel.plan import Cancel, Plan
 from harness.kernel.program import Program
 from harness.kernel.record import RunRecord
+from harness.lab.search.rehearsal import REHEARSALS, rehearse
 from harness.lab.search.shrink import (
     TRIES_MAX,
     Key,
@@ -32,12 +34,15 @@ from harness.lab.search.shrink import (
 from harness.lab.search.simpler import in_less_time, without_time
 from harness.lab.standalone import script_of
 
-__all__ = ["judging", "run_taped", "shrink_witness"]
+__all__ = ["SHOWN", "judging", "run_taped", "shrink_witness", "told_by_script"]
 
 JOURNAL_MAX = 400
-STURDY_SEEDS = range(1, 7)
+# What a script tells of a case: there is none, or none, some or all of its rehearsals show it.
+UNTOLD, SCRIPTED, NOW_AND_THEN, SHOWN = range(4)
+STURDY_RUNS = 6
 # What the engine's default limit of stages becomes where a run lasts as long as that, in seconds.
 SOONER_S = 0.6
+CHOICES_MAX = 200  # of a disturbed run, in each stream
 # By how much what a caller does at a time is late, or early, in disturbed runs, by turns.
 NUDGES_S = (0.0, 0.02, -0.02)
 # What comes when something else does is tried so much later or sooner.
@@ -116,21 +121,27 @@ def shrink_witness(
 
     if (sooner := _sooner(lab, key, program, plan, record)) is not None:
         program, plan, tape = *sooner, {}
-    scripted = _scripted(lab, key, program, plan)
-    sturdy = _sturdy(lab, key, program, plan, 0) if scripted else 0
+    told = told_by_script(lab, key, program, plan)
+    sturdy = _sturdy(lab, key, program, plan, 0) if told else 0
 
     def keeps(smaller: Program, circumstances: Plan) -> bool:
-        nonlocal sturdy
-        if not scripted:
-            return True
-        if not _scripted(lab, key, smaller, circumstances):
+        nonlocal sturdy, told
+        # What a script has come to tell on the way it is to go on telling, and what has become
+        # sturdier is not to become a race again.
+        tells = told_by_script(lab, key, smaller, circumstances, told)
+        if tells < told:
             return False
-        if _is_timeless(smaller, circumstances):
-            return is_shown(key, run_and_judge(smaller, circumstances, {}).keys)
-        shown = _sturdy(lab, key, smaller, circumstances, sturdy)
-        if shown < sturdy:
-            return False
-        sturdy = shown  # what has become sturdier on the way is not to become a race again
+        if tells and _is_timeless(smaller, circumstances):
+            shown = sturdy
+            if not is_shown(key, run_and_judge(smaller, circumstances, {}).keys):
+                return False
+        elif tells:
+            shown = _sturdy(lab, key, smaller, circumstances, sturdy)
+            if shown < sturdy:
+                return False
+        else:
+            shown = 0
+        told, sturdy = tells, shown
         return True
 
     # A seed also numbers what the engine draws by itself; without one there is less to say.
@@ -148,7 +159,7 @@ def shrink_witness(
         tries_max=int(request.get("tries_max", TRIES_MAX)),
         keeps=keeps,
     )
-    if scripted:
+    if told:
         small = dataclasses.replace(small, plan=_off_ties(lab, key, small, run_and_judge))
     record = run_taped(lab, small.program, small.plan, seed, small.tape)
     again = run_taped(lab, small.program, small.plan, seed, small.tape)
@@ -175,7 +186,8 @@ def shrink_witness(
         "digest": digest(record),
         "nondeterministic": digest(again) != digest(record),
         "key": list(key_of(clause.id, violation.shape, violation.location)),
-        "scripted": scripted,
+        "scripted": told > UNTOLD,
+        "told": told,
         "shrunk": {
             "before": dict(small.before),
             "after": dict(small.after),
@@ -198,8 +210,14 @@ def _points_fixed(plan: Plan, tape: Tape) -> Plan:
     return dataclasses.replace(plan, cancels=tuple(fixed(c) for c in plan.cancels))
 
 
-def _scripted(lab: Laboratory, key: Key, program: Program, plan: Plan) -> bool:
-    return script_of(lab.adapter, CLAUSES[key[0]], program, plan, key[1])[0] is not None
+def told_by_script(lab: Laboratory, key: Key, program: Program, plan: Plan, wanted: int = 0) -> int:
+    """Say what a script tells of a case: `UNTOLD` if there is none, else how often its rehearsals
+    show it, as far as that is `wanted`."""
+    text, _ = script_of(lab.adapter, CLAUSES[key[0]], program, plan, key[1])
+    if text is None:
+        return UNTOLD
+    shown = rehearse(lab, text, REHEARSALS if wanted == SHOWN else 0)
+    return SHOWN if shown == REHEARSALS else NOW_AND_THEN if shown else SCRIPTED
 
 
 def _sturdy(lab: Laboratory, key: Key, program: Program, plan: Plan, wanted: int) -> int:
@@ -212,17 +230,31 @@ def _sturdy(lab: Laboratory, key: Key, program: Program, plan: Plan, wanted: int
     check = CLAUSES[key[0]].check
     program = program.with_durations({})
     shown = 0
-    for tried, seed in enumerate(STURDY_SEEDS):
-        if shown + len(STURDY_SEEDS) - tried < wanted:
+    for tried, tape in enumerate(STURDY_TAPES):
+        if shown + STURDY_RUNS - tried < wanted:
             break
         nudged = _nudged(plan, NUDGES_S[tried % len(NUDGES_S)])
-        record = run_taped(lab, program, nudged, seed, None)
+        record = run_taped(lab, program, nudged, 0, tape)
         try:
             found = check(Reading(program, nudged, record, lab.info)).violations
         except Exception:
             continue  # a check of ours that crashes shows nothing
         shown += is_shown(key, [key_of(key[0], v.shape, v.location) for v in found])
     return shown
+
+
+def _disturbed(number: int) -> dict[str, list[int]]:
+    """Return the tape of a disturbed run: all that may go otherwise for a script as well. Extra
+    turns before its steps are no part of it, as a script has none."""
+    rng = random.Random(number)
+    tape = {"tasks": [rng.randrange(1 << 16)]} if number % 2 else {}
+    for stream, of, since in (("late", 4, 1), ("jobs", 3, 2), ("ties", 3, 3)):
+        if number >= since:
+            tape[stream] = [rng.randrange(of) for _ in range(CHOICES_MAX)]
+    return tape
+
+
+STURDY_TAPES = tuple(map(_disturbed, range(STURDY_RUNS)))
 
 
 def _off_ties(lab: Laboratory, key: Key, small: Shrunk, run_and_judge: RunAndJudge) -> Plan:
@@ -232,11 +264,12 @@ def _off_ties(lab: Laboratory, key: Key, small: Shrunk, run_and_judge: RunAndJud
     program, plan = small.program, small.plan
     shown = _sturdy(lab, key, program, plan, 0)
     for apart in _apart(small.plan):
-        if shown == len(STURDY_SEEDS):
+        if shown == STURDY_RUNS:
             break
         more = _sturdy(lab, key, program, apart, shown + 1)
         shows = more > shown and is_shown(key, run_and_judge(program, apart, small.tape).keys)
-        if shows and _scripted(lab, key, program, apart):
+        told = told_by_script(lab, key, program, plan)
+        if shows and told_by_script(lab, key, program, apart, told) >= told:
             plan, shown = apart, more
     return plan
 

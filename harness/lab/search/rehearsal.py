@@ -1,0 +1,120 @@
+"""A script's rehearsal: its `main`, run in virtual time beside the engine, in a millisecond.
+
+What the laboratory sees of a run, its user may not: a clause looks at all that happened, the
+check in a script only at what a program can find out by itself, where a real clock leaves no
+doubt. A smaller run is of use to a maintainer only if its script shows it too. Shrinking asks
+this of every step that it takes, and cannot wait each time for a process and its sleeps. A
+rehearsal confirms nothing: that takes the stock loop, a real clock and no dagstorm.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import builtins
+import functools
+import itertools
+import sys
+import types
+from collections.abc import Callable
+from typing import Any
+
+from harness.kernel.laboratory import Laboratory, tear_down
+from harness.kernel.loop import SimLoop, ThreadJob
+from harness.kernel.plan import Plan
+from harness.kernel.script_tries import without_process
+from harness.kernel.substitutes import stand_in_of
+from harness.kernel.tape import Tape
+
+__all__ = ["REHEARSALS", "rehearse"]
+
+STEPS_MAX = 200_000
+# Undisturbed, then with other orders of sets of tasks, by the factor and the summand of what their
+# members hash by: a script has but one, by the addresses of its tasks. Then with late timers.
+ORDERS = ((1, 0), (-1, 0), (3, 0), (-3, 2))
+LATE = (0, 1, 2, 3, 3, 2, 1, 0, 2) * 12
+REHEARSALS = 2 * len(ORDERS)
+# After so many seconds a script gives up.
+PATIENCE_S = 28.0
+_numbers = itertools.count(1)
+
+
+def rehearse(lab: Laboratory, script: str, wanted: int = 0) -> int:
+    """Count the runs in virtual time in which a script shows what it is about, of `REHEARSALS`.
+
+    None does where a rehearsal cannot tell: logs are silent in this process, and a script may be
+    of another frame.
+
+    Args:
+        lab: of the script's engine.
+        script: as an adapter writes it.
+        wanted: so many are needed: there are no further runs where there cannot be as many.
+    """
+    text = without_process(script)
+    if text is None or "import logging" in text:
+        return 0
+    name = f"<rehearsal {next(_numbers)}>"
+    try:
+        code = compile(text, name, "exec")
+    except SyntaxError:
+        return 0
+    shown = 0
+    late = {"late": list(LATE)}
+    for done, ((factor, salt), tape) in enumerate((o, t) for t in ({}, late) for o in ORDERS):
+        if shown + REHEARSALS - done < wanted:
+            break
+        loop = SimLoop(Tape(0, tape), horizon_s=PATIENCE_S, steps_max=STEPS_MAX)
+        loop.hash_factor, loop.hash_salt = factor, salt
+        shown += _shows(lab, code, loop)
+    return shown
+
+
+def _shows(lab: Laboratory, code: types.CodeType, loop: SimLoop) -> bool:
+    lab.begin(loop, 0, Plan())
+    loop.set_exception_handler(lambda _loop, _context: None)
+    variables: dict[str, Any] = {"__name__": "script", "__file__": code.co_filename}
+    variables["__builtins__"] = {**vars(builtins), "__import__": _imported}
+    try:
+        exec(code, variables)
+        # What it has imported of the engine has clocks as well.
+        lab.clocks.follow(loop.time, 0)
+        run = loop.create_task(variables["main"]())
+        run.add_done_callback(lambda _task: loop.stop())
+        loop.run_forever()
+        ended = run.done() and not run.cancelled() and run.exception() is None
+        return ended and bool(run.result())
+    except MemoryError:
+        raise  # the process can do no more
+    except Exception:
+        return False  # as a script that could not run
+    finally:
+        tear_down(loop)
+
+
+def _imported(name: str, *rest: Any) -> Any:
+    """Import as a script does, but for its clock and its threads."""
+    module = __import__(name, *rest)
+    if name == "asyncio":
+        return _asyncio()
+    return _time() if name == "time" else module
+
+
+@functools.cache
+def _asyncio() -> types.ModuleType:
+    return _like(asyncio, to_thread=_to_thread)
+
+
+@functools.cache
+def _time() -> types.ModuleType:
+    # Its thread is told how long it takes by `_to_thread`.
+    return _like(stand_in_of(sys.modules["time"]), sleep=lambda _seconds: None)
+
+
+def _like(module: types.ModuleType, **names: Any) -> types.ModuleType:
+    one = types.ModuleType(module.__name__)
+    vars(one).update({**vars(module), **names})
+    return one
+
+
+async def _to_thread(function: Callable[..., Any], *given: Any) -> Any:
+    """Run a script's job for a thread, whose last argument says how many seconds it sleeps."""
+    return await asyncio.to_thread(ThreadJob(float(given[-1]), functools.partial(function, *given)))
