@@ -21,6 +21,7 @@ TRY_S = 14  # no try begins later; the longest run that is waited for still fits
 _WATCHDOG = "threading.Timer(28, os._exit, (2,)).start()\n"
 _HOOK = "sys.excepthook = lambda *error: (sys.__excepthook__(*error), os._exit(2))\n"
 _END = re.compile(r"\n\n\nwith asyncio\.Runner\(\) as runner:\n.*\Z", re.S)
+_START = re.compile(r'\n\n\nif __name__ == "__main__":\n.*\Z', re.S)
 
 _COUNTED = re.compile(r"(range\()(\d+)(\):  # a number of turns)")
 TURNS_APART = (-1, 1, -2, 2, -3, 3, -4, 4)
@@ -74,9 +75,13 @@ def with_tries(script: str, clause: str) -> str | None:
 
 def without_process(script: str) -> str | None:
     """Return a script without what starts its `main` and what guards the process that it has for
-    itself, or None if it is not of the frame that has these."""
-    end = _END.search(script)
-    if end is None or _WATCHDOG not in script or _HOOK not in script:
+    itself, or None if it is not of the frame that has these.
+
+    Args:
+        script: as `render` writes it, or `with_tries`.
+    """
+    end = _END.search(script) or _START.search(script)
+    if end is None or _HOOK not in script:
         return None
     return f"{script[: end.start()]}\n".replace(_WATCHDOG, "", 1).replace(_HOOK, "", 1)
 

@@ -13,6 +13,7 @@ import asyncio
 import builtins
 import functools
 import itertools
+import random
 import sys
 import types
 from collections.abc import Callable
@@ -21,11 +22,11 @@ from typing import Any
 from harness.kernel.laboratory import Laboratory, tear_down
 from harness.kernel.loop import SimLoop, ThreadJob
 from harness.kernel.plan import Plan
-from harness.kernel.script_tries import without_process
+from harness.kernel.script_tries import with_tries, without_process
 from harness.kernel.substitutes import stand_in_of
 from harness.kernel.tape import Tape
 
-__all__ = ["REHEARSALS", "rehearse"]
+__all__ = ["REHEARSALS", "is_race", "rehearse"]
 
 STEPS_MAX = 200_000
 # Undisturbed, then with other orders of sets of tasks, by the factor and the summand of what their
@@ -33,6 +34,8 @@ STEPS_MAX = 200_000
 ORDERS = ((1, 0), (-1, 0), (3, 0), (-3, 2))
 LATE = (0, 1, 2, 3, 3, 2, 1, 0, 2) * 12
 REHEARSALS = 2 * len(ORDERS)
+# Of a script that tries many times: on a real clock it has as many of all but short runs.
+TRIES = 24
 # After so many seconds a script gives up.
 PATIENCE_S = 28.0
 _numbers = itertools.count(1)
@@ -49,18 +52,11 @@ def rehearse(lab: Laboratory, script: str, wanted: int = 0) -> int:
         script: as an adapter writes it.
         wanted: so many are needed: there are no further runs where there cannot be as many.
     """
-    text = without_process(script)
-    if text is None or "import logging" in text:
-        return 0
-    name = f"<rehearsal {next(_numbers)}>"
-    try:
-        code = compile(text, name, "exec")
-    except SyntaxError:
-        return 0
+    code = _code(without_process(script))
     shown = 0
     late = {"late": list(LATE)}
     for done, ((factor, salt), tape) in enumerate((o, t) for t in ({}, late) for o in ORDERS):
-        if shown + REHEARSALS - done < wanted:
+        if code is None or shown + REHEARSALS - done < wanted:
             break
         loop = SimLoop(Tape(0, tape), horizon_s=PATIENCE_S, steps_max=STEPS_MAX)
         loop.hash_factor, loop.hash_salt = factor, salt
@@ -68,15 +64,38 @@ def rehearse(lab: Laboratory, script: str, wanted: int = 0) -> int:
     return shown
 
 
-def _shows(lab: Laboratory, code: types.CodeType, loop: SimLoop) -> bool:
-    lab.begin(loop, 0, Plan())
+def is_race(lab: Laboratory, script: str) -> bool:
+    """Say whether a script shows what it is about in one of some tries in virtual time, as one
+    that tries many times makes them."""
+    often = with_tries(script, "")
+    code = None if often is None else _code(without_process(often))
+    for seed in range(1, TRIES + 1) if code is not None else ():
+        assert code is not None  # or there are no tries
+        random.seed(seed)
+        loop = SimLoop(Tape(0), horizon_s=PATIENCE_S, steps_max=STEPS_MAX)
+        if _shows(lab, code, loop, seed):
+            return True
+    return False
+
+
+def _code(text: str | None) -> types.CodeType | None:
+    if text is None or "import logging" in text:
+        return None
+    try:
+        return compile(text, f"<rehearsal {next(_numbers)}>", "exec")
+    except SyntaxError:
+        return None
+
+
+def _shows(lab: Laboratory, code: types.CodeType, loop: SimLoop, seed: int = 0) -> bool:
+    lab.begin(loop, seed, Plan())
     loop.set_exception_handler(lambda _loop, _context: None)
     variables: dict[str, Any] = {"__name__": "script", "__file__": code.co_filename}
     variables["__builtins__"] = {**vars(builtins), "__import__": _imported}
     try:
         exec(code, variables)
         # What it has imported of the engine has clocks as well.
-        lab.clocks.follow(loop.time, 0)
+        lab.clocks.follow(loop.time, seed)
         run = loop.create_task(variables["main"]())
         run.add_done_callback(lambda _task: loop.stop())
         loop.run_forever()

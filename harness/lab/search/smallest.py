@@ -19,7 +19,7 @@ from harness.kernel.laboratory import Laboratory, digest
 from harness.kernel.plan import Cancel, Plan
 from harness.kernel.program import Program
 from harness.kernel.record import RunRecord
-from harness.lab.search.rehearsal import REHEARSALS, rehearse
+from harness.lab.search.rehearsal import REHEARSALS, is_race, rehearse
 from harness.lab.search.shrink import (
     TRIES_MAX,
     Key,
@@ -37,8 +37,9 @@ from harness.lab.standalone import script_of
 __all__ = ["SHOWN", "judging", "run_taped", "shrink_witness", "told_by_script"]
 
 JOURNAL_MAX = 400
-# What a script tells of a case: there is none, or none, some or all of its rehearsals show it.
-UNTOLD, SCRIPTED, NOW_AND_THEN, SHOWN = range(4)
+# What a script tells of a case: there is none; no rehearsal shows it, not if it tries many times,
+# only if it does, some do, all do.
+UNTOLD, SCRIPTED, RACE, NOW_AND_THEN, SHOWN = range(5)
 STURDY_RUNS = 6
 # What the engine's default limit of stages becomes where a run lasts as long as that, in seconds.
 SOONER_S = 0.6
@@ -211,13 +212,15 @@ def _points_fixed(plan: Plan, tape: Tape) -> Plan:
 
 
 def told_by_script(lab: Laboratory, key: Key, program: Program, plan: Plan, wanted: int = 0) -> int:
-    """Say what a script tells of a case: `UNTOLD` if there is none, else how often its rehearsals
-    show it, as far as that is `wanted`."""
+    """Say what a script tells of a case, exact from `wanted` on: `UNTOLD` if there is none, else how
+    often its rehearsals show it."""
     text, _ = script_of(lab.adapter, CLAUSES[key[0]], program, plan, key[1])
     if text is None:
         return UNTOLD
     shown = rehearse(lab, text, REHEARSALS if wanted == SHOWN else 0)
-    return SHOWN if shown == REHEARSALS else NOW_AND_THEN if shown else SCRIPTED
+    if shown:
+        return SHOWN if shown == REHEARSALS else NOW_AND_THEN
+    return RACE if wanted <= RACE and is_race(lab, text) else SCRIPTED
 
 
 def _sturdy(lab: Laboratory, key: Key, program: Program, plan: Plan, wanted: int) -> int:
