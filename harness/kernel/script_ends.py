@@ -69,7 +69,15 @@ def _may_raise(one: Step) -> bool:
     """Say whether an exception can come out of a step other than by saying so there."""
     if one.op in ("call", "subpipeline", "parallel", "spawn", "timeout", "swallow", "using"):
         return True
-    if one.op in ("allocate", "generate", "heartbeat", "context", "store", "trespass", "compensate"):
+    if one.op in (
+        "allocate",
+        "generate",
+        "heartbeat",
+        "context",
+        "store",
+        "trespass",
+        "compensate",
+    ):
         return True
     return one.op in ("acquire", "read", "input", "emit", "flood", "mutate")
 

@@ -18,7 +18,7 @@ from typing import Any
 from harness.kernel.errors import DagstormError
 from harness.lab.pool import Pool
 from harness.lab.search.shrink import ANYWHERE
-from harness.lab.search.smallest import SHOWN
+from harness.lab.search.telling import SHOWN
 from harness.lab.standalone import SHORT_LINES
 from harness.lab.subject import Engine
 from harness.lab.token import Token, decode, encode, scenario_digest

@@ -35,8 +35,9 @@ from harness.lab.live_unit import run_live_unit
 from harness.lab.order import run_ordered
 from harness.lab.search.points import points_unit
 from harness.lab.search.shrink import key_of
-from harness.lab.search.smallest import run_taped, shrink_witness, told_by_script
+from harness.lab.search.smallest import run_taped, shrink_witness
 from harness.lab.search.swarm import swarm_unit
+from harness.lab.search.telling import told_by_script
 from harness.lab.standalone import script_of
 from harness.lab.unit import ScenarioData, run_unit
 

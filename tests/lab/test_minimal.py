@@ -21,7 +21,7 @@ from harness.lab import minimal
 from harness.lab.campaign import Campaign, Engine
 from harness.lab.engines import parse_engine
 from harness.lab.minimal import smallest
-from harness.lab.search.smallest import SCRIPTED, SHOWN
+from harness.lab.search.telling import SCRIPTED, SHOWN
 from harness.lab.token import Token, encode
 from harness.lab.worker import WorkerDied
 from scenarios import scenarios

@@ -20,7 +20,7 @@ from harness.kernel.laboratory import Laboratory
 from harness.kernel.plan import Plan
 from harness.kernel.program import Program
 from harness.lab.minimal import token_of
-from harness.lab.search import smallest
+from harness.lab.search import smallest, telling
 from harness.lab.search.shrink import Key, Seen, Shrunk, key_of, shrink
 from harness.lab.search.simpler import (
     in_less_time,
@@ -513,7 +513,7 @@ def test_a_random_program_on_a_broken_engine_shrinks_to_the_heart_of_it(subject:
 def test_a_cancel_for_a_script_does_not_coincide_with_what_it_may_miss(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(smallest, "told_by_script", lambda *_: smallest.SCRIPTED)
+    monkeypatch.setattr(smallest, "told_by_script", lambda *_: telling.SCRIPTED)
     lab = laboratory("broken:cleanup-cut-by-cancel")
     case = program(stage("a", {"op": "cleanup", "name": "db", "cleanup_s": 0.1}))
     cancelled = {"version": 1, "cancels": [{"at_s": 0.1}]}

@@ -16,6 +16,7 @@ from harness.kernel.program import Program
 from harness.kernel.steps import OPS, Step
 
 __all__ = [
+    "DURATIONS",
     "FIRST_RUN",
     "Path",
     "as_by_default",

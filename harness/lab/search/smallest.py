@@ -19,7 +19,6 @@ from harness.kernel.laboratory import Laboratory, digest
 from harness.kernel.plan import Cancel, Plan
 from harness.kernel.program import Program
 from harness.kernel.record import RunRecord
-from harness.lab.search.rehearsal import REHEARSALS, is_race, rehearse
 from harness.lab.search.shrink import (
     TRIES_MAX,
     Key,
@@ -32,14 +31,16 @@ from harness.lab.search.shrink import (
     shrink,
 )
 from harness.lab.search.simpler import in_less_time, without_time
-from harness.lab.standalone import script_of
+from harness.lab.search.telling import (
+    NOW_AND_THEN,
+    UNTOLD,
+    told_by_script,
+    with_longer_times,
+)
 
-__all__ = ["SHOWN", "judging", "run_taped", "shrink_witness", "told_by_script"]
+__all__ = ["judging", "run_taped", "shrink_witness"]
 
 JOURNAL_MAX = 400
-# What a script tells of a case: there is none; no rehearsal shows it, not if it tries many times,
-# only if it does, some do, all do.
-UNTOLD, SCRIPTED, RACE, NOW_AND_THEN, SHOWN = range(5)
 STURDY_RUNS = 6
 # What the engine's default limit of stages becomes where a run lasts as long as that, in seconds.
 SOONER_S = 0.6
@@ -151,15 +152,21 @@ def shrink_witness(
         seed = 0
     elif seed:
         run_and_judge = judging(lab, key[0], seed, ran)
-    small = shrink(
-        program,
-        plan,
-        tape,
-        key,
-        run_and_judge,
-        tries_max=int(request.get("tries_max", TRIES_MAX)),
-        keeps=keeps,
+    tries_max = int(request.get("tries_max", TRIES_MAX))
+    small = shrink(program, plan, tape, key, run_and_judge, tries_max=tries_max, keeps=keeps)
+    longer = (
+        with_longer_times(lab, key, small, told, run_and_judge) if told < NOW_AND_THEN else None
     )
+    if longer is not None:
+        program, plan, told = longer
+        sturdy, tape, tries_max = 0, small.tape, tries_max - small.tries
+        anew = shrink(program, plan, tape, key, run_and_judge, tries_max=tries_max, keeps=keeps)
+        small = dataclasses.replace(
+            anew,
+            before=small.before,
+            tries=small.tries + anew.tries,
+            taken=small.taken + anew.taken,
+        )
     if told:
         small = dataclasses.replace(small, plan=_off_ties(lab, key, small, run_and_judge))
     record = run_taped(lab, small.program, small.plan, seed, small.tape)
@@ -209,18 +216,6 @@ def _points_fixed(plan: Plan, tape: Tape) -> Plan:
         return dataclasses.replace(cancel, at_point=1 + (drawn.pop(0) if drawn else 0))
 
     return dataclasses.replace(plan, cancels=tuple(fixed(c) for c in plan.cancels))
-
-
-def told_by_script(lab: Laboratory, key: Key, program: Program, plan: Plan, wanted: int = 0) -> int:
-    """Say what a script tells of a case, exact from `wanted` on: `UNTOLD` if there is none, else how
-    often its rehearsals show it."""
-    text, _ = script_of(lab.adapter, CLAUSES[key[0]], program, plan, key[1])
-    if text is None:
-        return UNTOLD
-    shown = rehearse(lab, text, REHEARSALS if wanted == SHOWN else 0)
-    if shown:
-        return SHOWN if shown == REHEARSALS else NOW_AND_THEN
-    return RACE if wanted <= RACE and is_race(lab, text) else SCRIPTED
 
 
 def _sturdy(lab: Laboratory, key: Key, program: Program, plan: Plan, wanted: int) -> int:
