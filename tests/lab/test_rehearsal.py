@@ -124,7 +124,9 @@ Tells = Callable[[Program, Plan], int]
 def told(monkeypatch: pytest.MonkeyPatch, tells: Tells) -> None:
     """Let scripts tell so much of cases."""
 
-    def by_script(_lab: Any, _key: Any, program: Program, plan: Plan, _wanted: int = 0) -> int:
+    def by_script(
+        _lab: Any, _key: Any, program: Program, plan: Plan, *_rest: Any, **_more: Any
+    ) -> int:
         return tells(program, plan)
 
     monkeypatch.setattr(telling, "told_by_script", by_script)

@@ -30,9 +30,11 @@ __all__ = ["REHEARSALS", "is_race", "rehearse"]
 
 STEPS_MAX = 200_000
 # Undisturbed, then with other orders of sets of tasks, by the factor and the summand of what their
-# members hash by: a script has but one, by the addresses of its tasks. Then with late timers.
+# members hash by: a script has but one, by the addresses of its tasks.
 ORDERS = ((1, 0), (-1, 0), (3, 0), (-3, 2))
-LATE = (0, 1, 2, 3, 3, 2, 1, 0, 2) * 12
+# Then with timers that are late, and on processors that take so many seconds for a turn.
+LATE = {"late": [0, 1, 2, 3, 3, 2, 1, 0, 2] * 12}
+TURNS_S = (0.0, 0.0, 0.00005, 0.0003)
 REHEARSALS = 2 * len(ORDERS)
 # Of a script that tries many times: on a real clock it has as many of all but short runs.
 TRIES = 24
@@ -41,7 +43,25 @@ PATIENCE_S = 28.0
 _numbers = itertools.count(1)
 
 
-def rehearse(lab: Laboratory, script: str, wanted: int = 0) -> int:
+class _Loop(SimLoop):
+    """A loop on which a turn takes some time, as on any processor."""
+
+    turn_s = 0.0
+
+    def __init__(self, tape: Tape) -> None:
+        super().__init__(tape, horizon_s=PATIENCE_S, steps_max=STEPS_MAX)
+
+    def _run_once(self) -> None:
+        super()._run_once()
+        self.now_s += self.turn_s
+
+
+def rehearse(
+    lab: Laboratory,
+    script: str,
+    wanted: int = 0,
+    spend: Callable[[int], None] = lambda _points: None,
+) -> int:
     """Count the runs in virtual time in which a script shows what it is about, of `REHEARSALS`.
 
     None does where a rehearsal cannot tell: logs are silent in this process, and a script may be
@@ -51,29 +71,35 @@ def rehearse(lab: Laboratory, script: str, wanted: int = 0) -> int:
         lab: of the script's engine.
         script: as an adapter writes it.
         wanted: so many are needed: there are no further runs where there cannot be as many.
+        spend: told how many callbacks each run took.
     """
     code = _code(without_process(script))
     shown = 0
-    late = {"late": list(LATE)}
-    for done, ((factor, salt), tape) in enumerate((o, t) for t in ({}, late) for o in ORDERS):
-        if code is None or shown + REHEARSALS - done < wanted:
+    for number in range(REHEARSALS):
+        if code is None or shown + REHEARSALS - number < wanted:
             break
-        loop = SimLoop(Tape(0, tape), horizon_s=PATIENCE_S, steps_max=STEPS_MAX)
-        loop.hash_factor, loop.hash_salt = factor, salt
+        loop = _Loop(Tape(0, LATE if number >= len(ORDERS) else {"points": []}))
+        loop.hash_factor, loop.hash_salt = ORDERS[number % len(ORDERS)]
+        loop.turn_s = TURNS_S[number % len(TURNS_S)] if number >= len(ORDERS) else 0.0
         shown += _shows(lab, code, loop)
+        spend(loop.points)
     return shown
 
 
-def is_race(lab: Laboratory, script: str) -> bool:
+def is_race(
+    lab: Laboratory, script: str, spend: Callable[[int], None] = lambda _points: None
+) -> bool:
     """Say whether a script shows what it is about in one of some tries in virtual time, as one
-    that tries many times makes them."""
+    that tries many times makes them. Takes `spend` as `rehearse` does."""
     often = with_tries(script, "")
     code = None if often is None else _code(without_process(often))
     for seed in range(1, TRIES + 1) if code is not None else ():
         assert code is not None  # or there are no tries
         random.seed(seed)
-        loop = SimLoop(Tape(0), horizon_s=PATIENCE_S, steps_max=STEPS_MAX)
-        if _shows(lab, code, loop, seed):
+        loop = _Loop(Tape(0))
+        shows = _shows(lab, code, loop, seed)
+        spend(loop.points)
+        if shows:
             return True
     return False
 

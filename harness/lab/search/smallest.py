@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import random
+import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -42,6 +43,7 @@ __all__ = ["judging", "run_taped", "shrink_witness"]
 
 JOURNAL_MAX = 400
 STURDY_RUNS = 6
+PROGRESS_EVERY_S = 1.0
 # What the engine's default limit of stages becomes where a run lasts as long as that, in seconds.
 SOONER_S = 0.6
 CHOICES_MAX = 200  # of a disturbed run, in each stream
@@ -98,7 +100,7 @@ def shrink_witness(
     Args:
         request: program, plan, seed, tape (absent: drawn from the seed), and key [clause, shape,
             component or `ANYWHERE`] or the clauses to look for one in; tries_max.
-        progress: called with the number of tries, every hundred: a sign of life.
+        progress: called with the number of tries, now and then: a sign of life.
 
     Returns:
         The fields of a witness row that shrinking changes, and `shrunk`: what it took.
@@ -113,13 +115,19 @@ def shrink_witness(
     tape = {k: v for k, v in record.tape.items() if k != "points"}
     key = tuple(request["key"]) if request.get("key") else _gravest(lab, request, plan, record)
     clause = CLAUSES[key[0]]
-    tries = 0
+    tries = spent = 0
+    said_s = time.monotonic()
 
     def ran() -> None:
-        nonlocal tries
+        nonlocal tries, said_s
         tries += 1
-        if progress is not None and tries % 100 == 0:
+        if progress is not None and time.monotonic() > said_s + PROGRESS_EVERY_S:
+            said_s = time.monotonic()
             progress(tries)
+
+    def spend(points: int) -> None:
+        nonlocal spent
+        spent += points
 
     if (sooner := _sooner(lab, key, program, plan, record)) is not None:
         program, plan, tape = *sooner, {}
@@ -130,7 +138,7 @@ def shrink_witness(
         nonlocal sturdy, told
         # What a script has come to tell on the way it is to go on telling, and what has become
         # sturdier is not to become a race again.
-        tells = told_by_script(lab, key, smaller, circumstances, told)
+        tells = told_by_script(lab, key, smaller, circumstances, told, spend=spend)
         if tells < told:
             return False
         if tells and _is_timeless(smaller, circumstances):
@@ -152,6 +160,15 @@ def shrink_witness(
         seed = 0
     elif seed:
         run_and_judge = judging(lab, key[0], seed, ran)
+    judge = run_and_judge
+
+    def with_rehearsals(smaller: Program, circumstances: Plan, tape: Tape) -> Seen:
+        nonlocal spent
+        seen = judge(smaller, circumstances, tape)
+        seen, spent = dataclasses.replace(seen, callbacks=seen.callbacks + spent), 0
+        return seen
+
+    run_and_judge = with_rehearsals
     tries_max = int(request.get("tries_max", TRIES_MAX))
     small = shrink(program, plan, tape, key, run_and_judge, tries_max=tries_max, keeps=keeps)
     longer = (

@@ -37,17 +37,27 @@ LONGER_TIMES, LONGER_BY_S = (3.0, 8.0), (0.5, 2.0)
 
 
 def told_by_script(
-    lab: Laboratory, key: Key, program: Program, plan: Plan, wanted: int = UNTOLD
+    lab: Laboratory,
+    key: Key,
+    program: Program,
+    plan: Plan,
+    wanted: int = UNTOLD,
+    *,
+    spend: Callable[[int], None] = lambda _points: None,
 ) -> int:
     """Say what a script tells of a case, exact from `wanted` on: `UNTOLD` if there is none, else
-    how often its rehearsals show it."""
+    how often its rehearsals show it.
+
+    Args:
+        spend: told how many callbacks of the loop each rehearsal took.
+    """
     text, _ = script_of(lab.adapter, CLAUSES[key[0]], program, plan, key[1])
     if text is None:
         return UNTOLD
-    shown = rehearse(lab, text, REHEARSALS if wanted == SHOWN else 0)
+    shown = rehearse(lab, text, REHEARSALS if wanted == SHOWN else 0, spend)
     if shown:
         return SHOWN if shown == REHEARSALS else NOW_AND_THEN
-    return RACE if wanted <= RACE and is_race(lab, text) else SCRIPTED
+    return RACE if wanted <= RACE and is_race(lab, text, spend) else SCRIPTED
 
 
 def with_longer_times(
