@@ -67,6 +67,9 @@ def _may_wait(one: Step) -> bool:
 
 def _may_raise(one: Step) -> bool:
     """Say whether an exception can come out of a step other than by saying so there."""
+    if one.op == "using" and not one.args["fails"]:
+        inner = one.args["steps"]
+        return may_raise(inner) or any(step.op in ("raise", "flaky") for step in walk(inner))
     if one.op in ("call", "subpipeline", "parallel", "spawn", "timeout", "swallow", "using"):
         return True
     if one.op in (

@@ -200,14 +200,14 @@ def _telling_first(worker: Worker, bug: Row, witnesses: list[dict[str, Any]]) ->
     return [one for _, one in sorted(zip(told, witnesses, strict=True), key=lambda x: -x[0])]
 
 
-def _unclear(worker: Worker, bug: Row, row: Row) -> tuple[bool, bool, bool]:
-    """Say whether a case's script does not show it as far as is known, whether the case depends
+def _unclear(worker: Worker, bug: Row, row: Row) -> tuple[int, bool, bool]:
+    """Say how much less than all a case's script tells as far as is known, whether the case depends
     on choices that no script can make, and whether its script, if there is one, is a long one."""
     asked = {"op": "render", "clause": bug["clause"], "shape": bug["shape"]}
     case = {name: row[name] for name in ("program", "plan", "expected", "actual")}
     script = worker.ask({**asked, **case})["script"]
     long = script is not None and len(script.splitlines()) > SHORT_LINES
-    return row["told"] < SHOWN, bool(row["tape"]), long
+    return SHOWN - row["told"], bool(row["tape"]), long
 
 
 def _others(units: Sequence[Row], bug: Row, engine: Engine) -> list[dict[str, Any]]:
