@@ -46,8 +46,8 @@ if __name__ == "__main__":
         loop.close()
         shown, first = shown + bool(found), first or found
     rate = f"in {{shown or 'none'}} of {{tries}} tries"
-    print(f"VIOLATION {{CLAUSE}}: {{first}}: {{rate}}" if shown else f"HOLDS {{CLAUSE}}: {{rate}}")
-    sys.stdout.flush()
+    said = f"VIOLATION {{CLAUSE}}: {{first}}" if shown else "HOLDS {{CLAUSE}}"
+    print(f"{{said}}: {{rate}}", flush=True)
     os._exit(1 if shown else 0)
 """
 

@@ -316,6 +316,8 @@ def turns(one: Mapping[str, Any]) -> Iterator[list[dict[str, Any]]]:
     if one["op"] in MAY_TAKE_TURNS:
         for count in range(1, TURNS_MAX + 1):
             yield [{"op": "sleep", "seconds": 0.0}] * count
+            if one["op"] == "subpipeline":  # one that fails fails its stage after a few turns
+                yield [*[{"op": "sleep", "seconds": 0.0}] * count, {"op": "raise"}]
 
 
 def merged(one: Mapping[str, Any], following: Mapping[str, Any]) -> dict[str, Any] | None:
