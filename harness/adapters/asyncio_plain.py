@@ -14,7 +14,7 @@ import copy
 import graphlib
 import os
 import platform
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -192,13 +192,14 @@ class Adapter:
         tasks: dict[str, asyncio.Task[Any]] = {}
         go_on = plan.on_failure == "continue"
         raised: ErrorReport | None = None
+        order: tuple[Exception, ...] = ()
         try:
             await run_stages(self._stages(native, run, plan), tasks, go_on)
         except ExceptionGroup as group:
-            raised = self._error(group)
+            raised, order = self._error(group), group.exceptions
         stages = {name: _report(task) for name, task in tasks.items()}
         failures = tuple(_failures(native.program, tasks))
-        ended = [(n, e) for n, t in tasks.items() if isinstance(e := _exception(t), EndRun)]
+        ended = _ended(tasks, order)
         status = "failed" if any(one.status != "completed" for one in stages.values()) else "ok"
         if ended and not failures:
             status = "cancelled"
@@ -246,6 +247,17 @@ async def _call(_tool: str, work: Callable[[], Awaitable[Any]], timeout_s: float
 
 def _exception(task: asyncio.Task[Any]) -> BaseException | None:
     return None if task.cancelled() else task.exception()
+
+
+def _ended(
+    tasks: Mapping[str, asyncio.Task[Any]], order: Sequence[Exception]
+) -> list[tuple[str, EndRun]]:
+    """Return who asked to end the run, the first to do so first: a task group keeps its errors in
+    their order, and whoever asked first had not been cancelled for it."""
+    found = [(n, e) for n, t in tasks.items() if isinstance(e := _exception(t), EndRun)]
+    if order:
+        return sorted(found, key=lambda one: order.index(one[1]) if one[1] in order else len(order))
+    return sorted(found, key=lambda one: tasks[one[0]].cancelling())
 
 
 def _report(task: asyncio.Task[Any]) -> StageReport:

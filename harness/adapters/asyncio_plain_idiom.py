@@ -66,8 +66,12 @@ async def run_stages(
                 asyncio.timeout(stage.timeout_s) as limit,
                 asyncio.timeout(stage.idle_s) as idle,
             ):
-                now = asyncio.get_running_loop().time
-                alive = lambda: idle.reschedule(now() + (stage.idle_s or 0))  # noqa: E731
+                now, idle_s = asyncio.get_running_loop().time, stage.idle_s
+
+                def alive() -> None:
+                    if idle_s is not None and not idle.expired():
+                        idle.reschedule(now() + idle_s)
+
                 return await stage.work(inputs, alive)
         except TimeoutError as exc:
             if limit.expired() or idle.expired():

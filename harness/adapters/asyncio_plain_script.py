@@ -63,7 +63,7 @@ def _dialect(plan: Plan) -> Dialect:
     idiom = "\n\n\n".join(
         inspect.getsource(one).strip() for one in (EndRun, StageTimeout, Stage, in_order)
     )
-    idiom += "\n\n\n" + inspect.getsource(run_stages).replace("  # noqa: E731", "").strip()
+    idiom += "\n\n\n" + inspect.getsource(run_stages).strip()
     go_on = plan.on_failure == "continue"
     many = len(plan.runs) > 1
     imports = [

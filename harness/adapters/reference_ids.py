@@ -29,7 +29,8 @@ __all__ = [
 ID_CAPABILITIES = frozenset(
     {"run_inputs", "identity", "log_records", "trace_context", "tenancy", "tenant_store"}
 )
-LOGGER = "dagstorm.program"
+# Not that of another engine in this process, whose records the filter below would change.
+LOGGER = "dagstorm.reference"
 KIND = "output"
 PROGRAMS_MAX = 1_000
 

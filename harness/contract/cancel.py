@@ -7,8 +7,9 @@ beside the check that they are about.
 from __future__ import annotations
 
 from harness.contract import scripts
+from harness.contract.beside import troubled_beside
 from harness.contract.clause import Clause, Judgement, Violation, untested, violated
-from harness.contract.reach import outputs_lost
+from harness.contract.reach import failed_together, outputs_lost
 from harness.contract.reading import Ran, Reading
 
 __all__ = ["CANCEL"]
@@ -94,6 +95,8 @@ def check_cancel_1(r: Reading) -> Judgement:
         who = _cancelling_stage(r, run)
         if who is None or r.layers_disturb(run):
             continue
+        if failed_together(r, who):
+            continue  # an engine may go by the failure, and then PART and TIME-3 judge
         asked += 1
         why = f"stage {who.stage} asked to end it"
         if not facts.over:
@@ -149,6 +152,8 @@ def check_cancel_1(r: Reading) -> Judgement:
         ]
         if facts.cancels:
             continue  # its caller was cancelled as well, and is told of that
+        if outcome.status == "failed" and _failed_too(r, run):
+            continue  # a stage failed on its way out
         told = outcome.reason or (outcome.raised.message if outcome.raised else "")
         if reasons and not any(one in told for one in reasons):
             wanted = f"the reason is given: {reasons[0]}"
@@ -262,10 +267,9 @@ def _caller_cancel(r: Reading, least: int, most: int) -> Judgement:
                 )
             )
         bad += _deadline_lost(r, run)
-        failed = any(o.failed_by_itself or o.self_cancelled for o in r.executions(run))
         if facts.how == "returned":
             outcome = r.outcome(run)
-            if not failed or (outcome is not None and outcome.status == "ok"):
+            if not _failed_too(r, run) or (outcome is not None and outcome.status == "ok"):
                 status = outcome.status if outcome is not None else "unknown"
                 location = outcome.raised.location if outcome and outcome.raised else ""
                 bad.append(
@@ -280,6 +284,21 @@ def _caller_cancel(r: Reading, least: int, most: int) -> Judgement:
                     )
                 )
     return violated(bad, caller_cancels=sent) if sent else untested()
+
+
+def _failed_too(r: Reading, run: str) -> bool:
+    """Say whether a run that was called off had failed besides, so that its failure may be told
+    in the cancel's stead: a stage failed, be it on its way out, timed out, or a layer failed."""
+    if r.layers_disturb(run):
+        return True
+    return any(
+        one.self_cancelled
+        or one.how == "fail"
+        or one.how.startswith("raise:")
+        or r.by_timeout(one)
+        or r.by_default_timeout(one)
+        for one in r.executions(run)
+    )
 
 
 # How the caller's deadline works -> what the caller must find if that ended the run.
@@ -560,19 +579,24 @@ def check_cancel_7(r: Reading) -> Judgement:
         outcome = r.outcome(run)
         if outcome is None:
             continue
+        called_off = any(at < facts.left or not facts.over for at, _ in facts.cancels)
+        if facts.cancels and not called_off:
+            continue  # the engine's call had come out when its caller was cancelled
         failed = [o for o in r.executions(run) if o.failed_by_itself]
         # One that swallows its timeout goes on, and ends by its own word.
         timed = [o for o in r.executions(run) if r.gone_by_timeout(o) and not o.swallowed]
         selfs = [o for (of, _), ones in r.ran.items() for o in ones if o.self_cancelled]
         selfs = [o for o in selfs if f"{o.run}/".startswith(f"{run}/")]
         asked = _cancelling_stage(r, run)
-        wanted = bool(facts.cancels) or any(o.how == "cancel_run" for o in r.executions(run))
-        # Of a timeout that was swallowed, and a cancel, an engine may tell either.
-        if selfs or (wanted and (failed or any(map(r.gone_by_timeout, r.executions(run))))):
+        wanted = called_off or any(o.how == "cancel_run" for o in r.executions(run))
+        # Of a timeout that was swallowed, and a cancel, an engine may tell either; so of an attempt
+        # that failed, and that it did not follow with another: whether it should is RETRY-1's.
+        final = any(ones[-1].attempt_failed for (of, _), ones in r.ran.items() if of == run)
+        if selfs or (wanted and (final or _failed_too(r, run))):
             continue
-        if r.layers_disturb(run):
+        if r.layers_disturb(run) or troubled_beside(r, run, facts.end_s):
             continue
-        if facts.cancels or asked:
+        if called_off or asked:
             tested += 1
             if outcome.status == "failed":
                 bad.append(_status(r, run, "cancelled-as-failed", "cancelled", outcome.status))
@@ -657,7 +681,7 @@ CANCEL: tuple[Clause, ...] = (
         "Cancel and await the other stages, then report the reason with what was completed.",
         needs=frozenset({"cancel_run"}),
         data_risk="medium",
-        script=scripts.left_running,
+        script_of_shape=scripts.cancel_1,
     ),
     Clause(
         "CANCEL-2",
@@ -763,6 +787,7 @@ CANCEL: tuple[Clause, ...] = (
         },
         "Alerts and retries are based on the wrong kind of ending.",
         "Report cancellation and failure in distinct ways.",
+        script_of_shape=scripts.cancel_7,
     ),
     Clause(
         "CANCEL-8",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 
 from harness.contract import scripts
+from harness.contract.beside import overlapping
 from harness.contract.clause import Clause, Judgement, Violation, holds, untested, violated
 from harness.contract.reading import CLOSE_S, Held, Ran, Reading
 
@@ -287,7 +288,7 @@ def check_clean_3(r: Reading) -> Judgement:
     bad: list[Violation] = []
     groups: dict[tuple[str, str, bool], list[Held]] = {}
     for held in r.held:
-        if not held.begun or _of_earlier_attempt(r, held):
+        if not held.begun or _of_earlier_attempt(r, held) or _beside_others(r, held):
             continue
         # Registered cleanups are the run's; those of parallel stages have no order of their own.
         key = (held.run, "" if held.registered else held.stage, held.registered)
@@ -317,6 +318,13 @@ def check_clean_3(r: Reading) -> Judgement:
     return violated(bad, groups_ordered=tested) if tested else untested()
 
 
+def _beside_others(r: Reading, held: Held) -> bool:
+    """Say whether a cleanup was registered in a run beside which another one was under way: if an
+    engine lets one run the cleanups of the other, or forget them, that is CLEAN-6's."""
+    top = _top(held.run)
+    return held.registered and top in r.runs and bool(overlapping(r, top))
+
+
 def _of_earlier_attempt(r: Reading, held: Held) -> bool:
     """Say whether a cleanup was registered by an attempt that was not the stage's last: an
     engine may run it before the next one, or at the end of the run."""
@@ -344,6 +352,8 @@ def check_clean_4(r: Reading) -> Judgement:
             and not (h.begun and h.begun[0] < held.begun[0])
         ]
         undone = [h for h in mates if not any(b < _over(r, h.run) for b in h.begun)]
+        if _beside_others(r, held):
+            undone = []
         holder = _execution(r, held)
         if not held.registered and (holder is None or not 0 <= holder.end < _over(r, held.run)):
             undone = []  # it is still at its cleanups: that nobody waits for it is CLEAN-1's

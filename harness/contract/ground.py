@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from harness.contract import scripts
 from harness.contract.clause import Clause, Judgement, Violation, holds, untested, violated
+from harness.contract.passage import ENGINES_OWN, layers_of
 from harness.contract.reading import Ran, Reading
 
 __all__ = ["CTX", "GRAPH"]
@@ -82,6 +83,8 @@ def check_graph_2(r: Reading) -> Judgement:
                 before = _before(r, by_name.get(need), this)
                 if before is None and (need in r.shape.skippable or need in taken_over):
                     continue
+                if before is None and _kept_out(r, run, need, this):
+                    continue
                 if before is None or before.end < 0 or before.end > this.start:
                     bad.append(_order(this, need, "started-early", "had not ended"))
                 elif before.how not in DONE and not r.layers_disturb(run):
@@ -109,6 +112,15 @@ def _taken_over(r: Reading, run: str) -> frozenset[str]:
     idempotency layer has answered for."""
     before = (one.stage for old in r.before(run) for one in r.executions(old) if one.how in DONE)
     return frozenset(before) | r.answered(run)
+
+
+def _kept_out(r: Reading, run: str, need: str, this: Ran) -> bool:
+    """Say whether a layer kept a stage from running before another one started: it was its turn,
+    and that what needs it runs all the same is GRAPH-5's. One of the engine's own notes nothing."""
+    if layers_of(r, need, *ENGINES_OWN):
+        return True
+    refused = (*r.of("layer.deny", run, need), *r.of("layer.raise", run, need))
+    return any(one in refused for one in r.entries[: this.start]) if refused else False
 
 
 def _order(one: Ran, need: str, shape: str, state: str) -> Violation:

@@ -184,6 +184,8 @@ def _only_trouble(r: Reading, run: str) -> bool:
     """Say whether one layer's failure is all that went wrong in a run."""
     if r.runs[run].cancels or r.timed_out(run):
         return False
+    if any(map(r.by_default_timeout, r.executions(run))):
+        return False
     failed = sum(1 for e in r.all_of("layer.raise", run)) + len(r.all_of("layer.deny", run))
     own = any(one.kind in ENGINES_OWN for one in r.plan.layers)
     return failed == 1 and not own and not r.first_cause(run)[1]

@@ -10,7 +10,7 @@ from typing import Any
 
 from harness.contract import scripts
 from harness.contract.clause import Clause, Judgement, Violation, blocked, untested, violated
-from harness.contract.reach import outputs_lost
+from harness.contract.reach import failed_together, outputs_lost
 from harness.contract.reading import CLOSE_S, Ran, Reading
 
 __all__ = ["PART", "STREAM"]
@@ -92,7 +92,7 @@ def check_part_2(r: Reading) -> Judgement:
     completed = 0
     for run in r.runs:
         kind, who = _ender(r, run)
-        if who is None or kind != "cancel_run":
+        if who is None or kind != "cancel_run" or failed_together(r, who):
             continue
         early = _early(r, run, who)
         completed += len(early)
@@ -153,7 +153,7 @@ def check_part_4(r: Reading) -> Judgement:
     failures = 0
     for run, facts in r.runs.items():
         outcome = r.outcome(run)
-        if outcome is None or facts.cancels or not facts.over:
+        if outcome is None or facts.cancels or not facts.over or not r.told(run):
             continue
         failed = [o for o in r.executions(run) if o.failed_by_itself and o.end < facts.end]
         if not failed or r.first_cause(run)[1] != "fail":
@@ -289,7 +289,8 @@ def _consumer_gone(r: Reading, one: Ran) -> bool:
 
 def _waited(r: Reading, one: Ran) -> bool:
     """Say whether a stage may have been stopped while its last chunk waited for its consumer."""
-    return r.plan.consumer is not None and bool(one.interrupts)  # all channels have its bound
+    # All channels have its bound. One that never ended may wait for its consumer still.
+    return r.plan.consumer is not None and (bool(one.interrupts) or not one.ended)
 
 
 def check_stream_2(r: Reading) -> Judgement:

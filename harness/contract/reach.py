@@ -1,11 +1,24 @@
-"""Which outputs of completed stages a user can still reach when a run has ended early."""
+"""What ended a run early, and which outputs of completed stages a user can still reach then."""
 
 from __future__ import annotations
 
 from harness.contract.clause import Violation
 from harness.contract.reading import CLOSE_S, Ran, Reading
 
-__all__ = ["outputs_lost"]
+__all__ = ["failed_together", "outputs_lost"]
+
+
+def failed_together(r: Reading, who: Ran) -> bool:
+    """Say whether another stage failed for good in the instant in which one asked to end the run:
+    an engine may take either for what ended it. An attempt counts that none followed later."""
+    return any(
+        one is not who
+        and one.attempt_failed
+        and one.ended
+        and abs(one.end_s - who.end_s) <= r.tolerance_s
+        and not any(other.start_s > one.end_s for other in r.ran[one.run, one.stage])
+        for one in r.executions(who.run)
+    )
 
 
 def outputs_lost(r: Reading, run: str, who: Ran, *, shape: str) -> list[Violation]:

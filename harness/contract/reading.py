@@ -466,7 +466,7 @@ class Reading:
     @property
     def sound(self) -> bool:
         """The program is well formed, so that clauses about running it apply."""
-        return self.record.build_error is None and not self.record.journal.overflowed
+        return not (self.shape.faults or self.record.build_error or self.record.journal.overflowed)
 
     def executions(self, run: str | None = None) -> list[Ran]:
         """Return executions of the program's own stages (subpipelines' not), by start."""

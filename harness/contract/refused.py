@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
+from harness.contract.beside import troubled_beside
 from harness.contract.clause import Violation
 from harness.contract.passage import ENGINES_OWN, layers_of
 from harness.contract.reading import Ran, Reading
@@ -57,10 +58,12 @@ def check_refused(r: Reading) -> tuple[list[Violation], int, int]:
         ]
         refused += len(out)
         caused = [stage for stage in out if _has_any_cause(r, run, stage)]
+        # What another run's trouble kept out no layer did: that is TENANT-4's.
+        beside = bool(out) and troubled_beside(r, run, r.runs[run].end_s)
         for stage in out:
             bad += _consequences(r, run, stage)
             # One refusal fails the run, and so may keep its other stages out.
-            if stage not in caused and (not caused or r.policy() == "continue"):
+            if stage not in caused and (not caused or r.policy() == "continue") and not beside:
                 bad.append(_without_cause(r, run, stage))
     for stage in own:
         for layer in layers_of(r, stage, "circuit_breaker"):
@@ -81,8 +84,11 @@ def _completed(r: Reading, run: str, stage: str) -> bool:
 def _its_turn(r: Reading, run: str, stage: str) -> bool:
     """Say whether nothing but the engine's layers can have kept a stage from running."""
     facts = r.runs[run]
-    if not facts.over or facts.cancels or r.outcome(run) is None or r.timed_out(run):
+    outcome = r.outcome(run)
+    if not facts.over or facts.cancels or outcome is None or r.timed_out(run):
         return False
+    if outcome.status == "cancelled":
+        return False  # a refusal is a failure or none: something else ended the run
     if r.before(run):
         return False  # what a redrive leaves out, or why it is refused, is PART-5's
     if r.all_of("layer.raise", run) or r.all_of("layer.deny", run):

@@ -12,6 +12,7 @@ from itertools import pairwise
 from typing import Any
 
 from harness.contract import scripts
+from harness.contract.beside import troubled_beside
 from harness.contract.clause import Clause, Judgement, Violation, holds, untested, violated
 from harness.contract.reading import CLOSE_S, Ran, Reading, Scope
 
@@ -31,6 +32,11 @@ def _other_cause(r: Reading, one: Ran, before_s: float) -> bool:
     at, kind = r.first_cause(one.run)
     if kind and r.time_of(at) <= before_s and not (kind == "fail" and at == one.end):
         return True
+    if any(
+        other is not one and other.attempt_failed and other.end_s <= before_s
+        for other in map(_last, _attempts(r, one.run))
+    ):
+        return True  # that it was to be tried again, and was not, is RETRY-1's
     if any(
         child.self_cancelled and child.ended and child.end_s <= before_s
         for (run, _), ones in r.ran.items()
@@ -52,6 +58,16 @@ def _other_cause(r: Reading, one: Ran, before_s: float) -> bool:
     return r.other_timeout(one, before_s)
 
 
+def _attempts(r: Reading, run: str) -> list[list[Ran]]:
+    """Return, for each stage of a run that declares a retry, its executions."""
+    tried = [name for name in r.program.names if name in r.shape.attempts]
+    return [r.ran[run, name] for name in tried if (run, name) in r.ran]
+
+
+def _last(ones: list[Ran]) -> Ran:
+    return ones[-1]
+
+
 def _ends_at_timeout(r: Reading, *, own_only: bool) -> Judgement:
     """TIME-1 and TIME-7: a stage that outlives T is ended at T, and the engine says so."""
     bad: list[Violation] = []
@@ -68,8 +84,8 @@ def _ends_at_timeout(r: Reading, *, own_only: bool) -> Judgement:
         if _other_cause(r, one, due - CLOSE_S):
             continue
         first = r.time_of(one.interrupts[0]) if one.interrupts else None
-        if one.in_child(due) and r.stubborn_child(one.run):
-            continue  # it waited for a stage that swallowed its cancellation
+        if one.in_child(due) and (r.stubborn_child(one.run) or _told_in_child(r, one, due)):
+            continue  # it waits for a stage that swallowed its cancellation, or is at its cleanup
         if first is not None and first < due - CLOSE_S:
             continue  # ended too early: TIME-2
         if first is None and one.ended and one.end_s <= due + r.tolerance_s:
@@ -77,6 +93,8 @@ def _ends_at_timeout(r: Reading, *, own_only: bool) -> Judgement:
         due_count += 1
         expected = f"stage {one.stage} is ended at its timeout of {limit:g} s"
         if first is None:
+            if not one.ended and r.record.ended == "over" and one.in_child(due):
+                continue  # it was to note its end when its subpipeline had ended: TIME-3, CANCEL-6
             if not one.ended and r.record.ended != "over":
                 actual = "it was never ended; the run hung"
             elif not one.ended:
@@ -115,9 +133,23 @@ def _ends_at_timeout(r: Reading, *, own_only: bool) -> Judgement:
     return violated(bad, timeouts_due=due_count)
 
 
+def _told_in_child(r: Reading, one: Ran, due_s: float) -> bool:
+    """Say whether a stage that never noted it was reached by its timeout in its subpipeline: there
+    a stage was interrupted then, and the run was over before that one had cleaned up."""
+    return not one.ended and any(
+        due_s - CLOSE_S <= r.time_of(i) <= due_s + r.tolerance_s
+        for (run, _), ones in r.ran.items()
+        if run.startswith(f"{one.run}/")
+        for child in ones
+        for i in child.interrupts
+    )
+
+
 def _attribution(r: Reading, one: Ran, limit: float) -> list[Violation]:
     outcome = r.outcome(one.run)
-    if outcome is None or r.runs[one.run].cancels or one.again:
+    if outcome is None or r.runs[one.run].cancels or one.again or not r.told(one.run):
+        return []
+    if outcome.status == "cancelled" and troubled_beside(r, one.run, one.end_s):
         return []
     if one.swallowed:
         return []  # it went on and ended by its own word, which asyncio.timeout() lets stand, too
@@ -131,6 +163,8 @@ def _attribution(r: Reading, one: Ran, limit: float) -> list[Violation]:
     expected = f"the engine says that stage {one.stage} timed out after {limit:g} s"
     if not mine and any(f.stage not in (None, one.stage) for f in outcome.failures):
         return []  # another failure of the same tick is reported instead: PART-4
+    if not mine and outcome.status == "cancelled" and _called_off_together(r, one, limit):
+        return []  # what an engine tells of one instant is its own choice
     if not mine:
         told = [f for f in outcome.failures if f.kind == "timeout"]
         named = told[0].message if told else f"the run ended {outcome.status}"
@@ -142,6 +176,18 @@ def _attribution(r: Reading, one: Ran, limit: float) -> list[Violation]:
         return [Violation("not-called-timeout", expected, actual, one.stage, where, {}, at)]
     actual = f"it names {mine[0].timeout_s} s" if mine[0].timeout_s is not None else "no T named"
     return [Violation("timeout-not-named", expected, actual, one.stage, where, {}, at)]
+
+
+def _called_off_together(r: Reading, one: Ran, limit: float) -> bool:
+    """Say whether another stage asked to end the run, or raised `CancelledError` by itself, in the
+    instant in which an execution's timeout of `limit` seconds was due."""
+    due_s = one.start_s + limit
+    return any(
+        other is not one
+        and (other.how == "cancel_run" or other.self_cancelled)
+        and abs(other.end_s - due_s) <= r.tolerance_s
+        for other in r.executions(one.run)
+    )
 
 
 def _idle_before(r: Reading, one: Ran, limit: float) -> bool:
@@ -187,6 +233,7 @@ def check_time_2(r: Reading) -> Judgement:
             # timeout it was.
             unclear = any(stage == one.stage for stage, _ in r.shape.own_calls)
             early = early and not unclear and not r.own_scope_due(one, one.interrupts[0])
+            early = early and not troubled_beside(r, one.run, first)
             if early and not _other_cause(r, one, first + CLOSE_S):
                 tested += 1
                 bad.append(
@@ -281,7 +328,7 @@ def _sibling(r: Reading, one: Ran, first: Ran, since: int, policy: str) -> list[
     at = (since, one.start, facts.end)
     outcome = r.outcome(one.run)
     reported = outcome is not None and one.stage in outcome.still_running
-    if not one.ended or one.end > facts.end:
+    if not one.ended or one.end > facts.left:
         if one.swallowed and reported:
             return []
         if one.interrupts and facts.end_s >= (
@@ -551,7 +598,15 @@ def check_time_6(r: Reading) -> Judgement:
                 tuple(one.start for one in late[:5]),
             )
         )
-    sent = {id(one): [i for i in one.interrupts if not r.own_scope_due(one, i)] for one in due}
+    # What reached it before its timeout was due was sent by somebody else.
+    sent = {
+        id(one): [
+            i
+            for i in one.interrupts
+            if r.time_of(i) >= (_due(r, one) or 0.0) - CLOSE_S and not r.own_scope_due(one, i)
+        ]
+        for one in due
+    }
     twice = [one for one in due if len(sent[id(one)]) > 1 and not one.swallowed]
     if twice:
         bad.append(
@@ -711,6 +766,8 @@ def check_time_9(r: Reading) -> Judgement:
             last = max(b for b in beats if b <= end)
             if r.by_timeout(one) and end < last + idle - CLOSE_S:
                 continue  # its other timeout was due
+            if end < last + idle - CLOSE_S and troubled_beside(r, one.run, end):
+                continue
             if end < last + idle - CLOSE_S and not _other_cause(r, one, end):
                 bad.append(_idle(one, "ended-though-alive", f"it was ended {end - last:g} s after"))
                 continue
@@ -822,7 +879,10 @@ def check_time_11(r: Reading) -> Judgement:
         waited = one.end_s >= done_s - CLOSE_S and told_s > due + r.tolerance_s
         grace_s = r.plan.cleanup_grace_s - r.tolerance_s
         given_up = facts.over and facts.end_s >= told_s + grace_s
-        if not facts.over or (not one.ended and not given_up) or waited:
+        # A stage that was told in time, of a run that was over before the thread, may clean up yet.
+        told = told_s <= due + r.tolerance_s
+        left = told and facts.over and facts.end_s < done_s - CLOSE_S
+        if not facts.over or (not one.ended and not given_up and not left) or waited:
             bad.append(
                 Violation(
                     "hung-on-thread",
@@ -893,6 +953,7 @@ TIME: tuple[Clause, ...] = (
         "Decide by what happened first, in one place.",
         needs=frozenset({"stage_timeout"}),
         data_risk="medium",
+        script_of_shape=scripts.time_2,
     ),
     Clause(
         "TIME-3",

@@ -30,8 +30,8 @@ class Event:
 
     Attributes:
         answer: what its producer was told: "taken", "refused" or raise:<type>.
-        begun, ended, failed: journal positions at which the sink began to take it, had taken
-            it, had raised over it.
+        begun, ended, cut, failed: journal positions at which the sink began to take it, had taken
+            it, was called off, had raised over it.
     """
 
     producer: str
@@ -45,6 +45,7 @@ class Event:
     answer: str = ""
     begun: list[int] = field(default_factory=list)
     ended: list[int] = field(default_factory=list)
+    cut: list[int] = field(default_factory=list)
     failed: list[int] = field(default_factory=list)
 
     @property
@@ -119,6 +120,15 @@ class Counts:
         return bisect_right(found.at_s, at_s + CLOSE_S) - bisect_left(found.at_s, at_s - CLOSE_S)
 
 
+# Of one that was cut the sink has it no more, and has not taken it.
+TOLD = {
+    "deliver.begin": "begun",
+    "deliver.end": "delivered",
+    "deliver.cut": "cut",
+    "deliver.fail": "failed",
+}
+
+
 class Traffic:
     """The facts about events, followed through the journal once.
 
@@ -178,12 +188,12 @@ class Traffic:
         self.deliveries_max = max(self.deliveries_max, self._deliveries)
         event = self.events.get(key)
         self.foreign = self.foreign or event is None
-        told = {"deliver.begin": "begun", "deliver.end": "delivered"}.get(kind, "failed")
+        told = TOLD[kind]
         if event is None:
             self._count(told, "", at, at_s)
             return
-        positions = {"begun": event.begun, "delivered": event.ended, "failed": event.failed}
-        positions[told].append(at)
+        positions = {"begun": event.begun, "delivered": event.ended, "cut": event.cut}
+        positions.get(told, event.failed).append(at)
         self._count(told, event.run, at, at_s)
 
     def _count(self, kind: str, run: str, at: int, at_s: float) -> None:

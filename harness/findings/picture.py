@@ -36,7 +36,7 @@ _SPANS: Mapping[str, tuple[tuple[str, ...], str]] = {
     "sub.begin": (("sub.end",), "child"),
     "undo.begin": (("undo.end", "undo.cut", "undo.fail"), "cleanup"),
     "layer.enter": (("layer.exit",), "layer"),
-    "deliver.begin": (("deliver.end", "deliver.fail"), "delivery"),
+    "deliver.begin": (("deliver.end", "deliver.cut", "deliver.fail"), "delivery"),
 }
 # Kind of entry -> (kind of mark, words before the detail).
 _MARKS: Mapping[str, tuple[str, str]] = {
@@ -104,7 +104,10 @@ _PROOFS: Mapping[str, str] = {
 # More deliveries in one lane than this are drawn as one bar.
 DELIVERIES_APART = 3
 _GOOD_ENDS = ("ok", "skip", "cancel_run", "cancel_branch")
-_CUT = ("release.cut", "release.fail", "undo.cut", "undo.fail", "deliver.fail")
+_CUT = (
+    *("release.cut", "release.fail", "undo.cut", "undo.fail"),
+    *("deliver.cut", "deliver.fail"),
+)
 
 
 class _When(NamedTuple):

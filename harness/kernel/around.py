@@ -54,11 +54,15 @@ class SinkMock:
         self._note("deliver.begin", data)
         self._count += 1
         number = self._count
-        if spec is not None:
-            if spec.delivery_s:
-                await world.tool.collect(self._run, number, type, data, spec.delivery_s)
-            if spec.hangs_at is not None and number >= spec.hangs_at:
-                await asyncio.get_running_loop().create_future()
+        try:
+            if spec is not None:
+                if spec.delivery_s:
+                    await world.tool.collect(self._run, number, type, data, spec.delivery_s)
+                if spec.hangs_at is not None and number >= spec.hangs_at:
+                    await asyncio.get_running_loop().create_future()
+        except asyncio.CancelledError:
+            self._note("deliver.cut", data)
+            raise
         self._end(number, data)
 
     def deliver_now(self, type: str, data: Any) -> None:

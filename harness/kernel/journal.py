@@ -51,8 +51,9 @@ offer.begin, offer.end    (producer, number); end: (producer, number, answer): "
                           or raise:<type>
 account                   (offered, delivered, dropped, pending, queue_max) by the engine's word
 deliver.begin, .end       (producer, number) of an event that reached the sink; `.end` only if the
-deliver.fail              sink took it; `.fail` if it raised. The stage is "" and the run is the
-                          one of the sink: "" for a sink that all runs share
+deliver.cut, .fail        sink took it; `.cut` if its delivery was cancelled, `.fail` if the sink
+                          raised. The stage is "" and the run is the one of the sink: "" for a
+                          sink that all runs share
 consume, consume.stop     the value of a partial result; how many had been consumed
 layer.enter, .exit        name of the layer; exit: (name, "ok" or raise:<type>)
 layer.raise, layer.deny   name of the layer that is about to fail, or to deny

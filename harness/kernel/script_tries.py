@@ -13,10 +13,18 @@ import re
 
 from harness.kernel.script_layout import laid_out
 
-__all__ = ["TRIES_MAX", "TRY_S", "with_other_turns", "with_tries", "without_process"]
+__all__ = [
+    "ONE_MAX_S",
+    "TRIES_MAX",
+    "TRY_S",
+    "with_other_turns",
+    "with_tries",
+    "without_process",
+]
 
 TRIES_MAX = 400
 TRY_S = 14  # no try begins later; the longest run that is waited for still fits
+ONE_MAX_S = 13  # what takes longer hangs; the last one is over before the watchdog barks
 
 _WATCHDOG = "threading.Timer(28, os._exit, (2,)).start()\n"
 _HOOK = "sys.excepthook = lambda *error: (sys.__excepthook__(*error), os._exit(2))\n"
@@ -42,7 +50,11 @@ if __name__ == "__main__":
         tries += 1
         random.seed(tries)
         loop = asyncio.new_event_loop()  # and variables of its own: nothing is left of other tries
-        found = loop.run_until_complete(runpy.run_path(__file__)["main"]())
+        try:
+            main = runpy.run_path(__file__)["main"]
+            found = loop.run_until_complete(asyncio.wait_for(main(), {ONE_MAX_S}))
+        except (TimeoutError, asyncio.CancelledError):
+            found = ""  # it hangs, or the cancel came when it judged: that tells nothing
         loop.close()
         shown, first = shown + bool(found), first or found
     rate = f"in {{shown or 'none'}} of {{tries}} tries"

@@ -29,7 +29,7 @@ def script_of(
         return None, f"a script has no words for a caller's deadline by {ways[0]}"
     check = clause.check_of(program, plan, shape)
     if check is None:
-        return None, f"a script on a real clock cannot tell {clause.id} for this program"
+        return None, clause.why_no_check(program, plan, shape)
     render = getattr(adapter, "render", None)
     if render is None:
         return None, "the engine's adapter writes no scripts"

@@ -30,7 +30,7 @@ SPANS: Mapping[str, tuple[tuple[str, ...], str]] = {
     "sub.begin": (("sub.end",), "subpipeline"),
     "layer.enter": (("layer.exit",), "layer"),
     "undo.begin": (("undo.end", "undo.cut", "undo.fail"), "cleanup"),
-    "deliver.begin": (("deliver.end", "deliver.fail"), "event"),
+    "deliver.begin": (("deliver.end", "deliver.cut", "deliver.fail"), "event"),
     "offer.begin": (("offer.end",), "event"),
 }
 # Kinds that are shown as instants -> category; the others are in the text only.

@@ -549,7 +549,9 @@ def test_a_sink_that_hangs_never_ends_that_event_nor_any_later_one() -> None:
         (0.0, "deliver.begin", 0),
         (0.0, "deliver.end", 0),
         (0.0, "deliver.begin", 1),
+        (10.0, "deliver.cut", 1),
         (10.0, "deliver.begin", 2),
+        (20.0, "deliver.cut", 2),
     ]
 
 

@@ -6,11 +6,14 @@ from collections.abc import Iterable
 
 from harness.contract.scripts.source import (
     EVERY_END,
+    SOON_S,
     always_fails,
+    caller_is_told,
     named_in,
     one_run,
     ops,
     several,
+    soon_s,
     source,
 )
 from harness.kernel.plan import Plan
@@ -19,9 +22,6 @@ from harness.kernel.script_literals import literal
 from harness.kernel.steps import walk
 
 __all__ = ["graph_1", "graph_2", "retry_1"]
-
-# Within so many seconds comes, on a real clock as well, what takes no time.
-SOON_S = 0.05
 
 
 def graph_1(program: Program, _plan: Plan) -> str | None:
@@ -41,9 +41,14 @@ def graph_1(program: Program, _plan: Plan) -> str | None:
 def graph_2(program: Program, plan: Plan) -> str | None:
     """No stage starts before, or in spite of the failure of, what it depends on."""
     needs = {s.name: list(s.needs) for s in program.stages if s.needs}
-    answered = any(one.kind == "idempotency" for one in plan.layers)
+    needed = {need for names in needs.values() for need in names}
+    # What becomes of those that need a stage which its layer refused is GRAPH-5's.
+    kept_out = any(
+        one.kind != "observe" and (not one.stages or needed.intersection(one.stages))
+        for one in plan.layers
+    )
     skips = any(one.op == "cancel_branch" for _, one in program.walk())
-    if not needs or answered or skips or any(run.redrives for run in plan.runs):
+    if not needs or kept_out or skips or any(run.redrives for run in plan.runs):
         return None
     one = one_run(plan)
     ends = 'how in ("ok", "skip")' if "skip" in ops(program) else 'how == "ok"'
@@ -104,6 +109,8 @@ def retry_1(program: Program, plan: Plan, shape: str) -> str | None:
         )
     if shape == "too-few":
         return _too_few(program, plan, attempts)
+    if shape == "success-lost":
+        return _success_lost(program, plan)
     if shape == "backoff-short":
         waits = {name: (retry.backoff_s, retry.factor) for name, retry in retries.items()}
         return source(
@@ -148,12 +155,30 @@ def _too_few(program: Program, plan: Plan, attempts: dict[str, int]) -> str | No
     )
 
 
+def _success_lost(program: Program, plan: Plan) -> str | None:
+    """Return the check that a run in which every stage succeeded at last does not fail."""
+    timed = plan.stage_timeout_s is not None or any(s.timeout_s for s in program.stages)
+    if timed or plan.layers or "subpipeline" in ops(program):
+        return None
+    caller_is_told(plan)
+    return source(
+        'ends = [(stage, how) for _, stage, kind, how in seen if kind == "stage.end"]',
+        EVERY_END,
+        "last = dict(ends)",
+        f'fine = len(last) == {len(program.stages)} and set(last.values()) <= {{"ok", "skip"}}',
+        "if fine and error is not None:",
+        '    return f"every stage ended well at last: {ends}; the caller was told: {error!r}"',
+        "return None",
+    )
+
+
 def _after_the_end(program: Program, plan: Plan) -> str:
     """Return the check that nothing is tried again once the run is cancelled, over, or ended by
     another stage."""
     once = [s.name for s in program.stages if s.retry is None]
     retried = [s.name for s in program.stages if s.retry is not None]
     others_fail = any(_may_fail(program, plan, name) for name in once)
+    soon = min(0.02, soon_s(program))
     if len(retried) == 1 and not others_fail and "cancel_run" not in ops(program):
         mine = named_in(program, retried, many=False)
         # A cancel that comes too late is noted after the end.
@@ -161,7 +186,7 @@ def _after_the_end(program: Program, plan: Plan) -> str:
             f"begun = [at for at, {'stage' if mine else '_'}, kind, _ in seen"
             f' if kind == "stage.start"{mine}]',
             'ends = [at for at, _, kind, _ in seen if kind in ("cancel.sent", "run.end")]',
-            "if begun and ends and begun[0] < ends[0] < begun[-1] - 0.02:",
+            f"if begun and ends and begun[0] < ends[0] < begun[-1] - {soon!r}:",
             '    return f"it was tried again {begun[-1] - ends[0]:.2f} s after the end"',
             "return None",
         )
@@ -188,7 +213,7 @@ def _after_the_end(program: Program, plan: Plan) -> str:
         f"final = [at for at, {name}, kind, how in seen if {final}]",
         "tried = set()",
         "for at, stage, kind, _ in seen:",
-        '    if kind == "stage.start" and stage in tried and final and at > final[0] + 0.02:',
+        f'    if kind == "stage.start" and stage in tried and final and at > final[0] + {soon!r}:',
         '        return f"stage {stage} was tried again {at - final[0]:.2f} s after the end"',
         '    if kind == "stage.start":',
         "        tried.add(stage)",

@@ -226,7 +226,7 @@ def _of_journal(r: Reading, found: set[str]) -> None:
                 add("a tool call timed out")
         elif kind == "deliver.begin":
             delivering += 1
-        elif kind in ("deliver.end", "deliver.fail"):
+        elif kind in ("deliver.end", "deliver.cut", "deliver.fail"):
             delivering -= 1
             if kind == "deliver.fail":
                 add("the sink raised")
