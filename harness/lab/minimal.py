@@ -31,7 +31,7 @@ DEATHS_MAX = 3
 SHRINK_LIMIT_S = 60.0
 # Other witnesses of a defect that are shrunk where the script of the first is long, or does not
 # show it; and those that are asked for one whose script does.
-OTHERS_MAX, REHEARSED_MAX = 2, 40
+OTHERS_MAX, REHEARSED_MAX = 2, 20
 Row = Mapping[str, Any]
 
 

@@ -266,8 +266,10 @@ class _Served:
     def _rehearse(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """Say of each case what the script of it tells, as rehearsed in virtual time."""
         key = (request["clause"], request["shape"], "")
-        told = []
+        told: list[int] = []
+        progress = self._progress(request, "cases")
         for case in request["cases"]:
+            progress(len(told))
             program, plan = Program.from_json(case["program"]), Plan.from_json(case["plan"])
             told.append(told_by_script(self._ready(), key, program, plan))
         return {"told": told}

@@ -69,6 +69,8 @@ def with_longer_times(
     The laboratory sees what goes on for a millisecond too long, a check on a real clock does not.
     """
     found = None
+    if getattr(lab.adapter, "render", None) is None:
+        return None
     for program, plan in _longer_times(small.program.to_json(), small.plan.to_json()):
         try:
             case = Program.from_json(program), Plan.from_json(plan)
@@ -76,7 +78,7 @@ def with_longer_times(
         except DagstormError:
             continue
         tells = told_by_script(lab, key, *case, NOW_AND_THEN) if shows else told
-        if tells > told:
+        if tells >= NOW_AND_THEN and tells > told:
             found, told = (*case, tells), tells
         if told == SHOWN:
             break
