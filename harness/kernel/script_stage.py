@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.kernel.plan import Plan
 from harness.kernel.program import Program
-from harness.kernel.script_ends import HOWS, always_ends, can_end, ending_of, never_raises
+from harness.kernel.script_ends import HOWS, always_ends, can_end, ending_of, may_raise
 from harness.kernel.script_literals import Unrenderable, identifier, literal, seconds_of
 from harness.kernel.script_streams import chunks_in_a_row
 from harness.kernel.steps import OPS, Step, step, walk
@@ -78,7 +78,7 @@ class StageWriter:
         self.me = "me" if many_runs else literal(label)
         self.keeps_items = False
         self.marked = self.marker = False
-        self.told_in_place = self.guarded = False
+        self.told_in_place = self.guarded = self.catches = False
         self.released: frozenset[str] = frozenset()
         self.again: frozenset[str] = frozenset()  # released, and acquired more than once
         self.acquired = 0
@@ -93,6 +93,7 @@ class StageWriter:
         self.recorded = told == "around"
         self.told_in_place = told in ("in place", "guarded")
         self.guarded = told == "guarded"
+        self.catches = self.guarded and "raise" in self.ends and may_raise(steps)
         self.keeps_items = any(one.op == "ok" and one.args["value"] == "$items" for one in every)
         self.released = frozenset(one.args["name"] for one in every if one.op == "release")
         acquired = [one.args["name"] for one in every if one.op == "acquire"]
@@ -159,19 +160,19 @@ class StageWriter:
             self.line("except asyncio.CancelledError:")
             self.note("stage.end", literal("cancelled"), deeper=1)
             self.line("    raise")
-        if "raise" in self.ends and not never_raises(steps):
+        if self.catches:
             self.line("except Exception as exc:")
             self.note("stage.end", 'f"raise:{type(exc).__name__}"', deeper=1)
             self.line("    raise")
 
     def told_raised(self, error: str, *, deeper: int = 0) -> None:
         """Note that the stage ends by an exception that it raises next, unless that is caught."""
-        if not self.told_in_place or self.guarded:
+        if not self.told_in_place or self.catches:
             return
         if not self.ends:
             self.note("stage.end", deeper=deeper)
         elif error == "asyncio.CancelledError":
-            if "cancelled" in self.ends:
+            if "cancelled" in self.ends and not self.guarded:
                 self.note("stage.end", literal("cancelled"), deeper=deeper)
         elif "raise" in self.ends:
             self.note("stage.end", literal(f"raise:{error}"), deeper=deeper)
