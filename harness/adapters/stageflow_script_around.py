@@ -38,7 +38,10 @@ __all__ = [
 
 _OWN = ("observe", "raise", "deny")
 # Steps that do not fail by themselves.
-CALM = ("sleep", "yield", "acquire", "cleanup", "using", "generate", "emit", "log", "ok")
+CALM = (
+    *("sleep", "yield", "never", "acquire", "cleanup", "using", "generate", "emit", "log"),
+    *("ok", "skip", "cancel_run"),
+)
 
 HELPERS = {
     "only(": '''\

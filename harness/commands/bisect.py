@@ -16,6 +16,7 @@ from typing import Any
 
 from harness.commands.progress import Progress
 from harness.commands.words import (
+    Once,
     data_of,
     finding_of,
     known,
@@ -48,7 +49,9 @@ def add(commands: Any) -> None:
     """Add this module's commands to the parser."""
     one = commands.add_parser("bisect", help="the verdict on every release, where it changed")
     one.add_argument("what", metavar="CLAUSE|FINDING-ID")
-    one.add_argument("--engine", metavar="NAME", help="for a clause; a finding names its own")
+    one.add_argument(
+        "--engine", action=Once, metavar="NAME", help="for a clause; a finding names its own"
+    )
     one.add_argument("--versions", default="all", metavar="FIRST..LAST", help="default: all")
     one.add_argument("--run", metavar="DIR", help="where the finding is")
     one.add_argument("--runs", type=positive, default=PROFILES["default"], help="per scenario")

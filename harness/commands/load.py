@@ -19,6 +19,7 @@ from harness.commands.gate import gate_lines
 from harness.commands.measured import Measured, begun, bug_lines, measured
 from harness.commands.settings import FAIL_ON
 from harness.commands.words import (
+    Once,
     count,
     port,
     positive,
@@ -61,7 +62,7 @@ MASTER_PORT = 5557
 def add(commands: Any) -> None:
     """Add this module's commands to the parser."""
     serve = commands.add_parser("serve", help="an engine behind HTTP")
-    serve.add_argument("--engine", required=True, metavar="NAME[@VERSION]")
+    serve.add_argument("--engine", action=Once, required=True, metavar="NAME[@VERSION]")
     serve.add_argument("--program", metavar="FILE", help="a program of your own (JSON)")
     serve.add_argument("--host", default="127.0.0.1", help="where it listens (%(default)s)")
     serve.add_argument("--port", type=port, default=8475, help="0 takes a free one (%(default)s)")
@@ -69,7 +70,7 @@ def add(commands: Any) -> None:
     serve.set_defaults(do=_serve)
 
     load = commands.add_parser("load", help="Locust against a served engine, judged")
-    load.add_argument("--engine", metavar="NAME[@VERSION]")
+    load.add_argument("--engine", action=Once, metavar="NAME[@VERSION]")
     load.add_argument("--program", metavar="FILE", help="a program of your own (JSON)")
     load.add_argument("--users", type=positive, default=50, metavar="N")
     load.add_argument("--time", type=seconds, default=60.0, metavar="TIME")

@@ -13,6 +13,7 @@ from typing import Any
 
 from harness.commands.words import (
     RUNS_FOLDER,
+    Once,
     data_of,
     finding_of,
     positive,
@@ -45,7 +46,9 @@ def add(commands: Any) -> None:
     for one in (again, smaller):
         one.add_argument("what", metavar="TOKEN|FILE|FINDING-ID")
         one.add_argument("--run", metavar="DIR")
-        one.add_argument("--engine", metavar="NAME[@VERSION]", help="another than the token's")
+        one.add_argument(
+            "--engine", action=Once, metavar="NAME[@VERSION]", help="another than the token's"
+        )
     again.add_argument("--trace", action="store_true", help="print the journal, write a trace")
     again.add_argument("--out", metavar="FILE", help="where the trace goes")
     again.set_defaults(do=_replay)

@@ -21,6 +21,7 @@ from harness.kernel.errors import InputError
 
 __all__ = [
     "RUNS_FOLDER",
+    "Once",
     "count",
     "data_of",
     "finding_of",
@@ -40,6 +41,22 @@ __all__ = [
 ]
 
 RUNS_FOLDER = Path("reports") / "runs"
+
+
+class Once(argparse.Action):
+    """An option that is given once: a second one would pass the first over in silence."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        before = getattr(namespace, self.dest)
+        if before is not None:
+            raise argparse.ArgumentError(self, f"given twice ({before}, {values}); name one")
+        setattr(namespace, self.dest, values)
 
 
 def whole(text: str) -> int:

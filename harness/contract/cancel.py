@@ -7,8 +7,9 @@ beside the check that they are about.
 from __future__ import annotations
 
 from harness.contract import scripts
+from harness.contract.beside import troubled_beside
 from harness.contract.clause import Clause, Judgement, Violation, untested, violated
-from harness.contract.reach import outputs_lost
+from harness.contract.reach import failed_together, outputs_lost
 from harness.contract.reading import Ran, Reading
 from harness.kernel.plan import Plan
 
@@ -95,12 +96,14 @@ def check_cancel_1(r: Reading) -> Judgement:
         who = _cancelling_stage(r, run)
         if who is None or r.layers_disturb(run):
             continue
-        if r.failed_with(run, who):
+        if failed_together(r, who):
             continue  # an engine may go by the failure, and then PART and TIME-3 judge
         asked += 1
         why = f"stage {who.stage} asked to end it"
         if not facts.over:
-            bad.append(_hung(r, run, why))
+            # What a stage that swallows its cancels does to a run is CANCEL-4's to judge.
+            if not any(one.swallowed for one in r.executions(run)):
+                bad.append(_hung(r, run, why))
             continue
         if not facts.cancels:  # else its caller did not let it wait: CANCEL-3
             bad += [_left(r, one, who.end, why, "stage-left-running") for one in _outlived(r, run)]
@@ -601,13 +604,15 @@ def check_cancel_7(r: Reading) -> Judgement:
         selfs = [o for (of, _), ones in r.ran.items() for o in ones if o.self_cancelled]
         selfs = [o for o in selfs if f"{o.run}/".startswith(f"{run}/")]
         asked = _cancelling_stage(r, run)
-        wanted = bool(facts.cancels) or any(o.how == "cancel_run" for o in r.executions(run))
-        # Of a timeout that was swallowed, and a cancel, an engine may tell either.
-        if selfs or (wanted and _failed_too(r, run)):
+        wanted = called_off or any(o.how == "cancel_run" for o in r.executions(run))
+        # Of a timeout that was swallowed, and a cancel, an engine may tell either; so of an attempt
+        # that failed, and that it did not follow with another: whether it should is RETRY-1's.
+        final = any(ones[-1].attempt_failed for (of, _), ones in r.ran.items() if of == run)
+        if selfs or (wanted and (final or _failed_too(r, run))):
             continue
-        if r.layers_disturb(run) or r.others_in_trouble(run, facts.end_s):
+        if r.layers_disturb(run) or troubled_beside(r, run, facts.end_s):
             continue
-        if facts.cancels or asked:
+        if called_off or asked:
             tested += 1
             if outcome.status == "failed":
                 bad.append(_status(r, run, "cancelled-as-failed", "cancelled", outcome.status))
@@ -692,7 +697,7 @@ CANCEL: tuple[Clause, ...] = (
         "Cancel and await the other stages, then report the reason with what was completed.",
         needs=frozenset({"cancel_run"}),
         data_risk="medium",
-        script=scripts.left_running,
+        script_of_shape=scripts.cancel_1,
     ),
     Clause(
         "CANCEL-2",
@@ -798,6 +803,7 @@ CANCEL: tuple[Clause, ...] = (
         },
         "Alerts and retries are based on the wrong kind of ending.",
         "Report cancellation and failure in distinct ways.",
+        script_of_shape=scripts.cancel_7,
     ),
     Clause(
         "CANCEL-8",

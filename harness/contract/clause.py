@@ -9,8 +9,10 @@ this run did not put it to the test.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
+
+from harness.contract.scripts.source import Untold
 
 if TYPE_CHECKING:
     from harness.contract.reading import Reading
@@ -84,6 +86,11 @@ def violated(violations: list[Violation], **figures: int) -> Judgement:
 Check = Callable[["Reading"], Judgement]
 
 
+def _none(_program: Program, _plan: Plan) -> str | None:
+    """No script."""
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class Clause:
     """One clause of the contract.
@@ -124,11 +131,37 @@ class Clause:
     security_risk: str = "none"
     availability_risk: str = "none"
     workaround: str = ""
-    script: Callable[[Program, Plan], str | None] = lambda _program, _plan: None
+    script: Callable[[Program, Plan], str | None] = _none
     script_of_shape: Callable[[Program, Plan, str], str | None] | None = None
 
     def check_of(self, program: Program, plan: Plan, shape: str) -> str | None:
         """Return the source of a script's check that looks for violations of one shape."""
+        try:
+            return self._check_of(program, plan, shape)
+        except Untold:
+            return None
+
+    def why_no_check(self, program: Program, plan: Plan, shape: str) -> str:
+        """Say, where `check_of` returns None, what a script cannot tell or is not there for."""
+        try:
+            self._check_of(program, plan, shape)
+        except Untold as exc:
+            return str(exc)
+        kind = f"{self.id} ({shape})" if shape else self.id
+        if len(plan.runs) > 1:
+            try:
+                alone = self._check_of(
+                    program, replace(plan, runs=plan.runs[:1], cancels=()), shape
+                )
+            except Untold:
+                alone = None
+            if alone is not None:
+                return f"that for {kind} is written for one run, and this takes {len(plan.runs)}"
+        if self.script_of_shape is None and self.script is _none:
+            return f"dagstorm has none for {self.id}"
+        return f"dagstorm has none for {kind} of a program and plan like this"
+
+    def _check_of(self, program: Program, plan: Plan, shape: str) -> str | None:
         if self.script_of_shape is not None:
             return self.script_of_shape(program, plan, shape)
         return self.script(program, plan)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 
 from harness.contract import scripts
+from harness.contract.beside import overlapping
 from harness.contract.clause import Clause, Judgement, Violation, holds, untested, violated
 from harness.contract.reading import CLOSE_S, Held, Ran, Reading
 
@@ -323,16 +324,8 @@ def check_clean_3(r: Reading) -> Judgement:
 def _beside_others(r: Reading, held: Held) -> bool:
     """Say whether a cleanup was registered in a run beside which another one was under way: if an
     engine lets one run the cleanups of the other, or forget them, that is CLEAN-6's."""
-    mine = r.runs.get(_top(held.run))
-    if not held.registered or mine is None or len(r.runs) == 1:
-        return False
-    ends = len(r.entries)
-    return any(
-        facts is not mine
-        and 0 <= facts.begin < (mine.end if mine.over else ends)
-        and mine.begin < (facts.end if facts.over else ends)
-        for facts in r.runs.values()
-    )
+    top = _top(held.run)
+    return held.registered and top in r.runs and bool(overlapping(r, top))
 
 
 def _asked_with(r: Reading, one: Ran) -> bool:

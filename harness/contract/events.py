@@ -119,7 +119,8 @@ def _late(r: Reading, t: Traffic) -> list[Violation]:
             continue  # what it waited for was that stage
         if r.plan.consumer is not None or r.layers_disturb(run):
             continue  # it may have waited for a consumer, or in a layer
-        last = _last_of_stages(r, run, facts.end)
+        # What the engine's own call did after them, as cleanups of others, is not the queue's.
+        last = max(_last_of_stages(r, run, facts.end), facts.left if facts.left < facts.end else -1)
         if any(e.kind.startswith("release.") for e in r.entries[last + 1 : facts.end]):
             continue  # another run's cleanups were under way: that they are its doing is CLEAN-6's
         took = facts.end_s - r.time_of(last)
@@ -353,6 +354,7 @@ EVENT: tuple[Clause, ...] = (
         "Keep pending events in a queue with a capacity, and apply its policy when it is full.",
         needs=frozenset({"events", "event_queue"}),
         availability_risk="high",
+        script_of_shape=scripts.event_3,
     ),
     Clause(
         "EVENT-4",

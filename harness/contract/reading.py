@@ -771,34 +771,6 @@ class Reading:
             return False
         return bool(self.of("layer.raise", run, stage) or self.of("layer.deny", run, stage))
 
-    def failed_with(self, run: str, who: Ran) -> bool:
-        """Say whether a stage failed, for good as far as the engine let it, in the very instant in
-        which another one asked to end the run: an engine may go by either."""
-        last = {one.stage: one for one in self.executions(run)}.values()
-        return any(
-            one.attempt_failed and abs(one.end_s - who.end_s) <= self.tolerance_s for one in last
-        )
-
-    def others_in_trouble(self, run: str, until_s: float) -> bool:
-        """Say whether something went wrong, up to a time in seconds, in another run that was under
-        way beside a run: an engine that lets that one feel it breaks TENANT-4 or CLEAN-6."""
-        mine = self.runs[run]
-        for other, facts in self.runs.items():
-            if other == run or facts.begin < 0 or facts.begin_s > until_s:
-                continue
-            if facts.over and facts.end_s < mine.begin_s - CLOSE_S:
-                continue
-            if facts.cancels or self.timed_out(other) or self.layers_disturb(other):
-                return True
-            if any(
-                one.how not in PASSES
-                and one.ended
-                and (mine.begin_s - CLOSE_S <= one.end_s <= until_s + CLOSE_S)
-                for one in self.executions(other)
-            ):
-                return True
-        return False
-
     def answered(self, run: str) -> frozenset[str]:
         """Return the stages that did not run and that a layer has answered for, by the outcome;
         whether it was right to do so is judged by GRAPH-5."""

@@ -17,6 +17,7 @@ from itertools import pairwise
 from typing import Any
 
 from harness.contract import scripts
+from harness.contract.beside import troubled_beside
 from harness.contract.clause import Clause, Judgement, Violation, untested, violated
 from harness.contract.reading import CLOSE_S, Ran, Reading
 from harness.kernel.program import Retry
@@ -682,8 +683,8 @@ def _said(r: Reading, ones: list[Ran]) -> list[Violation]:
         finals = {one.stage: one for one in r.executions(last.run)}
         if any(one.how not in ("ok", "skip") for one in finals.values()):
             return []  # it is another stage that failed the run
-        if r.others_in_trouble(last.run, facts.end_s):
-            return []  # or another run
+        if troubled_beside(r, last.run, facts.end_s):
+            return []  # or another run: TENANT-4
         words = outcome.raised.message[:160] if outcome.raised is not None else outcome.status
         return [
             _retry_bad(

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
+from harness.contract.beside import troubled_beside
 from harness.contract.clause import Violation
 from harness.contract.passage import ENGINES_OWN, layers_of
 from harness.contract.reading import Ran, Reading
@@ -57,10 +58,12 @@ def check_refused(r: Reading) -> tuple[list[Violation], int, int]:
         ]
         refused += len(out)
         caused = [stage for stage in out if _has_any_cause(r, run, stage)]
+        # What another run's trouble kept out no layer did: that is TENANT-4's.
+        beside = bool(out) and troubled_beside(r, run, r.runs[run].end_s)
         for stage in out:
             bad += _consequences(r, run, stage)
             # One refusal fails the run, and so may keep its other stages out.
-            if stage not in caused and (not caused or r.policy() == "continue"):
+            if stage not in caused and (not caused or r.policy() == "continue") and not beside:
                 bad.append(_without_cause(r, run, stage))
     for stage in own:
         for layer in layers_of(r, stage, "circuit_breaker"):

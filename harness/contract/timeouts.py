@@ -12,6 +12,7 @@ from itertools import pairwise
 from typing import Any
 
 from harness.contract import scripts
+from harness.contract.beside import troubled_beside
 from harness.contract.clause import Clause, Judgement, Violation, holds, untested, violated
 from harness.contract.reading import CLOSE_S, Ran, Reading, Scope
 
@@ -25,7 +26,18 @@ def _due(r: Reading, one: Ran) -> float | None:
 
 
 def _other_cause(r: Reading, one: Ran, before_s: float) -> bool:
-    """Say whether something else (a cancel, another stage's end) may end it before `before_s`."""
+    """Say whether something else (a cancel, another stage's end) may end it before `before_s`; an
+    odd timeout, of which TIME-5 says what an engine may make, counts as such."""
+    return bool(_odd_timeouts(r)) or _other_end(r, one, before_s)
+
+
+def _odd_timeouts(r: Reading) -> dict[str, float]:
+    """Return the stages whose timeout is not above 0, with it, in seconds."""
+    limits = {s.name: r.timeout_of(s.name) for s in r.program.stages}
+    return {name: t for name, t in limits.items() if t is not None and not t > 0}
+
+
+def _other_end(r: Reading, one: Ran, before_s: float) -> bool:
     if r.layers_disturb(one.run):
         return True
     at, kind = r.first_cause(one.run)
@@ -99,6 +111,8 @@ def _ends_at_timeout(r: Reading, *, own_only: bool) -> Judgement:
         due_count += 1
         expected = f"stage {one.stage} is ended at its timeout of {limit:g} s"
         if first is None:
+            if not one.ended and r.record.ended == "over" and one.in_child(due):
+                continue  # it was to note its end when its subpipeline had ended: TIME-3, CANCEL-6
             if not one.ended and r.record.ended != "over":
                 actual = "it was never ended; the run hung"
             elif not one.ended:
@@ -141,7 +155,7 @@ def _attribution(r: Reading, one: Ran, limit: float) -> list[Violation]:
     outcome = r.outcome(one.run)
     if outcome is None or r.runs[one.run].cancels or one.again or not r.told(one.run):
         return []
-    if outcome.status == "cancelled" and r.others_in_trouble(one.run, one.end_s):
+    if outcome.status == "cancelled" and troubled_beside(r, one.run, one.end_s):
         return []
     if one.swallowed:
         return []  # it went on and ended by its own word, which asyncio.timeout() lets stand, too
@@ -155,6 +169,8 @@ def _attribution(r: Reading, one: Ran, limit: float) -> list[Violation]:
     expected = f"the engine says that stage {one.stage} timed out after {limit:g} s"
     if not mine and any(f.stage not in (None, one.stage) for f in outcome.failures):
         return []  # another failure of the same tick is reported instead: PART-4
+    if not mine and outcome.status == "cancelled" and _called_off_together(r, one, limit):
+        return []  # what an engine tells of one instant is its own choice
     if not mine:
         told = [f for f in outcome.failures if f.kind == "timeout"]
         named = told[0].message if told else f"the run ended {outcome.status}"
@@ -166,6 +182,18 @@ def _attribution(r: Reading, one: Ran, limit: float) -> list[Violation]:
         return [Violation("not-called-timeout", expected, actual, one.stage, where, {}, at)]
     actual = f"it names {mine[0].timeout_s} s" if mine[0].timeout_s is not None else "no T named"
     return [Violation("timeout-not-named", expected, actual, one.stage, where, {}, at)]
+
+
+def _called_off_together(r: Reading, one: Ran, limit: float) -> bool:
+    """Say whether another stage asked to end the run, or raised `CancelledError` by itself, in the
+    instant in which an execution's timeout of `limit` seconds was due."""
+    due_s = one.start_s + limit
+    return any(
+        other is not one
+        and (other.how == "cancel_run" or other.self_cancelled)
+        and abs(other.end_s - due_s) <= r.tolerance_s
+        for other in r.executions(one.run)
+    )
 
 
 def _idle_before(r: Reading, one: Ran, limit: float) -> bool:
@@ -211,8 +239,7 @@ def check_time_2(r: Reading) -> Judgement:
             # timeout it was.
             unclear = any(stage == one.stage for stage, _ in r.shape.own_calls)
             early = early and not unclear and not r.own_scope_due(one, one.interrupts[0])
-            if _unusable(r) or r.others_in_trouble(one.run, first):
-                continue
+            early = early and not _unusable(r) and not troubled_beside(r, one.run, first)
             if early and not _other_cause(r, one, first + CLOSE_S):
                 tested += 1
                 bad.append(
@@ -458,9 +485,7 @@ def _is_bad(limit: object) -> bool:
 def check_time_5(r: Reading) -> Judgement:
     if r.record.journal.overflowed:
         return untested()
-    odd = {
-        s.name: t for s in r.program.stages if (t := r.timeout_of(s.name)) is not None and not t > 0
-    }
+    odd = _odd_timeouts(r)
     if not odd:
         return untested()
     refusal = r.record.build_error
@@ -498,7 +523,7 @@ def check_time_5(r: Reading) -> Judgement:
             )
             continue
         for one in r.executions():
-            if one.stage != stage or one.children or _other_cause(r, one, one.start_s):
+            if one.stage != stage or one.children or _other_end(r, one, one.start_s):
                 continue
             seen = True
             ran = (one.end_s if one.ended else r.record.took_s) - one.start_s
@@ -756,7 +781,7 @@ def check_time_9(r: Reading) -> Judgement:
             last = max(b for b in beats if b <= end)
             if r.by_timeout(one) and end < last + idle - CLOSE_S:
                 continue  # its other timeout was due
-            if end < last + idle - CLOSE_S and (_unusable(r) or r.others_in_trouble(one.run, end)):
+            if end < last + idle - CLOSE_S and (_unusable(r) or troubled_beside(r, one.run, end)):
                 continue
             if end < last + idle - CLOSE_S and not _other_cause(r, one, end):
                 bad.append(_idle(one, "ended-though-alive", f"it was ended {end - last:g} s after"))
@@ -942,6 +967,7 @@ TIME: tuple[Clause, ...] = (
         "Decide by what happened first, in one place.",
         needs=frozenset({"stage_timeout"}),
         data_risk="medium",
+        script_of_shape=scripts.time_2,
     ),
     Clause(
         "TIME-3",

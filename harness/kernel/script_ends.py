@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from harness.kernel.steps import OPS, Step, walk
 
-__all__ = ["HOWS", "always_ends", "can_end", "ending_of"]
+__all__ = ["HOWS", "always_ends", "can_end", "ending_of", "never_raises"]
 
 # How a stage can end; `raise` stands for whatever it may raise.
 HOWS = ("ok", "fail", "skip", "cancelled", "cancel_run", "cancel_branch", "raise")
@@ -66,6 +66,12 @@ def _may_raise(one: Step) -> bool:
     if one.op in ("call", "subpipeline", "parallel", "spawn", "timeout", "swallow", "using"):
         return True
     return one.op in ("acquire", "read", "input", "emit", "flood", "mutate")
+
+
+def never_raises(steps: Sequence[Step]) -> bool:
+    """Say whether no exception but a cancellation can come out of a block."""
+    calm = ("sleep", "yield", "never", "cleanup", "ok", "fail", "skip", "cancel_run")
+    return all(one.op in calm for one in steps)
 
 
 def can_end(steps: Sequence[Step]) -> bool:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.kernel.plan import Plan
 from harness.kernel.program import Program
-from harness.kernel.script_ends import HOWS, always_ends, can_end, ending_of
+from harness.kernel.script_ends import HOWS, always_ends, can_end, ending_of, never_raises
 from harness.kernel.script_literals import Unrenderable, identifier, literal, seconds_of
 from harness.kernel.script_streams import chunks_in_a_row
 from harness.kernel.steps import OPS, Step, step, walk
@@ -122,7 +122,7 @@ class StageWriter:
         elif self.guarded:
             self.line("try:")
             self.inner(lambda: self.whole(steps))
-            self._caught()
+            self._caught(steps)
         else:
             self.whole(steps)
         if self.many_runs:
@@ -153,13 +153,13 @@ class StageWriter:
         elif uses:
             self.lines.insert(at, f"me = {mine}")
 
-    def _caught(self) -> None:
+    def _caught(self, steps: Sequence[Step]) -> None:
         """Write what notes how an exception ends the stage."""
         if "cancelled" in self.ends:
             self.line("except asyncio.CancelledError:")
             self.note("stage.end", literal("cancelled"), deeper=1)
             self.line("    raise")
-        if "raise" in self.ends:
+        if "raise" in self.ends and not never_raises(steps):
             self.line("except Exception as exc:")
             self.note("stage.end", 'f"raise:{type(exc).__name__}"', deeper=1)
             self.line("    raise")

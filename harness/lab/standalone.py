@@ -29,14 +29,14 @@ def script_of(
         return None, f"a script has no words for a caller's deadline by {ways[0]}"
     check = clause.check_of(program, plan, shape)
     if check is None:
-        return None, f"a script on a real clock cannot tell {clause.id} for this program"
+        return None, clause.why_no_check(program, plan, shape)
     render = getattr(adapter, "render", None)
     if render is None:
         return None, "the engine's adapter writes no scripts"
     try:
         text = render(program, plan, clause.id, check)
     except Unrenderable as exc:
-        return None, f"the engine's own API has no words for it in a script: {exc}"
+        return None, f"scripts for this engine have no words for it: {exc}"
     except Exception as exc:
         # An adapter is anybody's code, and its fault no reason to lose a finding.
         return None, f"the adapter could not write it: {type(exc).__name__}: {exc}"[:300]

@@ -8,7 +8,7 @@ import errno
 import os
 import socket
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 __all__ = ["Address", "AddressError", "bind_error", "literal", "name_of", "resolve", "split"]
@@ -32,10 +32,10 @@ class Address:
     family: socket.AddressFamily
     host: str
     port: int
+    sockaddr: tuple[str, int] = field(init=False, compare=False, repr=False)
 
-    @property
-    def sockaddr(self) -> tuple[str, int]:
-        return (self.host, self.port)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "sockaddr", (self.host, self.port))
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"

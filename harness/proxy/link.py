@@ -74,9 +74,15 @@ class Link:
             self.stages = [stage_for(self, toxic) for toxic in toxics]
             self.advance()
             return
-        # Who connects mostly sends at once: look before asking to be told, it saves a turn.
-        if self.direction == "upstream":
-            self._readable()
+        self._regulate()
+
+    def go_on(self, passed: int, *, ended: bool) -> None:
+        """Take over a direction on which bytes have passed, and on which its end may have."""
+        self.received = self.sent = passed
+        if ended:
+            self.drained = self._source_over = self._ending = self.done = True
+            return
+        self._reading = self.core.watch.read_by(self._source_fd, self._readable)
         self._regulate()
 
     # The source.
@@ -97,17 +103,23 @@ class Link:
             self.drained = True
             self.source_over()
             return
-        self.received += count
         try:
             sent = self.dest.send(view[:count])
         except (BlockingIOError, InterruptedError):
             sent = 0
         except OSError:
+            sent = None
+        self.read(view[:count], sent)
+
+    def read(self, data: memoryview, sent: int | None) -> None:
+        """These bytes were read, and so many of them sent on; None: the destination is gone."""
+        self.received += len(data)
+        if sent is None:
             self._broken()
             return
         self.sent += sent
-        if sent < count:
-            self._keep(memoryview(bytes(view[sent:count])))
+        if sent < len(data):
+            self._keep(memoryview(bytes(data[sent:])))
             self._regulate()
 
     def _read_chunk(self) -> None:

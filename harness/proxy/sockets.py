@@ -69,12 +69,14 @@ def begin_connect(address: Address) -> tuple[Socket | None, int]:
             upstream.setblocking(False)
         upstream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         code = upstream.connect_ex(address.sockaddr)
-        if code == errno.EINPROGRESS:
+        if code == UNDER_WAY:
             # On loopback the answer is there at once; asking again saves a turn.
             code = upstream.connect_ex(address.sockaddr)
+        if not code:
+            return upstream, 0
     except (OSError, OverflowError):
         code = errno.EINVAL
-    if code in (0, errno.EISCONN):
+    if code == errno.EISCONN:
         return upstream, 0
     if code in (errno.EINPROGRESS, errno.EALREADY):
         return upstream, UNDER_WAY

@@ -26,7 +26,7 @@ _Call = Callable[[], None]
 
 
 class Watch:
-    """Readers and writers by descriptor; who closes one must have stopped both before.
+    """Readers and writers by descriptor; who closes one must have stopped or forgotten both.
 
     Attributes:
         turns: how often it was looked who is ready.
@@ -59,6 +59,15 @@ class Watch:
             self._epoll.register(fd, IN)
         self.readers[fd] = call
 
+    def read_by(self, fd: int, call: _Call) -> bool:
+        """Have another one called from now on; says whether anybody is called at all."""
+        if fd not in self.readers:
+            return False
+        if self._epoll is None:
+            self._loop.add_reader(fd, call)
+        self.readers[fd] = call
+        return True
+
     def write(self, fd: int, call: _Call) -> None:
         """Call whenever something can be written, or there is an error."""
         if self._epoll is None:
@@ -77,6 +86,12 @@ class Watch:
             self._epoll.modify(fd, OUT)
         else:
             self._epoll.unregister(fd)
+
+    def forget(self, fd: int) -> None:
+        """Stop reading a descriptor that is closed next: epoll then forgets it unasked."""
+        if self._epoll is None:
+            self._loop.remove_reader(fd)
+        self.readers.pop(fd, None)
 
     def stop_writing(self, fd: int) -> None:
         del self.writers[fd]

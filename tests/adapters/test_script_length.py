@@ -26,6 +26,7 @@ RECORDED = Path(__file__).with_name("scripts")
 LINES_MAX = 60
 # Shapes for whose violations they are, where it is not the one without a title of its own.
 SHAPES = {
+    "CANCEL-1": "stage-left-running",
     "CANCEL-3": "stage-outlived-run",
     "TIME-1": "late",
     "TIME-3": "sibling-left-running",

@@ -8,8 +8,9 @@ speed and its other work drop out. `python tests/bench/proxy.py` prints; it neve
 Two prices are the machine's and not the proxy's, and either would hide it. A core that has gone
 to sleep wakes late (half a millisecond on a virtual machine): so a process of idle priority
 keeps each core awake, for direct and proxied rounds alike. And waking a process on another core
-may cost more than the proxy's whole work: so round trips and connects are measured twice, with
-client, server and proxy on one core, where only work counts, and as the scheduler places them.
+may cost more than the proxy's whole work: so round trips and connects are measured with client,
+server and proxy on one core, where only work counts, and as the scheduler places them: once with
+all cores awake, and once as they are, when it gathers on one core who talk to each other.
 """
 
 from __future__ import annotations
@@ -265,50 +266,61 @@ def latency_off_ms(
     return first - LATENCY_MS, second - LATENCY_MS
 
 
-def report(client: Toxiproxy, direct: Address, pids: Sequence[int]) -> None:
+def report(client: Toxiproxy, direct: Address, pids: Sequence[int], most: int) -> None:
     """Measure and print.
 
     Args:
         pids: the server's and the proxy's process, if the latter is ours.
+        most: cores to keep awake.
     """
     name = "dagstorm-bench"
     proxied = client.create(name, f"{direct[0]}:{direct[1]}").address
     try:
-        pairs = in_turn(lambda a: stream(a, STREAM_BYTES), direct, proxied, STREAM_ROUNDS)
-        ratio = statistics.median(b / a for a, b in pairs)
-        gb = statistics.median(a for a, _ in pairs) / 1e9
-        print(f"single stream: {ratio:.2f} of direct ({gb:.1f} GB/s; {GO_AND_ASKED['throughput']})")
-
-        if len(pids) == 2 and hasattr(os, "sched_setaffinity"):
-            with on_one_core(pids):
-                trips_and_connects(direct, proxied, "on one core")
         trips_and_connects(direct, proxied, "as scheduled")
-
-        off_ms = latency_off_ms(client, name, direct, proxied)
-        print(
-            f"latency {LATENCY_MS} ms: off by {off_ms[1]:+.2f} ms at the median "
-            f"({GO_AND_ASKED['latency']}); without a proxy, a server that waits so long to the "
-            f"microsecond: {off_ms[0]:+.2f} ms"
-        )
-
-        for rate in RATES_KB:
-            with client.toxic(name, "bandwidth", attributes={"rate": rate}):
-                errors = []
-                for _ in range(3):
-                    errors.append(stream(proxied, rate * 1000) / (rate * 1000) - 1)
-            print(
-                f"bandwidth {rate} KB/s: off by {statistics.median(errors) * 100:+.2f} % "
-                f"over one second ({GO_AND_ASKED['bandwidth']})"
-            )
-
-        answered, took_s = many(proxied, MANY)
-        direct_s = many(direct, MANY)[1]
-        print(
-            f"{MANY} concurrent connections: {answered} answered rightly, in {took_s:.2f} s "
-            f"(direct {direct_s:.2f} s)"
-        )
+        with awake(most) as cores:
+            print(f"{cores} of {len(available())} cores kept awake by processes of idle priority:")
+            report_awake(client, name, (direct, proxied), pids)
     finally:
         client.delete(name)
+
+
+def report_awake(
+    client: Toxiproxy, name: str, addresses: tuple[Address, Address], pids: Sequence[int]
+) -> None:
+    direct, proxied = addresses
+    pairs = in_turn(lambda a: stream(a, STREAM_BYTES), direct, proxied, STREAM_ROUNDS)
+    ratio = statistics.median(b / a for a, b in pairs)
+    gb = statistics.median(a for a, _ in pairs) / 1e9
+    print(f"single stream: {ratio:.2f} of direct ({gb:.1f} GB/s; {GO_AND_ASKED['throughput']})")
+
+    if len(pids) == 2 and hasattr(os, "sched_setaffinity"):
+        with on_one_core(pids):
+            trips_and_connects(direct, proxied, "on one core")
+    trips_and_connects(direct, proxied, "as scheduled")
+
+    off_ms = latency_off_ms(client, name, direct, proxied)
+    print(
+        f"latency {LATENCY_MS} ms: off by {off_ms[1]:+.2f} ms at the median "
+        f"({GO_AND_ASKED['latency']}); without a proxy, a server that waits so long to the "
+        f"microsecond: {off_ms[0]:+.2f} ms"
+    )
+
+    for rate in RATES_KB:
+        with client.toxic(name, "bandwidth", attributes={"rate": rate}):
+            errors = []
+            for _ in range(3):
+                errors.append(stream(proxied, rate * 1000) / (rate * 1000) - 1)
+        print(
+            f"bandwidth {rate} KB/s: off by {statistics.median(errors) * 100:+.2f} % "
+            f"over one second ({GO_AND_ASKED['bandwidth']})"
+        )
+
+    answered, took_s = many(proxied, MANY)
+    direct_s = many(direct, MANY)[1]
+    print(
+        f"{MANY} concurrent connections: {answered} answered rightly, in {took_s:.2f} s "
+        f"(direct {direct_s:.2f} s)"
+    )
 
 
 def main() -> None:
@@ -327,18 +339,15 @@ def main() -> None:
         return
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
     most = 0 if options.asleep else AWAKE_CORES_MAX
-    with awake(most) as cores, process(__file__, "--serve") as (port, server):
-        print(
-            f"{cores} of {len(available())} cores kept awake by processes of idle priority; "
-            f"load {load:.1f} before"
-        )
+    with process(__file__, "--serve") as (port, server):
+        print(f"load {load:.1f} before")
         direct = ("127.0.0.1", int(port))
         if options.url:
-            report(Toxiproxy(options.url, timeout_s=30), direct, [server])
+            report(Toxiproxy(options.url, timeout_s=30), direct, [server], most)
             return
         with process("-m", "harness.cli", "proxy", "--port", "0") as (line, proxy):
             client = Toxiproxy(line.split()[2], timeout_s=30, guarded=False)
-            report(client, direct, [server, proxy])
+            report(client, direct, [server, proxy], most)
 
 
 if __name__ == "__main__":

@@ -53,6 +53,16 @@ def test_options_that_would_be_passed_over_are_refused(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    "words", [("load",), ("serve",), ("replay", "TOKEN"), ("bisect", "TIME-1")], ids="-".join
+)
+def test_a_command_for_one_engine_takes_no_second(
+    words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = refused(capsys, *words, "--engine", "reference", "--engine", "stageflow@1.2.0")
+    assert "--engine: given twice (reference, stageflow@1.2.0); name one" in said
+
+
 def test_a_folder_that_cannot_be_written_leaves_no_trace_in_the_registry(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

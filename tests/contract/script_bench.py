@@ -147,15 +147,14 @@ def notes_of(plan: Plan, record: RunRecord) -> tuple[Any, ...]:
 
 
 def _left(seen: Sequence[Note]) -> list[str]:
-    """Return the stages that had begun and not ended when a run, if there is one, was over."""
+    """Return the stages that had begun and not ended when the last run was over."""
     running: list[str] = []
-    for _, stage, kind, _ in seen:
+    over = [i for i, (_, _, kind, _) in enumerate(seen) if kind == "run.end"]
+    for _, stage, kind, _ in seen[: over[-1] if over else None]:
         if kind == "stage.start":
             running.append(stage)
         if kind == "stage.end":
             running.remove(stage)
-        if kind == "run.end":
-            break
     return running
 
 
@@ -163,7 +162,8 @@ def _error(outcome: Outcome) -> BaseException:
     assert outcome.raised is not None  # the caller has looked
     if outcome.raised.type == "CancelledError":
         return asyncio.CancelledError()
-    error = EngineError(outcome.raised.message)
+    kind = type(outcome.raised.type, (EngineError,), {"__module__": EngineError.__module__})
+    error = kind(outcome.raised.message)
     error.__dict__.update(
         ids=dict(outcome.error_ids),
         failures=[f"{one.error} in '{one.stage}': {one.message}" for one in outcome.failures],

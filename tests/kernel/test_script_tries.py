@@ -10,7 +10,7 @@ from pathlib import Path
 from harness.kernel.plan import Cancel, Plan
 from harness.kernel.program import Program, Stage
 from harness.kernel.script import render
-from harness.kernel.script_tries import TRIES_MAX, with_other_turns, with_tries
+from harness.kernel.script_tries import ONE_MAX_S, TRIES_MAX, with_other_turns, with_tries
 from harness.kernel.steps import Step, step
 from tests.adapters.toy import TOY
 
@@ -59,6 +59,14 @@ def test_what_is_never_shown_is_told_with_how_often_it_was_tried(tmp_path: Path)
     assert often is not None
     few = often.replace(f"tries < {TRIES_MAX}", "tries < 20")
     assert run(few, tmp_path) == (0, "HOLDS X-1: in none of 20 tries")
+
+
+def test_a_try_that_hangs_is_given_up_and_tells_nothing(tmp_path: Path) -> None:
+    hangs = Program((Stage("a", (step("never"),)),))
+    often = with_tries(render(hangs, Plan(), TOY, "X-1", CHECK), "X-1")
+    assert often is not None
+    few = often.replace(f"tries < {TRIES_MAX}", "tries < 2").replace(f", {ONE_MAX_S}))", ", 0.1))")
+    assert run(few, tmp_path) == (0, "HOLDS X-1: in none of 2 tries")
 
 
 def test_a_cancel_comes_some_turns_sooner_or_later() -> None:

@@ -122,9 +122,10 @@ def test_held_data_are_discarded_with_their_connection(proxy: Proxied, how: str)
     assert read_all(server) == b""
 
 
-def test_a_half_close_is_kept(embedded: Api, proxy: Proxied) -> None:
+@pytest.mark.parametrize("toxic", [False, True])
+def test_a_half_close_is_kept(embedded: Api, proxy: Proxied, toxic: bool) -> None:
     """Otherwise than Go, which closes the other direction too."""
-    for stream in ("upstream", "downstream"):
+    for stream in ("upstream", "downstream") if toxic else ():
         proxy.add("noop", stream=stream)
     client, server = proxy.pair()
     client.sendall(b"request")

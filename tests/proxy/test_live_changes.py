@@ -8,7 +8,7 @@ import socket
 import threading
 import time
 
-from tests.proxy.wire import Api, Proxied, read, silent
+from tests.proxy.wire import Api, Proxied, ending, read, read_all, silent
 
 
 def test_a_toxic_comes_to_an_open_connection(proxy: Proxied) -> None:
@@ -133,6 +133,26 @@ def test_no_call_waits_for_a_stalled_reader(embedded: Api, proxy: Proxied) -> No
     assert proxy.api.delete(f"{proxy.path}/toxics/old").status == 204
     assert time.monotonic() - began < 5
     assert read(client, sent) == data[:sent]
+
+
+def test_a_toxic_that_comes_to_a_half_closed_connection_goes_on_where_it_is(
+    embedded: Api, proxy: Proxied
+) -> None:
+    client, server = proxy.pair()
+    client.sendall(b"request")
+    client.shutdown(socket.SHUT_WR)
+    assert read_all(server) == b"request"
+    server.sendall(b"an ")
+    assert read(client, 3) == b"an "
+    proxy.add("limit_data", attributes={"bytes": 6})
+    server.sendall(b"answer, and more")
+    assert read_all(client) == b"answer"
+    assert ending(server) in ("eof", "reset")
+    deadline = time.monotonic() + 5
+    while (counters := embedded.get("/counters").json["proxies"][proxy.name])["open"]:
+        assert time.monotonic() < deadline
+    assert counters["upstream"] == {"received_bytes": 7, "sent_bytes": 7, "held_bytes": 0}
+    assert counters["downstream"] == {"received_bytes": 19, "sent_bytes": 9, "held_bytes": 0}
 
 
 def test_toxics_on_a_connection_whose_end_has_passed(proxy: Proxied) -> None:

@@ -13,7 +13,7 @@ import pytest
 from harness.proxy.loop import Wakefulness, new_loop
 from harness.proxy.server import ProxyServer
 from harness.proxy.watch import LINUX
-from tests.proxy.wire import Api, Proxied, Upstream, read
+from tests.proxy.wire import Api, Proxied, Upstream, read, read_all
 
 
 def tries(pattern: list[bool], times: int) -> int:
@@ -112,6 +112,36 @@ def test_the_loop_is_still_a_loop_while_bytes_pass(upstream: Upstream, wakeful: 
     finally:
         loop.close()
     assert all(one >= 0.01 for one in ticks)
+
+
+def test_elsewhere_than_on_linux_the_loop_watches_each_socket(
+    upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("harness.proxy.watch.LINUX", False)
+
+    def use(proxy: Proxied) -> bytes:
+        client, server = proxy.pair()
+        client.sendall(b"request")
+        client.shutdown(socket.SHUT_WR)
+        assert read_all(server) == b"request"
+        proxy.add("latency", attributes={"latency": 20})
+        server.sendall(b"answer")
+        server.shutdown(socket.SHUT_WR)
+        answer = read_all(client)
+        client.close()
+        client, server = proxy.pair()
+        client.close()
+        assert read_all(server) == b""
+        return answer
+
+    async def main() -> bytes:
+        async with ProxyServer(seed=1) as server:
+            api = Api(server.url)
+            body = {"name": "p", "listen": "127.0.0.1:0", "upstream": upstream.address}
+            await asyncio.to_thread(api.post, "/proxies", body)
+            return await asyncio.to_thread(use, Proxied(api, "p", upstream, []))
+
+    assert asyncio.run(asyncio.wait_for(main(), 20)) == b"answer"
 
 
 def test_a_connection_on_which_nothing_passes_costs_nothing(upstream: Upstream) -> None:

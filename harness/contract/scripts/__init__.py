@@ -10,20 +10,23 @@ doubt; where an engine may be right, they hold.
 from __future__ import annotations
 
 from harness.contract.scripts.around import graph_5
+from harness.contract.scripts.asked import cancel_1, cancel_7
 from harness.contract.scripts.cleanups import clean_1, clean_2, clean_4, clean_6
 from harness.contract.scripts.ids import corr_1, corr_3
-from harness.contract.scripts.limits import time_1, time_3, time_4, time_5
+from harness.contract.scripts.limits import time_1, time_2, time_3, time_4, time_5
 from harness.contract.scripts.order import graph_1, graph_2, retry_1
 from harness.contract.scripts.outcomes import ctx_2, part_1, part_3, part_4
 from harness.contract.scripts.reverse import clean_3
 from harness.contract.scripts.running import cancel_3, cancel_4, clean_5, left_running
 from harness.contract.scripts.several import tenant_1, tenant_2, tenant_4
 from harness.contract.scripts.streams import stream_2, stream_3, stream_4
-from harness.contract.scripts.traffic import event_1, event_2, event_4, event_5, event_6
+from harness.contract.scripts.traffic import event_1, event_2, event_3, event_4, event_5, event_6
 
 __all__ = [
+    "cancel_1",
     "cancel_3",
     "cancel_4",
+    "cancel_7",
     "clean_1",
     "clean_2",
     "clean_3",
@@ -35,6 +38,7 @@ __all__ = [
     "ctx_2",
     "event_1",
     "event_2",
+    "event_3",
     "event_4",
     "event_5",
     "event_6",
@@ -53,6 +57,7 @@ __all__ = [
     "tenant_2",
     "tenant_4",
     "time_1",
+    "time_2",
     "time_3",
     "time_4",
     "time_5",

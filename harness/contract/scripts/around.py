@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from harness.contract.scripts.source import always_fails, around, named_in, several, source
+from harness.contract.scripts.source import (
+    always_fails,
+    around,
+    caller_is_told,
+    named_in,
+    several,
+    source,
+)
 from harness.kernel.plan import Layer, Plan
 from harness.kernel.program import Program
 from harness.kernel.script_literals import literal
@@ -250,6 +257,20 @@ def _reset_s(layer: Layer) -> float:
     return min(RESET_S, float(layer.options.get("reset_s", RESET_S)))
 
 
+def _unnamed(program: Program, plan: Plan) -> str | None:
+    """The failure of a layer names the stage that it is around."""
+    if len(plan.runs) > 1 or plan.consumer is not None or len(program.stages) < 2:
+        return None
+    caller_is_told(plan)
+    return source(
+        'did = [stage for _, stage, kind, _ in seen if kind == "layer.raise"]',
+        'told = f"{error!r} {error} {vars(error) if error else None} {results}"',
+        "if did and not any(stage in told for stage in did):",
+        '    return f"a layer around {did[0]} failed; the caller was told: {told[:200]}"',
+        "return None",
+    )
+
+
 _SHAPES: dict[str, Shaped] = {
     "denied-completed": _told("deny", "denied them"),
     "failed-layer-completed": _told("raise", "around them failed", "before"),
@@ -262,4 +283,5 @@ _SHAPES: dict[str, Shaped] = {
     "kept-for-another-stage": _kept_wrong,
     "kept-wrong": _kept_wrong,
     "circuit-stayed-closed": _stays_closed,
+    "stage-unnamed": _unnamed,
 }

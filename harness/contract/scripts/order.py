@@ -6,11 +6,13 @@ from collections.abc import Iterable
 
 from harness.contract.scripts.source import (
     EVERY_END,
+    SOON_S,
     always_fails,
-    named_in,
+    caller_is_told,
     one_run,
     ops,
     several,
+    soon_s,
     source,
 )
 from harness.kernel.plan import Plan
@@ -19,9 +21,6 @@ from harness.kernel.script_literals import literal
 from harness.kernel.steps import walk
 
 __all__ = ["graph_1", "graph_2", "retry_1"]
-
-# Within so many seconds comes, on a real clock as well, what takes no time.
-SOON_S = 0.05
 
 
 def graph_1(program: Program, _plan: Plan) -> str | None:
@@ -109,6 +108,8 @@ def retry_1(program: Program, plan: Plan, shape: str) -> str | None:
         )
     if shape == "too-few":
         return _too_few(program, plan, attempts)
+    if shape == "success-lost":
+        return _success_lost(program, plan)
     if shape == "backoff-short":
         waits = {name: (retry.backoff_s, retry.factor) for name, retry in retries.items()}
         return source(
@@ -153,20 +154,40 @@ def _too_few(program: Program, plan: Plan, attempts: dict[str, int]) -> str | No
     )
 
 
+def _success_lost(program: Program, plan: Plan) -> str | None:
+    """Return the check that a run in which every stage succeeded at last does not fail."""
+    timed = plan.stage_timeout_s is not None or any(s.timeout_s for s in program.stages)
+    if timed or plan.layers or "subpipeline" in ops(program):
+        return None
+    caller_is_told(plan)
+    return source(
+        'ends = [(stage, how) for _, stage, kind, how in seen if kind == "stage.end"]',
+        EVERY_END,
+        "last = dict(ends)",
+        f'fine = len(last) == {len(program.stages)} and set(last.values()) <= {{"ok", "skip"}}',
+        "if fine and error is not None:",
+        '    return f"every stage ended well at last: {ends}; the caller was told: {error!r}"',
+        "return None",
+    )
+
+
 def _after_the_end(program: Program, plan: Plan) -> str:
     """Return the check that nothing is tried again once the run is cancelled, over, or ended by
     another stage."""
     once = [s.name for s in program.stages if s.retry is None]
     retried = [s.name for s in program.stages if s.retry is not None]
     others_fail = any(_may_fail(program, plan, name) for name in once)
+    soon = min(0.02, soon_s(program))
     if len(retried) == 1 and not others_fail and "cancel_run" not in ops(program):
-        mine = named_in(program, retried, many=False)
+        begun = f'(stage, kind) == ("{retried[0]}", "stage.start")'
+        if retried == [s.name for s in program.stages]:
+            begun = 'kind == "stage.start"'
         # A cancel that comes too late is noted after the end.
         return source(
-            f"begun = [at for at, {'stage' if mine else '_'}, kind, _ in seen"
-            f' if kind == "stage.start"{mine}]',
+            f"begun = [at for at, {'stage' if 'stage,' in begun else '_'}, kind, _ in seen"
+            f" if {begun}]",
             'ends = [at for at, _, kind, _ in seen if kind in ("cancel.sent", "run.end")]',
-            "if begun and ends and begun[0] < ends[0] < begun[-1] - 0.02:",
+            f"if begun and ends and begun[0] < ends[0] < begun[-1] - {soon!r}:",
             '    return f"it was tried again {begun[-1] - ends[0]:.2f} s after the end"',
             "return None",
         )
@@ -193,7 +214,7 @@ def _after_the_end(program: Program, plan: Plan) -> str:
         f"final = [at for at, {name}, kind, how in seen if {final}]",
         "tried = set()",
         "for at, stage, kind, _ in seen:",
-        '    if kind == "stage.start" and stage in tried and final and at > final[0] + 0.02:',
+        f'    if kind == "stage.start" and stage in tried and final and at > final[0] + {soon!r}:',
         '        return f"stage {stage} was tried again {at - final[0]:.2f} s after the end"',
         '    if kind == "stage.start":',
         "        tried.add(stage)",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness.contract.scripts.source import one_run, ops, source
+from harness.contract.scripts.source import caller_is_told, one_run, ops, source
 from harness.kernel.plan import Plan
 from harness.kernel.program import Program
 from harness.kernel.script_literals import literal
@@ -12,8 +12,7 @@ __all__ = ["ctx_2", "part_1", "part_3", "part_4"]
 
 def part_1(program: Program, plan: Plan) -> str | None:
     """Outputs of stages that completed before the run ended can be reached."""
-    if plan.cancels:
-        return None  # who cancels a run is told nothing
+    caller_is_told(plan)
     one = one_run(plan)
     name = "stage" if one else 'stage.partition("/")[2]'
     # What a subpipeline's stages put out is not the run's.

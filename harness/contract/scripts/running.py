@@ -6,6 +6,8 @@ import math
 
 from harness.contract.scripts.source import (
     SLACK_S,
+    Untold,
+    caller_is_told,
     every_step,
     lets_go,
     longest,
@@ -60,7 +62,7 @@ def left_running(program: Program, plan: Plan) -> str | None:
 def clean_5(program: Program, plan: Plan, shape: str) -> str | None:
     """Nothing is running when the run is over, and no exception was left unfetched."""
     if not one_run(plan):
-        return None
+        return _clean_5_of_several(program, plan, shape)
     if shape == "exception-unretrieved":
         return source(
             'lost = [one for one in unretrieved if "never retrieved" in one]',
@@ -71,6 +73,16 @@ def clean_5(program: Program, plan: Plan, shape: str) -> str | None:
     if lets_go(program, plan):
         return left_running(program, plan)
     return source("if strays:", '    return f"still there when the run was over: {strays}"')
+
+
+def _clean_5_of_several(program: Program, plan: Plan, shape: str) -> str | None:
+    """Return the check that nothing is there when the last of several runs is over."""
+    if shape == "exception-unretrieved" or lets_go(program, plan) or plan.cancels:
+        return None
+    return source(
+        'if strays and "start" not in strays:  # all runs are over',
+        '    return f"still there when the last run was over: {strays}"',
+    )
 
 
 def cancel_3(program: Program, plan: Plan, shape: str) -> str | None:
@@ -132,7 +144,7 @@ def cancel_4(program: Program, plan: Plan, shape: str) -> str | None:
     if not one_run(plan):
         return None
     if shape == "grace-exceeded" and _clings_s(program) <= plan.cleanup_grace_s + SLACK_S:
-        return None  # what is left of it is too short to be told on a real clock
+        raise Untold("what is left of the grace exceeded is too short for a real clock")
     if shape != "not-reported":
         return source(
             'asked = [at for at, _, kind, _ in seen if kind == "swallowed"]',
@@ -140,8 +152,7 @@ def cancel_4(program: Program, plan: Plan, shape: str) -> str | None:
             '    return f"the run ended {took - asked[0]:.2f} s after it was told to"',
             "return None",
         )
-    if plan.cancels:
-        return None  # who cancels a run is told nothing
+    caller_is_told(plan)
     text = "text = f\"{error!r} {getattr(error, '__dict__', None)} {results}\""
     clings = {stage.name for stage, one in program.walk() if one.op == "swallow"}
     if len(clings) == 1 and "subpipeline" not in ops(program):

@@ -18,8 +18,11 @@ from harness.kernel.steps import Step
 __all__ = [
     "EVERY_END",
     "SLACK_S",
+    "SOON_S",
+    "Untold",
     "always_fails",
     "around",
+    "caller_is_told",
     "every_step",
     "in_place",
     "lets_go",
@@ -28,15 +31,48 @@ __all__ = [
     "one_run",
     "ops",
     "several",
+    "shortest",
+    "soon_s",
     "source",
 ]
 
 # The scripts run on the stock event loop: rules about an instant allow this much.
 SLACK_S = 0.25
+# Within so many seconds comes, on a real clock as well, what takes no time.
+SOON_S = 0.05
+# Less than this nobody can tell apart there.
+APART_MIN_S = 0.001
 
 
 # A check that looks at the other ends than those it names has this among its lines.
 EVERY_END = '# Any end counts: "ok" "skip" "fail" "raise:" "cancelled" "cancel_run" "cancel_branch"'
+
+
+class Untold(Exception):
+    """A script cannot tell, and says why in a few words; see `Clause.why_no_check`."""
+
+
+def caller_is_told(plan: Plan) -> None:
+    """Make sure that a run's caller gets an answer to be looked at.
+
+    Raises:
+        Untold: if it cancels the run.
+    """
+    if plan.cancels:
+        raise Untold("who cancels a run is told nothing but that")
+
+
+def soon_s(program: Program) -> float:
+    """Return within how many seconds of an instant nothing has come that waits for a retry.
+
+    Raises:
+        Untold: if a retry waits for so short a time that a real clock cannot tell.
+    """
+    waits = [stage.retry.backoff_s / 2 for stage in program.stages if stage.retry is not None]
+    soon = min([SOON_S, *waits])
+    if soon < APART_MIN_S:
+        raise Untold("a stage is tried again at once, which a real clock cannot tell from before")
+    return soon
 
 
 def source(*lines: str) -> str:
@@ -77,6 +113,11 @@ def lets_go(program: Program, plan: Plan) -> bool:
 def longest(seconds: Any) -> float:
     """Return the longest of a step's durations, in seconds."""
     return max(seconds) if isinstance(seconds, tuple) else float(seconds)
+
+
+def shortest(seconds: Any) -> float:
+    """Return the shortest of a step's durations, in seconds."""
+    return min(seconds) if isinstance(seconds, tuple) else float(seconds)
 
 
 def several(plan: Plan) -> bool:

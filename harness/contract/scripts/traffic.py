@@ -7,7 +7,7 @@ from harness.kernel.plan import Plan
 from harness.kernel.program import Program
 from harness.kernel.script_literals import literal
 
-__all__ = ["event_1", "event_2", "event_4", "event_5", "event_6"]
+__all__ = ["event_1", "event_2", "event_3", "event_4", "event_5", "event_6"]
 
 
 # The account as it was last noted: with which the run was over, if it was.
@@ -81,6 +81,24 @@ def event_2(_program: Program, plan: Plan, shape: str) -> str | None:
         *lost,
         "if len(lost) > dropped + pending:",
         f'    return f"{what}; the account has {{dropped}} dropped, {{pending}} pending"',
+        "return None",
+    )
+
+
+def event_3(_program: Program, plan: Plan, shape: str) -> str | None:
+    """No more events are in delivery at once than the queue holds, save one while it is stopped."""
+    if plan.sink is None or plan.sink.queue_max is None or shape != "deliveries-unbounded":
+        return None
+    most = plan.sink.queue_max * len(plan.runs) + 1
+    return source(
+        "now = []  # events in delivery",
+        "for _, _, kind, number in seen:",
+        '    if kind == "deliver.begin":',
+        "        now.append(number)",
+        '    if kind in ("deliver.end", "deliver.fail") and number in now:',
+        "        now.remove(number)",
+        f"    if len(now) > {most}:",
+        f'        return f"{{len(now)}} events are in delivery; the queue holds {most - 1}"',
         "return None",
     )
 
