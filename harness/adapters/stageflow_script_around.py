@@ -257,10 +257,11 @@ def _never_raises(one: Step) -> bool:
 
 def _told_of_retry(engine: Probe, stage: str, program: Program) -> list[tuple[str, Any]]:
     """Return the options of a retry that are not the engine's defaults, as source."""
-    retry = program.stage(stage).retry
+    declared = program.stage(stage)
+    retry = declared.retry
     assert retry is not None
     try:
-        options = retry_options(engine, stage, retry)
+        options = retry_options(engine, declared)
     except NotOffered as exc:
         raise Unrenderable(str(exc)) from exc
     given = inspect.signature(engine.RetryInterceptor).parameters
@@ -269,6 +270,8 @@ def _told_of_retry(engine: Probe, stage: str, program: Program) -> list[tuple[st
         del options["max_delay_ms"]
     if "retryable_errors" in options:
         options["retryable_errors"] = "(Exception,)"
+    if "retry_on_status" in options:
+        options["retry_on_status"] = '("failed",)'
     return [(name, v) for name, v in options.items() if v != given[name].default]
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from harness.contract import scripts
+from harness.contract.beside import troubled_beside
 from harness.contract.clause import Clause, Judgement, Violation, blocked, untested, violated
 from harness.contract.reach import failed_together, outputs_lost
 from harness.contract.reading import CLOSE_S, Ran, Reading
@@ -46,7 +47,7 @@ def check_part_1(r: Reading) -> Judgement:
     completed = 0
     for run in r.runs:
         kind, who = _ender(r, run)
-        if who is None or kind not in ("fail", "timeout"):
+        if who is None or kind not in ("fail", "timeout") or not r.told(run):
             continue
         early = _early(r, run, who)
         completed += len(early)
@@ -114,6 +115,8 @@ def check_part_3(r: Reading) -> Judgement:
         at, kind = r.first_cause(run)
         if outcome is None or kind not in ("fail", "cancel_run") or facts.cancels:
             continue
+        if not r.told(run):
+            continue
         when = r.time_of(at)
         done = [o for o in r.executions(run) if o.how == "ok" and not o.interrupts]
         tied = [o for o in done if abs(o.end_s - when) <= CLOSE_S and o.end < facts.end]
@@ -158,6 +161,8 @@ def check_part_4(r: Reading) -> Judgement:
         failed = [o for o in r.executions(run) if o.failed_by_itself and o.end < facts.end]
         if not failed or r.first_cause(run)[1] != "fail":
             continue
+        if outcome.status == "cancelled" and _called_off(r, run, failed):
+            continue
         failures += len(failed)
         told = [f.stage for f in outcome.failures]
         missing = [o for o in failed if o.stage not in told]
@@ -197,6 +202,15 @@ def check_part_4(r: Reading) -> Judgement:
             )
         bad += _cause(r, run, failed, where)
     return violated(bad, failures=failures) if failures else untested()
+
+
+def _called_off(r: Reading, run: str, failed: list[Ran]) -> bool:
+    """Say whether something else may have ended a run as well: a stage that asked for it in the
+    instant of a failure, or the failure of another run (TENANT-4)."""
+    asked = [o for o in r.executions(run) if o.how == "cancel_run"]
+    return troubled_beside(r, run, r.runs[run].end_s) or any(
+        abs(one.end_s - other.end_s) <= r.tolerance_s for one in failed for other in asked
+    )
 
 
 def _cause(r: Reading, run: str, failed: list[Ran], where: str) -> list[Violation]:

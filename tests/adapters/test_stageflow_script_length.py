@@ -66,6 +66,7 @@ class RetryInterceptor:
         backoff_strategy: str = "BackoffStrategy.EXPONENTIAL",
         jitter_strategy: str = "JitterStrategy.FULL",
         retryable_errors: object = None,
+        retry_on_status: tuple[str, ...] = ("retry",),
     ) -> None:
         """Nothing is made of them: only what may be given is looked at."""
 
