@@ -142,8 +142,16 @@ def check_event_2(r: Reading) -> Judgement:
 def _unseen(r: Reading, t: Traffic, *, shared: bool) -> list[Violation]:
     if shared:
         return _unseen_of(mine(t, "", shared=True), t.last())
-    found = (_unseen_of(mine(t, run, shared=False), t.final(run)) for run in judged(r))
+    found = (_unseen_of(_in_time(r, t, run), t.final(run)) for run in judged(r))
     return next((bad for bad in found if bad), [])
+
+
+def _in_time(r: Reading, t: Traffic, run: str) -> list[Event]:
+    """Return the events of a run that were offered before it was over, when its account was taken:
+    what a stage that it has left behind emits then is in none."""
+    facts = r.runs[run]
+    events = mine(t, run, shared=False)
+    return [one for one in events if not facts.over or one.offered < facts.end]
 
 
 def _unseen_of(events: list[Event], said: SinkReport | None) -> list[Violation]:

@@ -157,6 +157,8 @@ def check_cancel_1(r: Reading) -> Judgement:
             continue  # its caller was cancelled as well, and is told of that
         if outcome.status == "failed" and _failed_too(r, run):
             continue  # a stage failed on its way out
+        if troubled_beside(r, run, facts.end_s):
+            continue  # what another run's trouble made of it is TENANT-4's
         told = outcome.reason or (outcome.raised.message if outcome.raised else "")
         if reasons and not any(one in told for one in reasons):
             wanted = f"the reason is given: {reasons[0]}"

@@ -84,7 +84,10 @@ def _unsettled_of(events: list[Event], said: SinkReport | None, over: int) -> li
     left = [
         one
         for one in events
-        if one.taken and not one.failed and not (one.ended and one.ended[0] < over)
+        if one.taken
+        and one.offered < over
+        and not one.failed
+        and not (one.ended and one.ended[0] < over)
     ]
     failed = sum(1 for one in events if one.failed and not one.ended)
     dropped = 0 if said is None else max(0, said.dropped - refused_in(events, said))

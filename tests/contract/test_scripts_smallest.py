@@ -405,3 +405,15 @@ def test_why_there_is_no_script_is_said() -> None:
     assert why("PART-1", cancelled, "") == "who cancels a run is told nothing but that"
     other = "dagstorm has none for TIME-2 (both-verdicts) of a program and plan like this"
     assert why("TIME-2", Plan(), "both-verdicts") == other
+
+
+def test_a_stage_that_comes_to_its_own_end_was_not_ended_at_its_timeout() -> None:
+    program, plan = Program((Stage("pay"), Stage("b"))), Plan(stage_timeout_s=0.1)
+
+    def of(how: str, end_s: float) -> str | None:
+        seen: list[Note] = [(0.0, "pay", "stage.start", None), (end_s, "pay", "stage.end", how)]
+        return said("TIME-1", program, plan, seen, shape="not-ended")
+
+    assert of("ok", 0.1) is None
+    assert of("cancelled", 0.5) is None
+    assert of("ok", 0.5) == "stage pay ended by itself after 0.50 s, not at its timeout"

@@ -12,7 +12,7 @@ from harness.contract.clauses import CLAUSES
 from harness.contract.reading import Reading
 from harness.kernel.adapter import CAPABILITIES, EngineInfo
 from harness.kernel.journal import Journal
-from harness.kernel.outcome import ErrorReport, FailureReport, Outcome, StageReport
+from harness.kernel.outcome import ErrorReport, FailureReport, Outcome, SinkReport, StageReport
 from harness.kernel.plan import Cancel, Consumer, Layer, Plan, RunSpec, Sink
 from harness.kernel.program import Program, Retry, Stage
 from harness.kernel.record import RunRecord
@@ -330,6 +330,28 @@ def test_what_a_stage_left_behind_emits_while_the_queue_is_stopped_comes_on_top(
     assert "deliveries-unbounded" in said(0.15)
 
 
+def test_what_is_emitted_when_the_run_is_over_is_in_no_account_of_it() -> None:
+    flood = program("p", stage("a", sleep(0.1)))
+
+    def said(second_s: float) -> dict[str, list[str]]:
+        rows: list[Row] = [*BEGIN[:2], over(0.1)]
+        for n, at_s in enumerate((0.0, second_s)):
+            rows += [(at_s, "a", "offer.begin", ("p", n))]
+            rows += [(at_s, "a", "offer.end", ("p", n, "taken"))]
+        rows += [(0.0, "", "deliver.begin", ("p", 0)), (0.0, "", "deliver.end", ("p", 0))]
+        rows.sort(key=lambda row: row[0])
+        sink = SinkReport(offered=1, delivered=1, dropped=0, pending=0, queue_max=1)
+        outcome = Outcome("r0", "failed", sink=sink)
+        plan = Plan(sink=Sink(queue_max=1))
+        found = shapes(
+            by_hand(flood, plan, [*rows, (0.3, "a", "stage.end", "ok")], outcome=outcome)
+        )
+        return {c: s for c, s in found.items() if c in ("EVENT-2", "EVENT-5")}
+
+    assert said(0.2) == {}
+    assert said(0.05) == {"EVENT-2": ["drop-unseen"], "EVENT-5": ["left-unsettled"]}
+
+
 # Another run
 
 
@@ -353,6 +375,20 @@ def test_a_failure_that_another_run_s_failure_came_before_may_be_told_as_its_doi
 
     assert said("raise:OSError") == []
     assert said("ok") == ["failed-as-cancelled"]
+
+
+def test_a_reason_that_another_run_s_end_took_the_place_of_is_not_lost_to_this_one() -> None:
+    asks = program("p", stage("a", cancel_run("enough")), stage("b", sleep(9.0)))
+
+    def said(beside: str) -> list[str]:
+        rows = both_runs((0.1, "r1/a", "stage.end", beside), (0.1, "r1/b", "stage.end", "ok"))
+        rows += [(0.1, "r0/a", "stage.end", "cancel_run"), (0.1, "r0/b", "stage.end", "ok")]
+        rows += [(0.1, "r0/", "run.end", "returned"), (0.1, "r1/", "run.end", "returned")]
+        outcomes = {"r0": Outcome("r0", "cancelled", reason="r1's"), "r1": Outcome("r1", "ok")}
+        return of_runs("CANCEL-1", asks, rows, outcomes)
+
+    assert said("raise:OSError") == []
+    assert "reason-lost" in said("ok")
 
 
 def test_a_stage_that_another_run_s_failure_cut_was_not_timed_out_early() -> None:

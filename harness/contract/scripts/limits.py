@@ -30,6 +30,8 @@ def time_1(program: Program, plan: Plan, shape: str) -> str | None:
     if not limits or not one_run(plan):
         return None
     swallows = any(one.op == "swallow" for _, one in program.walk())
+    if shape == "not-ended":
+        return None if swallows else _not_ended(limits)
     stubborn = 'stubborn = [stage for _, stage, kind, _ in seen if kind == "swallowed"]'
     excused = " and stage not in stubborn" if swallows else ""
     times = (
@@ -65,6 +67,20 @@ def time_1(program: Program, plan: Plan, shape: str) -> str | None:
         *times,
         f'    if ran > limit - 0.05 and stage not in f"{{error}} {{results}}"{excused}:',
         '        return f"the timeout of stage {stage} is reported as: {error!r}"',
+        "return None",
+    )
+
+
+def _not_ended(limits: dict[str, float]) -> str:
+    """Return the check that no stage comes to its own end, or goes on, when its timeout is over."""
+    return source(
+        f"limits = {literal(limits)}  # seconds",
+        'begun = {stage: at for at, stage, kind, _ in seen if kind == "stage.start"}',
+        'ends = [(at, stage, how) for at, stage, kind, how in seen if kind == "stage.end"]',
+        "for at, stage, how in ends:",
+        '    ran, own = at - begun[stage], how in ("ok", "fail", "skip")',
+        f"    if own and stage in limits and ran > limits[stage] + {SOON_S}:",
+        '        return f"stage {stage} ended by itself after {ran:.2f} s, not at its timeout"',
         "return None",
     )
 
