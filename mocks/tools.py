@@ -104,6 +104,8 @@ class Tool:
         except asyncio.CancelledError:
             ex.note("interrupt")
             raise
+        if error == "CancelledError":
+            ex.note("self_cancel")
         if error is not None:
             raise ERROR_TYPES[error](f"{ask.tool} call {number} failed")
         return ask.items

@@ -71,12 +71,13 @@ class _Native(NamedTuple):
 
 @dataclass(slots=True)
 class _Seen:
-    """What the caller of one run has read from its stream so far."""
+    """What the caller of one run has read from its stream so far; `stopped`: all of it."""
 
     done: dict[str, Any] = field(default_factory=dict)
     chunks: dict[str, list[Any]] = field(default_factory=dict)
     events: list[tuple[str, Any]] = field(default_factory=list)
     failed_step: str | None = None
+    stopped: bool = False
 
 
 class Adapter:
@@ -180,9 +181,17 @@ class Adapter:
             verdict = await body(port)
             match verdict.kind:
                 case "ok":
-                    value = copy.deepcopy(verdict.value)
-                    output = mine(stage=stage.name, value=value, run=ev.run, given=ev.given)
-                    ctx.write_event_to_stream(output)
+                    # What the caller reads in the stream is not the object that other steps get.
+                    shown, output = (
+                        mine(
+                            stage=stage.name,
+                            value=copy.deepcopy(verdict.value),
+                            run=ev.run,
+                            given=ev.given,
+                        )
+                        for _ in range(2)
+                    )
+                    ctx.write_event_to_stream(shown)
                     return output
                 case "fail":
                     raise StageFailed(verdict.message)
@@ -270,16 +279,33 @@ class Adapter:
             if native is not None and consumer is not None:
                 async with contextlib.aclosing(self._chunks(handler, seen, consumer.stage)) as own:
                     await native.bodies.consume(run, own)
-                return await handler
+                try:
+                    result = await handler
+                except Exception:
+                    await self._rest(handler, seen)
+                    raise
+                await self._rest(handler, seen)
+                return result
             async with contextlib.aclosing(handler.stream_events()) as stream:
                 async for event in stream:
                     self._note(seen, event)
             return await handler
         except asyncio.CancelledError:
-            await handler.cancel_run()
-            with contextlib.suppress(Exception):
-                await handler
+            # This closing is the user's: that it comes to its end is not the engine's matter,
+            # however often the caller cancels meanwhile.
+            closing = asyncio.ensure_future(_end(handler))
+            while not closing.done():
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.wait([closing])
             raise
+
+    async def _rest(self, handler: Any, seen: _Seen) -> None:
+        """Read what a consumer that has stopped left in the stream of a run that has ended."""
+        if seen.stopped:
+            return
+        async with contextlib.aclosing(handler.stream_events()) as stream:
+            async for event in stream:
+                self._note(seen, event)
 
     async def _chunks(self, handler: Any, seen: _Seen, stage: str) -> AsyncGenerator[Any, None]:
         async with contextlib.aclosing(handler.stream_events()) as stream:
@@ -290,6 +316,7 @@ class Adapter:
 
     def _note(self, seen: _Seen, event: Any) -> None:
         engine = self.engine()
+        seen.stopped = seen.stopped or isinstance(event, engine.StopEvent)
         if isinstance(event, engine.Emitted):
             seen.events.append((event.name, event.data))
         elif isinstance(event, engine.Chunk):
@@ -336,6 +363,13 @@ class Adapter:
     def render(self, program: Program, plan: Plan, clause: str, check: str) -> str:
         """Return a stand-alone script in the engine's API; see `llama_workflows_script`."""
         return render_script(self.engine(), program, plan, clause, check)
+
+
+async def _end(handler: Any) -> None:
+    """Cancel a run and await its end, the documented way."""
+    await handler.cancel_run()
+    with contextlib.suppress(Exception):
+        await handler
 
 
 def _chunks_of(seen: _Seen, stage: str) -> tuple[Any, ...] | None:

@@ -154,6 +154,7 @@ class Probe:
         cancel = inspect.getdoc(self.Handler.cancel_run) or ""
         return {
             "on_failure": "cancel",
+            "takes_grace": False,  # no setting says how long stages may take to end
             "context_attributes": asyncio.run(self._contexts()),
             "cancel_run_documented": cancel.split("\n", 1)[0],
             "run_timeout_default_s": inspect.signature(self.Workflow).parameters["timeout"].default,

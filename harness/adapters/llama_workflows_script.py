@@ -53,9 +53,9 @@ def add_step(workflow, name, work, needs, done, step_name, returns):
         output = await work(Job(ctx, name, ev.run, inputs))
         if isinstance(output, StopEvent):
             return output
-        event = done[name](stage=name, value=output[0], run=ev.run)
-        ctx.write_event_to_stream(event)
-        return event
+        shown = done[name](stage=name, value=copy.deepcopy(output[0]), run=ev.run)
+        ctx.write_event_to_stream(shown)  # the caller's own, which no other step is given
+        return done[name](stage=name, value=output[0], run=ev.run)
 
     declare(workflow, one_step, step_name, expected or [StartEvent], [done[name], *returns])
 
@@ -90,10 +90,17 @@ async def follow(handler, got):
                     got[event.stage] = event.value
         await handler
     except asyncio.CancelledError:
-        await handler.cancel_run()
-        with contextlib.suppress(Exception):
-            await handler
-        raise"""
+        closing = asyncio.ensure_future(end(handler))  # however often we are cancelled meanwhile
+        while not closing.done():
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.wait([closing])
+        raise
+
+
+async def end(handler):
+    await handler.cancel_run()
+    with contextlib.suppress(Exception):
+        await handler"""
 
 _START = """\
 async def call(workflow, run):
@@ -150,6 +157,7 @@ def _dialect(engine: Probe) -> Dialect:
     return Dialect(
         install=f"llama-index-workflows=={engine.version}",
         imports=(
+            "import copy",
             "import operator",
             "from typing import Any, NamedTuple",
             "from workflows import Context, Workflow, step",

@@ -17,12 +17,13 @@ import os
 import sys
 import uuid
 import warnings
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, cast
 
 from harness.adapters.stageflow_facts import facts
 from harness.adapters.stageflow_ids import Heard, Ids, event_reports, hear_logs, heard
-from harness.adapters.stageflow_layers import idempotency_key, interceptors
+from harness.adapters.stageflow_layers import idempotency_key, interceptors, retry_options
 from harness.adapters.stageflow_outcome import (
     cancelled,
     failed,
@@ -153,6 +154,10 @@ class Adapter:
                 hear_logs("stageflow.cancellation")
         _, _, declared, traits = self._last
         layers = interceptors(self.engine(), program, plan, bodies, self.run_of)
+        for one in children(program):
+            for stage in one.stages:
+                if stage.retry is not None:  # refused now, and not in the midst of a stage
+                    retry_options(self.engine(), stage)
         queue = None
         if plan.sink is not None:
             engine = self.engine()
@@ -355,7 +360,7 @@ class Adapter:
         consumer = native.plan.consumer
         if consumer is None and not native.traits.streams:
             return None
-        streams = Streams(self.engine().RealtimeStageBus, consumer)
+        streams = Streams(self.engine().RealtimeStageBus)
         if consumer is not None:
             streams.consume(native.bodies, run.id, consumer)
         return streams
@@ -425,6 +430,14 @@ class Adapter:
     def render(self, program: Program, plan: Plan, clause: str, check: str) -> str:
         """Return a stand-alone script in Stageflow's API; see `stageflow_script`."""
         return render_script(self.engine(), program, plan, clause, check)
+
+
+def children(program: Program) -> Iterator[Program]:
+    """Yield the subpipelines of a program, and theirs."""
+    for _, one in program.walk():
+        if one.op == "subpipeline":
+            yield one.args["program"]
+            yield from children(one.args["program"])
 
 
 def _data(plan: Plan) -> dict[str, Any]:

@@ -15,7 +15,8 @@ from harness.kernel.adapter import Bodies
 from harness.kernel.around import LayerBody
 from harness.kernel.errors import NotOffered
 from harness.kernel.plan import Layer, Plan
-from harness.kernel.program import Program, Retry, Stage
+from harness.kernel.program import Program, Stage
+from harness.kernel.steps import walk
 
 if TYPE_CHECKING:
     from harness.adapters.stageflow_probe import Probe
@@ -147,25 +148,28 @@ def _retry(engine: Probe, stage: Stage) -> Any:
 
     Every exception counts as retryable: a program's errors are what the retry is for.
     """
-    retry = stage.retry
-    assert retry is not None
-    options = retry_options(engine, stage.name, retry)
+    options = retry_options(engine, stage)
     return _restricted(engine, engine.RetryInterceptor, (stage.name,), **options)
 
 
-def retry_options(engine: Probe, stage: str, retry: Retry) -> dict[str, Any]:
-    """Return the arguments of `RetryInterceptor`.
+def retry_options(engine: Probe, stage: Stage) -> dict[str, Any]:
+    """Return the arguments of `RetryInterceptor` for a stage that declares a retry.
+
+    A stage that may return a failure asks for that status to be retried as well.
 
     Raises:
         NotOffered: for a factor or a jitter that its strategies do not have.
     """
+    retry = stage.retry
+    assert retry is not None
     strategies = {2.0: engine.BackoffStrategy.EXPONENTIAL, 1.0: engine.BackoffStrategy.CONSTANT}
     if retry.factor not in strategies:
-        raise NotOffered(f"stageflow: stage {stage}: no backoff strategy has {retry.factor=}")
+        raise NotOffered(f"stageflow: stage {stage.name}: no backoff strategy has {retry.factor=}")
     if retry.jitter_s:
         raise NotOffered(
-            f"stageflow: stage {stage}: jitter is a part of the backoff, not {retry.jitter_s=}"
+            f"stageflow: stage {stage.name}: jitter is a part of the backoff, not {retry.jitter_s=}"
         )
+    reports = any(one.op == "fail" for one in walk(stage.steps))
     return {
         "max_attempts": retry.attempts,
         "base_delay_ms": round(retry.backoff_s * 1000),
@@ -173,4 +177,5 @@ def retry_options(engine: Probe, stage: str, retry: Retry) -> dict[str, Any]:
         "backoff_strategy": strategies[retry.factor],
         "jitter_strategy": engine.JitterStrategy.NONE,
         "retryable_errors": (Exception,),
+        **({"retry_on_status": ("failed",)} if reports else {}),
     }

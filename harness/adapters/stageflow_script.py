@@ -138,7 +138,7 @@ def dialect(engine: Probe, program: Program, plan: Plan, check: str) -> Dialect:
             "id_names": "id_names = {}  # id -> what it stands for",
             "told(": around.told(engine, _told_ids(check)),
             **around.layers(engine, plan, check, _run_of_layers(engine, program, plan, check)),
-            **streams.helpers(plan, check),
+            **streams.helpers(program, plan, check),
             **around.retries(program),
             "only(": around.HELPERS["only("],
             "read_input": _READ_INPUT,
@@ -325,7 +325,7 @@ def _prepare(engine: Probe, program: Program, plan: Plan, check: str) -> tuple[s
     short = whole and _creates(engine)
     # A run beside others, or with children, has an id of its own to be known by.
     named = many or identifies or _uses(program, "subpipeline")
-    lines = streams.bus(plan) if bus else []
+    lines = streams.bus(program, plan) if bus else []
     pairs = ["pipeline_run_id=uuid.uuid4()"] if named or not short else []
     if correlated:
         rows = ", ".join(f"{literal(r.id)}: {literal(r.correlation)}" for r in plan.runs)

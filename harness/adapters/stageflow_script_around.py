@@ -38,7 +38,10 @@ __all__ = [
 
 _OWN = ("observe", "raise", "deny")
 # Steps that do not fail by themselves.
-CALM = ("sleep", "yield", "acquire", "cleanup", "using", "generate", "emit", "log", "ok")
+CALM = (
+    *("sleep", "yield", "never", "acquire", "cleanup", "using", "generate", "emit", "log"),
+    *("ok", "skip", "cancel_run"),
+)
 
 HELPERS = {
     "only(": '''\
@@ -254,10 +257,11 @@ def _never_raises(one: Step) -> bool:
 
 def _told_of_retry(engine: Probe, stage: str, program: Program) -> list[tuple[str, Any]]:
     """Return the options of a retry that are not the engine's defaults, as source."""
-    retry = program.stage(stage).retry
+    declared = program.stage(stage)
+    retry = declared.retry
     assert retry is not None
     try:
-        options = retry_options(engine, stage, retry)
+        options = retry_options(engine, declared)
     except NotOffered as exc:
         raise Unrenderable(str(exc)) from exc
     given = inspect.signature(engine.RetryInterceptor).parameters
@@ -266,6 +270,8 @@ def _told_of_retry(engine: Probe, stage: str, program: Program) -> list[tuple[st
         del options["max_delay_ms"]
     if "retryable_errors" in options:
         options["retryable_errors"] = "(Exception,)"
+    if "retry_on_status" in options:
+        options["retry_on_status"] = '("failed",)'
     return [(name, v) for name, v in options.items() if v != given[name].default]
 
 

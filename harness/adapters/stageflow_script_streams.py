@@ -64,10 +64,21 @@ def refused(engine: Probe) -> str:
     return f"not {chunk(engine)}"
 
 
-def bus(plan: Plan) -> list[str]:
+def _size(program: Program, plan: Plan) -> int:
+    """Return the bound of channels: the consumer's, if none but its own stage hands on chunks."""
+    if plan.consumer is None or len(_chunk_steps(program)) > len(_own(program, plan)):
+        return UNREAD_MAX
+    return plan.consumer.buffer_max
+
+
+def _own(program: Program, plan: Plan) -> list[Step]:
+    spec = plan.consumer
+    return [s for st, s in program.walk() if s.op == "chunk" and spec and st.name == spec.stage]
+
+
+def bus(program: Program, plan: Plan) -> list[str]:
     """Return the statements that make the bus of a run, and the ports that hold it."""
-    size = UNREAD_MAX if plan.consumer is None else plan.consumer.buffer_max
-    made = f"bus = RealtimeStageBus(default_max_size={size})"
+    made = f"bus = RealtimeStageBus(default_max_size={_size(program, plan)})"
     return [made, "ports = create_core_ports(realtime_bus=bus)"]
 
 
@@ -107,7 +118,7 @@ def partial(engine: Probe, program: Program, plan: Plan) -> tuple[str, ...]:
     )
 
 
-def helpers(plan: Plan, check: str) -> dict[str, str]:
+def helpers(program: Program, plan: Plan, check: str) -> dict[str, str]:
     """Return the function that consumes, if there is one."""
     spec = plan.consumer
     if spec is None:
@@ -116,6 +127,11 @@ def helpers(plan: Plan, check: str) -> dict[str, str]:
     many = len(plan.runs) > 1
     lines = [
         f"async def consume(bus{', run' if many else ''}, stage={literal(spec.stage)}):",
+        *(
+            [f"    await bus.channel(stage, max_size={spec.buffer_max})"]
+            if _size(program, plan) != spec.buffer_max
+            else []
+        ),
         "    async with contextlib.aclosing(bus.subscribe(stage)) as chunks:",
         *(
             f"        {line}"

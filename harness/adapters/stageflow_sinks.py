@@ -72,7 +72,7 @@ class QueuedSink:
         NotOffered: if the plan asks the queue for what it cannot be told.
     """
 
-    __slots__ = ("_behind", "_queue_max", "_runs", "_spec", "_told", "blocks", "queue")
+    __slots__ = ("_behind", "_queue_max", "_runs", "_spec", "_told", "_turn", "blocks", "queue")
 
     def __init__(self, factory: Any, default_max: int, spec: Sink, mock: SinkMock) -> None:
         if spec.policy not in ("", "drop_newest", "block"):
@@ -85,6 +85,7 @@ class QueuedSink:
         self._spec = spec
         self._behind = _Behind(mock)
         self._runs = 0
+        self._turn = asyncio.Lock()
         self._told: list[Callable[[], None]] = []
         self.blocks = spec.policy == "block"
         options = {} if spec.queue_max is None else {"max_queue_size": spec.queue_max}
@@ -96,9 +97,11 @@ class QueuedSink:
         return self._behind.events
 
     async def open(self) -> None:
-        """Start the queue with the first run."""
+        """Start the queue with the first run; not while the last one before is stopping it, which
+        is a user's care."""
         self._runs += 1
-        await self.queue.start()
+        async with self._turn:
+            await self.queue.start()
 
     async def close(self) -> None:
         """Stop the queue with the last run that is under way, as its user would."""
@@ -106,7 +109,9 @@ class QueuedSink:
         if self._runs:
             return
         try:
-            await self._stop()
+            async with self._turn:
+                if not self._runs:
+                    await self._stop()
         finally:
             for tell in self._told:
                 tell()

@@ -29,9 +29,8 @@ class Streams:
 
     __slots__ = ("_consuming", "_got", "_used", "bus")
 
-    def __init__(self, factory: Any, consumer: Consumer | None) -> None:
-        size = UNREAD_MAX if consumer is None else consumer.buffer_max
-        self.bus = factory(default_max_size=size)
+    def __init__(self, factory: Any) -> None:
+        self.bus = factory(default_max_size=UNREAD_MAX)
         self._got: dict[str, list[Any]] = {}
         self._used: set[str] = set()
         self._consuming: asyncio.Task[None] | None = None
@@ -57,9 +56,12 @@ class Streams:
     def consume(self, bodies: Bodies, run: str, consumer: Consumer) -> None:
         """Let the plan's consumer subscribe to its stage, beside the run."""
         self._used.add(consumer.stage)
-        self._consuming = asyncio.create_task(self._consume(bodies, run, consumer.stage))
+        self._consuming = asyncio.create_task(self._consume(bodies, run, consumer))
 
-    async def _consume(self, bodies: Bodies, run: str, stage: str) -> None:
+    async def _consume(self, bodies: Bodies, run: str, consumer: Consumer) -> None:
+        stage = consumer.stage
+        # The plan's bound is for this channel: the others are read when the run is over.
+        await self.bus.channel(stage, max_size=consumer.buffer_max)
         source = self.bus.subscribe(stage)
         kept = self._kept(stage, source)
         async with contextlib.aclosing(source), contextlib.aclosing(kept):

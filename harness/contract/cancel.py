@@ -11,6 +11,7 @@ from harness.contract.beside import troubled_beside
 from harness.contract.clause import Clause, Judgement, Violation, untested, violated
 from harness.contract.reach import failed_together, outputs_lost
 from harness.contract.reading import Ran, Reading
+from harness.kernel.plan import Plan
 
 __all__ = ["CANCEL"]
 
@@ -100,7 +101,9 @@ def check_cancel_1(r: Reading) -> Judgement:
         asked += 1
         why = f"stage {who.stage} asked to end it"
         if not facts.over:
-            bad.append(_hung(r, run, why))
+            # What a stage that swallows its cancels does to a run is CANCEL-4's to judge.
+            if not any(one.swallowed for one in r.executions(run)):
+                bad.append(_hung(r, run, why))
             continue
         if not facts.cancels:  # else its caller did not let it wait: CANCEL-3
             bad += [_left(r, one, who.end, why, "stage-left-running") for one in _outlived(r, run)]
@@ -269,7 +272,10 @@ def _caller_cancel(r: Reading, least: int, most: int) -> Judgement:
         bad += _deadline_lost(r, run)
         if facts.how == "returned":
             outcome = r.outcome(run)
-            if not _failed_too(r, run) or (outcome is not None and outcome.status == "ok"):
+            ended = any(o.how == "cancel_run" for o in r.executions(run))
+            if not (ended or _failed_too(r, run)) or (
+                outcome is not None and outcome.status == "ok"
+            ):
                 status = outcome.status if outcome is not None else "unknown"
                 location = outcome.raised.location if outcome and outcome.raised else ""
                 bad.append(
@@ -352,6 +358,8 @@ def check_cancel_4(r: Reading) -> Judgement:
         stubborn += len(ones)
         asked_s = max(r.time_of(one.interrupts[0]) for one in ones)
         own_s = r.plan.cleanup_grace_s
+        if not r.info.facts.get("takes_grace", True):  # the plan's could not be told to it
+            own_s = max(own_s, Plan().cleanup_grace_s)
         more_s = 0.0
         if any(h.registered and h.begun and h.run.split("/", 1)[0] == run for h in r.held):
             more_s += own_s  # what was registered may have a grace of its own
@@ -443,6 +451,8 @@ def check_cancel_6(r: Reading) -> Judgement:
         if run in r.runs or parent not in r.runs:
             continue
         facts = r.runs[parent]
+        if r.shape.detaches and _in_own_task(r, run):
+            continue  # a stage has let go of the task that runs it, or may have
         for child in children:
             if not facts.over:
                 bad.append(_hung(r, parent, "it runs a subpipeline"))
@@ -485,6 +495,12 @@ def check_cancel_6(r: Reading) -> Judgement:
     if not cancelled and not failed:
         return untested()
     return violated(bad, children_cancelled=cancelled, children_failed=failed)
+
+
+def _in_own_task(r: Reading, run: str) -> bool:
+    """Say whether it is a task of a stage's own that runs a subpipeline."""
+    name = run.rsplit("/", 1)[1].split("#", 1)[0]
+    return any((stage, name) in r.shape.own_children for stage in r.program.names)
 
 
 def _ran_on(r: Reading, child: Ran, cut_s: float) -> bool:

@@ -112,6 +112,9 @@ def _in_time(r: Reading, held: Held) -> bool:
     """Say whether it was taken before the engine's own call for the run came out. What a stage
     takes later nobody releases for it: that it ran on is not CLEAN-1's."""
     facts = r.runs.get(_top(held.run))
+    one = _execution(r, held)
+    if held.registered and one is not None and one.ended and held.at > one.end:
+        return False  # a task that the stage had let go registered it
     return facts is not None and facts.over and held.at < facts.left
 
 
@@ -127,7 +130,7 @@ def check_clean_1(r: Reading) -> Judgement:
     missing = [
         h for h in due if _over(r, h.run) >= 0 and not any(b < _over(r, h.run) for b in h.begun)
     ]
-    missing = [h for h in missing if not _stubborn(r, h)]
+    missing = [h for h in missing if _in_time(r, h) and not _stubborn(r, h)]
     if missing:
         first = missing[0]
         later = any(h.begun for h in missing)
@@ -384,6 +387,9 @@ def check_clean_4(r: Reading) -> Judgement:
             continue  # nobody waits for it, or tasks of its own may each have failed
         if not held.registered and one is not None and one.how != f"raise:{FAULT}":
             continue  # the stage itself kept it from the engine
+        told = () if outcome is None else [f.stage for f in outcome.failures]
+        if not held.registered and told and held.stage not in told:
+            continue  # another stage's failure is told, and not this one's: PART-4
         if outcome is not None and not r.runs[held.run].cancels and r.told(held.run):
             said = json.dumps(outcome.to_json(), default=repr)
             if f"cleanup of {held.name} failed" not in said and held.name not in " ".join(
@@ -458,6 +464,8 @@ def check_clean_5(r: Reading) -> Judgement:
             # CANCEL-3, TIME-3 and CANCEL-1; here it would be the same fact twice.
             if leak.stage and leak.stage in explained:
                 continue
+            if r.shape.detaches and leak.stage and leak.stage not in r.program.names:
+                continue  # a task that a stage let go may be running that subpipeline
             # Tasks that only carry a stage's task are the same fact again.
             if not leak.stage and (stage_left or any(not o.ended for o in stages)):
                 continue
@@ -466,6 +474,8 @@ def check_clean_5(r: Reading) -> Judgement:
             shape = "stage-left-running" if leak.stage else shape
         elif leak.kind in ("asyncgen", "timer") and any(not o.ended for o in stages):
             continue  # held by a stage that is still running, which is judged as such
+        elif leak.kind == "unretrieved" and r.shape.detaches:
+            continue  # nobody was to fetch what comes out of a task that a stage let go
         location = leak.location
         if shape == "stage-left-running":
             location = r.left_location(first, leak.stage)

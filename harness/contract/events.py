@@ -121,6 +121,8 @@ def _late(r: Reading, t: Traffic) -> list[Violation]:
             continue  # it may have waited for a consumer, or in a layer
         # What the engine's own call did after them, as cleanups of others, is not the queue's.
         last = max(_last_of_stages(r, run, facts.end), facts.left if facts.left < facts.end else -1)
+        if any(e.kind.startswith("release.") for e in r.entries[last + 1 : facts.end]):
+            continue  # another run's cleanups were under way: that they are its doing is CLEAN-6's
         took = facts.end_s - r.time_of(last)
         pending = any(
             one.run == run and one.taken and not (one.ended and one.ended[0] <= last)

@@ -182,7 +182,7 @@ def dependents_that_ran(r: Reading, run: str, stage: str, since: int) -> list[st
 
 def _only_trouble(r: Reading, run: str) -> bool:
     """Say whether one layer's failure is all that went wrong in a run."""
-    if r.runs[run].cancels or r.timed_out(run):
+    if r.runs[run].cancels or r.timed_out(run) or not r.told(run):
         return False
     if any(map(r.by_default_timeout, r.executions(run))):
         return False

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from harness.contract import scripts
+from harness.contract.beside import troubled_beside
 from harness.contract.clause import Clause, Judgement, Violation, blocked, untested, violated
 from harness.contract.reach import failed_together, outputs_lost
 from harness.contract.reading import CLOSE_S, Ran, Reading
@@ -46,7 +47,7 @@ def check_part_1(r: Reading) -> Judgement:
     completed = 0
     for run in r.runs:
         kind, who = _ender(r, run)
-        if who is None or kind not in ("fail", "timeout"):
+        if who is None or kind not in ("fail", "timeout") or not r.told(run):
             continue
         early = _early(r, run, who)
         completed += len(early)
@@ -114,6 +115,8 @@ def check_part_3(r: Reading) -> Judgement:
         at, kind = r.first_cause(run)
         if outcome is None or kind not in ("fail", "cancel_run") or facts.cancels:
             continue
+        if not r.told(run):
+            continue
         when = r.time_of(at)
         done = [o for o in r.executions(run) if o.how == "ok" and not o.interrupts]
         tied = [o for o in done if abs(o.end_s - when) <= CLOSE_S and o.end < facts.end]
@@ -158,6 +161,8 @@ def check_part_4(r: Reading) -> Judgement:
         failed = [o for o in r.executions(run) if o.failed_by_itself and o.end < facts.end]
         if not failed or r.first_cause(run)[1] != "fail":
             continue
+        if outcome.status == "cancelled" and _called_off(r, run, failed):
+            continue
         failures += len(failed)
         told = [f.stage for f in outcome.failures]
         missing = [o for o in failed if o.stage not in told]
@@ -199,6 +204,15 @@ def check_part_4(r: Reading) -> Judgement:
     return violated(bad, failures=failures) if failures else untested()
 
 
+def _called_off(r: Reading, run: str, failed: list[Ran]) -> bool:
+    """Say whether something else may have ended a run as well: a stage that asked for it in the
+    instant of a failure, or the failure of another run (TENANT-4)."""
+    asked = [o for o in r.executions(run) if o.how == "cancel_run"]
+    return troubled_beside(r, run, r.runs[run].end_s) or any(
+        abs(one.end_s - other.end_s) <= r.tolerance_s for one in failed for other in asked
+    )
+
+
 def _cause(r: Reading, run: str, failed: list[Ran], where: str) -> list[Violation]:
     outcome = r.outcome(run)
     assert outcome is not None  # the caller has checked it
@@ -235,6 +249,10 @@ def check_stream_1(r: Reading) -> Judgement:
     for one in r.executions():
         outcome = r.outcome(one.run)
         every = [e.detail for e in r.of("chunk", one.run, one.stage)]
+        if not one.ended:  # what it brings when the run is over, nobody waits for
+            left = r.entries[: r.runs[one.run].left] if r.runs[one.run].over else r.entries
+            mine = (e for e in left if e.kind == "chunk" and e[1:3] == (one.run, one.stage))
+            every = [e.detail for e in mine]
         chunks = _chunks_of(r, one, every)
         done = one.how in ("ok", "skip")
         if not chunks or done or outcome is None or r.runs[one.run].cancels or not r.told(one.run):
@@ -250,7 +268,10 @@ def check_stream_1(r: Reading) -> Judgement:
         report = outcome.stages.get(one.stage)
         got = list(report.partial or ()) if report is not None else []
         # Of a stage that was retried, an engine may keep those of all attempts.
-        if got not in (chunks, every) and not (_waited(r, one) and got == chunks[:-1]):
+        kept = [chunks, every, *((chunks[:-1], every[:-1]) if _waited(r, one) else ())]
+        if r.plan.consumer is not None and one.stage in r.shape.attempts and len(chunks) == 1:
+            kept.append(every[:-1])  # the attempt before may have closed the consumer's channel
+        if got not in kept:
             bad.append(
                 Violation(
                     "chunks-lost" if len(got) < len(chunks) else "chunks-changed",
@@ -288,7 +309,12 @@ def _consumer_gone(r: Reading, one: Ran) -> bool:
 
 
 def _waited(r: Reading, one: Ran) -> bool:
-    """Say whether a stage may have been stopped while its last chunk waited for its consumer."""
+    """Say whether a stage may have been stopped while it handed on its last chunk."""
+    if one.interrupts:
+        at = one.interrupts[0]
+        own = [e for e in r.entries[one.start : at] if e[1:3] == (one.run, one.stage)]
+        if own[-1].kind == "chunk" and own[-1].at_s >= r.time_of(at) - CLOSE_S:
+            return True
     # All channels have its bound. One that never ended may wait for its consumer still.
     return r.plan.consumer is not None and (bool(one.interrupts) or not one.ended)
 

@@ -40,6 +40,7 @@ CHANNELS: Mapping[str, str] = {
     "event_reports": "events",
     "deliver.begin": "events",
     "deliver.end": "events",
+    "deliver.cut": "events",
     "deliver.fail": "events",
     "logs": "logs",
     "metrics": "metrics",

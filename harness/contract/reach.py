@@ -9,16 +9,18 @@ __all__ = ["failed_together", "outputs_lost"]
 
 
 def failed_together(r: Reading, who: Ran) -> bool:
-    """Say whether another stage failed for good in the instant in which one asked to end the run:
-    an engine may take either for what ended it. An attempt counts that none followed later."""
-    return any(
-        one is not who
-        and one.attempt_failed
-        and one.ended
-        and abs(one.end_s - who.end_s) <= r.tolerance_s
-        and not any(other.start_s > one.end_s for other in r.ran[one.run, one.stage])
-        for one in r.executions(who.run)
-    )
+    """Say whether another stage failed for good, or timed out, in the instant in which one asked to
+    end the run: an engine may take either for what ended it. An attempt counts that none followed
+    later."""
+    for one in r.executions(who.run):
+        if one is who or any(other.start_s > one.end_s for other in r.ran[one.run, one.stage]):
+            continue
+        ends = [one.end_s] if one.attempt_failed and one.ended else []
+        if r.by_timeout(one) or r.by_default_timeout(one):
+            ends.append(r.time_of(one.interrupts[0]))
+        if any(abs(at_s - who.end_s) <= r.tolerance_s for at_s in ends):
+            return True
+    return False
 
 
 def outputs_lost(r: Reading, run: str, who: Ran, *, shape: str) -> list[Violation]:

@@ -274,7 +274,8 @@ class Reading:
             elif kind.startswith("release."):
                 found = open_held.get((run, stage, detail))
                 if found is not None:
-                    self._release(_meant(found, kind), kind, i)
+                    ended = all(one.ended for one in ran.get((run, stage), ()))
+                    self._release(_meant(found, kind, ended=ended), kind, i)
             elif kind.startswith("scope."):
                 self._scope(kind, i, at_s, run, stage, detail, open_scopes)
             elif kind == "run.begin":
@@ -806,11 +807,13 @@ def _until(dated: Sequence[tuple[float, Ran]], until_s: float) -> Iterator[tuple
     return takewhile(lambda one: one[0] <= until_s, dated)
 
 
-def _meant(found: list[Held], kind: str) -> Held:
+def _meant(found: list[Held], kind: str, *, ended: bool) -> Held:
     """Return which of several resources of one name an entry is about: the one acquired last
-    of those that are at that point of their release."""
+    of those that are at that point of their release. A stage releases its own before it has
+    `ended`, an engine runs the cleanups that were registered when it has."""
     if len(found) == 1:
         return found[0]
+    found = [held for held in found if held.registered is ended] or found
     for held in reversed(found):
         if kind == "release.begin" and not held.begun:
             return held

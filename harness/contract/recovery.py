@@ -316,6 +316,8 @@ def _undos(r: Reading, run: str) -> list[_Undo]:
             continue
         if e.kind == "compensate":
             by = next(o for o in reversed(r.ran[run, e.stage]) if o.start < i)
+            if by.ended and by.end < i:
+                continue  # a task that the stage had let go declared it
             found.append(_Undo(e.detail, by, i))
         elif e.kind.startswith("undo."):
             mine = [u for u in found if u.name == e.detail and u.by.stage == e.stage]

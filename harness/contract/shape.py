@@ -24,6 +24,7 @@ class ProgramShape:
             retried; those of subpipelines' too.
         unordered: stages that hold resources in tasks of their own, or release them early, those
             of subpipelines too: their cleanups have no order among each other.
+        detaches: a stage starts a task that it does not wait for; subpipelines' too.
         own_calls: (stage, tool) that are called in tasks of the stage's own; subpipelines' too.
         own_children: (stage, name) of subpipelines that only such tasks run; subpipelines' too.
         own_scopes: (stage, label) of timeouts that only such tasks set: they reach those, and
@@ -33,6 +34,7 @@ class ProgramShape:
     __slots__ = (
         "attempts",
         "by_op",
+        "detaches",
         "faults",
         "ops",
         "own_calls",
@@ -57,6 +59,9 @@ class ProgramShape:
             limit = one.args["timeout_s"]
             limits = limit if isinstance(limit, tuple) else (limit,)
             self.tool_limits.setdefault((caller, one.args["tool"]), set()).update(limits)
+        self.detaches = any(
+            one.op == "spawn" and not one.args["join"] for _, one, _ in _placed(program)
+        )
         self.own_calls = frozenset(
             (stage, one.args["tool"])
             for stage, one, own in _placed(program)

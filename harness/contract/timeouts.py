@@ -26,7 +26,18 @@ def _due(r: Reading, one: Ran) -> float | None:
 
 
 def _other_cause(r: Reading, one: Ran, before_s: float) -> bool:
-    """Say whether something else (a cancel, another stage's end) may end it before `before_s`."""
+    """Say whether something else (a cancel, another stage's end) may end it before `before_s`; an
+    odd timeout, of which TIME-5 says what an engine may make, counts as such."""
+    return bool(_odd_timeouts(r)) or _other_end(r, one, before_s)
+
+
+def _odd_timeouts(r: Reading) -> dict[str, float]:
+    """Return the stages whose timeout is not above 0, with it, in seconds."""
+    limits = {s.name: r.timeout_of(s.name) for s in r.program.stages}
+    return {name: t for name, t in limits.items() if t is not None and not t > 0}
+
+
+def _other_end(r: Reading, one: Ran, before_s: float) -> bool:
     if r.layers_disturb(one.run):
         return True
     at, kind = r.first_cause(one.run)
@@ -84,8 +95,10 @@ def _ends_at_timeout(r: Reading, *, own_only: bool) -> Judgement:
         if _other_cause(r, one, due - CLOSE_S):
             continue
         first = r.time_of(one.interrupts[0]) if one.interrupts else None
-        if one.in_child(due) and (r.stubborn_child(one.run) or _told_in_child(r, one, due)):
-            continue  # it waits for a stage that swallowed its cancellation, or is at its cleanup
+        if one.in_child(due) and r.stubborn_child(one.run):
+            continue  # it waited for a stage that swallowed its cancellation
+        if one.in_child(due) and not one.ended and r.runs[one.run].over:
+            continue  # what reached it there it had not noted when its run was over: CANCEL-6
         if first is not None and first < due - CLOSE_S:
             continue  # ended too early: TIME-2
         if first is None and one.ended and one.end_s <= due + r.tolerance_s:
@@ -131,18 +144,6 @@ def _ends_at_timeout(r: Reading, *, own_only: bool) -> Judgement:
     if not due_count:
         return untested()
     return violated(bad, timeouts_due=due_count)
-
-
-def _told_in_child(r: Reading, one: Ran, due_s: float) -> bool:
-    """Say whether a stage that never noted it was reached by its timeout in its subpipeline: there
-    a stage was interrupted then, and the run was over before that one had cleaned up."""
-    return not one.ended and any(
-        due_s - CLOSE_S <= r.time_of(i) <= due_s + r.tolerance_s
-        for (run, _), ones in r.ran.items()
-        if run.startswith(f"{one.run}/")
-        for child in ones
-        for i in child.interrupts
-    )
 
 
 def _attribution(r: Reading, one: Ran, limit: float) -> list[Violation]:
@@ -479,9 +480,7 @@ def _is_bad(limit: object) -> bool:
 def check_time_5(r: Reading) -> Judgement:
     if r.record.journal.overflowed:
         return untested()
-    odd = {
-        s.name: t for s in r.program.stages if (t := r.timeout_of(s.name)) is not None and not t > 0
-    }
+    odd = _odd_timeouts(r)
     if not odd:
         return untested()
     refusal = r.record.build_error
@@ -519,7 +518,7 @@ def check_time_5(r: Reading) -> Judgement:
             )
             continue
         for one in r.executions():
-            if one.stage != stage or one.children or _other_cause(r, one, one.start_s):
+            if one.stage != stage or one.children or _other_end(r, one, one.start_s):
                 continue
             seen = True
             ran = (one.end_s if one.ended else r.record.took_s) - one.start_s
@@ -552,6 +551,14 @@ def _lasts_until(r: Reading, run: str, at_s: float) -> bool:
     facts = r.runs.get(run.split("/", 1)[0])
     over_s = facts.end_s if facts is not None and facts.over else r.record.took_s
     return over_s >= at_s - r.tolerance_s
+
+
+def _after_another(r: Reading, one: Ran, position: int) -> bool:
+    """Say whether another stage of its run had ended, and not well, when something reached one."""
+    return any(
+        other is not one and 0 <= other.end < position and other.how not in ("ok", "skip")
+        for other in r.executions(one.run)
+    )
 
 
 def check_time_6(r: Reading) -> Judgement:
@@ -598,12 +605,15 @@ def check_time_6(r: Reading) -> Judgement:
                 tuple(one.start for one in late[:5]),
             )
         )
-    # What reached it before its timeout was due was sent by somebody else.
+    # What reached it before its timeout was due was sent by somebody else, and so may be what
+    # came when another stage had ended badly.
     sent = {
         id(one): [
             i
             for i in one.interrupts
-            if r.time_of(i) >= (_due(r, one) or 0.0) - CLOSE_S and not r.own_scope_due(one, i)
+            if r.time_of(i) >= (_due(r, one) or 0.0) - CLOSE_S
+            and not r.own_scope_due(one, i)
+            and not (r.policy() == "cancel" and _after_another(r, one, i))
         ]
         for one in due
     }
@@ -820,6 +830,8 @@ def check_time_10(r: Reading) -> Judgement:
                 if child.ended and child.end_s <= due + r.tolerance_s and not child.interrupts:
                     continue  # a tie
                 in_task = (parent.stage, name) in r.shape.own_children
+                if in_task and r.shape.detaches:
+                    continue  # the stage had let go of the task that runs it, or may have
                 if in_task and parent.interrupts and child.ended and child.end_s <= parent.end_s:
                     continue  # the parent was told, and cleaned up before it ended its own task
                 due_count += 1
@@ -877,12 +889,9 @@ def check_time_11(r: Reading) -> Judgement:
         at = (one.start, facts.end)
         told_s = r.time_of(one.interrupts[0]) if one.interrupts else math.inf
         waited = one.end_s >= done_s - CLOSE_S and told_s > due + r.tolerance_s
-        grace_s = r.plan.cleanup_grace_s - r.tolerance_s
-        given_up = facts.over and facts.end_s >= told_s + grace_s
-        # A stage that was told in time, of a run that was over before the thread, may clean up yet.
-        told = told_s <= due + r.tolerance_s
-        left = told and facts.over and facts.end_s < done_s - CLOSE_S
-        if not facts.over or (not one.ended and not given_up and not left) or waited:
+        # One that was told, and is left at its cleanup when the run is over, was not waited for.
+        held = not one.ended and min(told_s, facts.end_s) > due + r.tolerance_s
+        if not facts.over or held or waited:
             bad.append(
                 Violation(
                     "hung-on-thread",

@@ -135,9 +135,11 @@ class Traffic:
     Attributes:
         events: by producer and number.
         clear: no event was offered twice, so that each can be followed.
-        foreign: the engine's own events reached the sink as well; they are in its account.
+        foreign: events without a number, a stage's or the engine's own, are in its account.
+        unnumbered: a stage's are; of those that reach the sink nobody can tell whose they are.
         elsewhere: none reached the sink, but users got them in another way.
         accounts: in the order in which they were looked at.
+        alone: there is one run only.
         deliveries_max: how many events were in the sink's hands at once, at most.
         by_run: run of the plan -> counts; `of_all` are those of all runs.
     """
@@ -145,13 +147,13 @@ class Traffic:
     def __init__(self, r: Reading) -> None:
         self.events: dict[tuple[str, int], Event] = {}
         self.clear = True
-        self.foreign = False
+        self.foreign = self.unnumbered = False
         self.accounts: list[Account] = []
         self.by_run: dict[str, Counts] = {run: Counts() for run in r.runs}
         self.of_all = Counts()
         self.deliveries_max = 0
         self._deliveries = 0
-        self._alone = len(r.runs) == 1
+        self.alone = len(r.runs) == 1
         self._read(r)
         for run, facts in r.runs.items():
             outcome = r.outcome(run)
@@ -167,6 +169,8 @@ class Traffic:
                 self._offered(Event(detail[0], detail[1], top(run), stage, i, at_s))
             elif kind == "offer.end":
                 self._answered(self.events[detail[0], detail[1]], i, at_s, detail[2])
+            elif kind == "emit":
+                self.foreign = self.unnumbered = True
             elif kind == "account":
                 self.accounts.append(Account(top(run), i, at_s, SinkReport(*detail)))
             elif kind.startswith("deliver."):
@@ -204,14 +208,14 @@ class Traffic:
     def counts(self, run: str, *, shared: bool) -> Counts:
         """Return the counts that an account of a run is about, if the account is the run's own,
         or if it is `shared` by all runs."""
-        return self.of_all if shared or self._alone else self.by_run[run]
+        return self.of_all if shared or self.alone else self.by_run[run]
 
     def ways(self) -> tuple[bool, ...]:
         """Return the ways (`shared`) in which an account can be meant."""
-        if self._alone:
+        if self.alone:
             return (False,)
         # Events of the engine's own belong to some run, and nobody knows to which.
-        return (True,) if self.foreign else (False, True)
+        return (True,) if self.foreign and not self.unnumbered else (False, True)
 
     def final(self, run: str) -> SinkReport | None:
         """Return the account with which a run was reported."""

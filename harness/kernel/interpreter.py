@@ -172,11 +172,11 @@ class Execution:
 
     __slots__ = (
         "counted",
+        "held",
         "items",
         "marker",
         "own",
         "port",
-        "released",
         "run",
         "stage",
         "tasks",
@@ -190,7 +190,7 @@ class Execution:
         self.run = port.run
         self.items: list[Any] = []
         self.counted: list[int] = []
-        self.released: set[str] = set()
+        self.held: dict[str, list[object]] = {}
         self.tasks: list[asyncio.Task[Any]] = []
         self.own = False
         self.marker: str | None = None
@@ -198,7 +198,7 @@ class Execution:
     def branch(self) -> Execution:
         """Return an execution for a task of the stage's own: what cancels it is the stage."""
         other = Execution(self.world, self.stage, self.port)
-        other.items, other.released, other.own = self.items, self.released, True
+        other.items, other.held, other.own = self.items, self.held, True
         other.counted, other.marker = self.counted, self.marker
         return other
 
@@ -399,11 +399,13 @@ def _acquire(one: Step, rest: Op) -> Op:
 
     async def op(ex: Execution) -> Verdict | None:
         ex.note("acquire", name)
-        ex.released.discard(name)
+        mine = object()  # it may be acquired again once it was released
+        ex.held.setdefault(name, []).append(mine)
         try:
             return await rest(ex)
         finally:
-            if name not in ex.released:
+            if mine in ex.held[name]:
+                ex.held[name].remove(mine)
                 await _clean(ex, name, ex.seconds(duration) if asynchronous else None, fails)
 
     return op
@@ -413,7 +415,8 @@ def _release(one: Step) -> Op:
     name = one.args["name"]
 
     async def op(ex: Execution) -> None:
-        ex.released.add(name)
+        if ex.held.get(name):
+            ex.held[name].pop()
         await _clean(ex, name, None, False)
 
     return op

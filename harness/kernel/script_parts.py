@@ -172,12 +172,26 @@ class Parts:
             if name in done:
                 continue
             done.add(name)
-            if any(one.op == "cleanup" for _, one in child.walk()):
-                raise Unrenderable("a cleanup registered inside a subpipeline")
             own = self.stages(child, f"{child.name}/")
             self.graphs[name] = self.build(name, child)
+            if any(one.op == "cleanup" for _, one in child.walk()):
+                own, self.graphs[name] = self._known(child, own, self.graphs[name])
             texts = [*own, self.graphs[name], *texts]
         return texts
+
+    def _known(self, child: Program, stages: list[str], build: str) -> tuple[list[str], str]:
+        """Return the stages of a subpipeline and what builds its graph, which they register
+        cleanups with: it has a name of its own, where it is run once.
+
+        Raises:
+            Unrenderable: if there may be several of them at a time.
+        """
+        if self.many or _times_run(self.program, child.name) > 1:
+            raise Unrenderable("a cleanup registered inside a subpipeline that runs several times")
+        graph = f"{identifier(child.name)}_graph"
+        head, _, made = build.partition("\n    return ")
+        build = f"{head}\n    global {graph}\n    {graph} = {made}\n    return {graph}"
+        return [re.sub(r"\bgraph\.", f"{graph}.", text) for text in stages], build
 
     def placed(self, bodies: Sequence[str]) -> list[str]:
         """Return the texts with each child's graph that takes one line made where it is run."""
@@ -330,6 +344,17 @@ def _values(program: Program) -> dict[str, Any]:
         if len(values) == 1:
             given[stage.name] = values[0]
     return given
+
+
+def _times_run(program: Program, child: str) -> int:
+    """Return how often a run of a program runs a subpipeline, at most."""
+    times = 0
+    for stage, one in program.walk():
+        if one.op == "subpipeline":
+            inner = one.args["program"]
+            own = int(inner.name == child) + _times_run(inner, child)
+            times += own * (stage.retry.attempts if stage.retry else 1)
+    return times
 
 
 def _called_once(program: Program) -> frozenset[str]:

@@ -82,6 +82,8 @@ class StageWriter:
         self.marked = self.marker = False
         self.told_in_place = self.guarded = self.catches = False
         self.released: frozenset[str] = frozenset()
+        self.again: frozenset[str] = frozenset()  # released, and acquired more than once
+        self.acquired = 0
         self.releases = False
 
     def write(self, steps: Sequence[Step]) -> None:
@@ -96,6 +98,8 @@ class StageWriter:
         self.catches = self.guarded and "raise" in self.ends and may_raise(steps)
         self.keeps_items = any(one.op == "ok" and one.args["value"] == "$items" for one in every)
         self.released = frozenset(one.args["name"] for one in every if one.op == "release")
+        acquired = [one.args["name"] for one in every if one.op == "acquire"]
+        self.again = frozenset(name for name in self.released if acquired.count(name) > 1)
         named = len(self.lines)
         self._one_release([one for one in every if one.op == "cleanup"])
         if self.keeps_items:
@@ -107,8 +111,10 @@ class StageWriter:
         if any(one.op == "flaky" for one in every):
             self.helpers.add("executions")
             self.line(f"execution = execution_number({self.me})")
-        if self.released:
+        if self.released - self.again:
             self.line("released = set()")
+        if self.again:
+            self.line("held = []")
         if not self.recorded:
             self.note("stage.start")
         if told == "finally":
@@ -272,12 +278,20 @@ class StageWriter:
     def _acquire(self, one: Step, rest: Sequence[Step]) -> None:
         name = one.args["name"]
         self.note("acquire", literal(name))
-        if name in self.released:
+        self.acquired += 1
+        mine = literal(f"{name} {self.acquired}")
+        if name in self.again:
+            self.line(f"held.append({mine})")
+        elif name in self.released:
             self.line(f"released.discard({literal(name)})")
         held = self.written(lambda: self.block(rest))
 
         def release() -> None:
-            if name in self.released:
+            if name in self.again:
+                self.line(f"if {mine} in held:")
+                self.inner(lambda: self.line(f"held.remove({mine})"))
+                self.inner(lambda: self.release(one))
+            elif name in self.released:
                 self.line(f"if {literal(name)} not in released:")
                 self.inner(lambda: self.release(one))
             else:

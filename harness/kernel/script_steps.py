@@ -32,7 +32,12 @@ def _yield(w: StageWriter, one: Step) -> None:
 
 def _release(w: StageWriter, one: Step) -> None:
     name = literal(one.args["name"])
-    w.line(f"released.add({name})")
+    if one.args["name"] in w.again:
+        prefix = literal(f"{one.args['name']} ")
+        w.line(f"for mine in [one for one in held if one.startswith({prefix})][-1:]:")
+        w.inner(lambda: w.line("held.remove(mine)"))
+    else:
+        w.line(f"released.add({name})")
     w.note("release.begin", name)
     w.note("release.end", name)
 

@@ -1,7 +1,7 @@
 """Makes of a stand-alone script one that tries many times, and says how often it showed it.
 
 On a real clock a race shows now and then. Such a script does all by means that any program of
-asyncio's users has: sleeps of zero seconds before those of its own steps, timers that fire some
+asyncio's users has: sleeps of zero seconds around those of its own steps, timers that fire some
 tenths of a millisecond late, so that ties fall either way, and a cancel that comes some turns
 sooner or later. The numbers of a try are drawn from its own number, and each try begins with
 variables of its own, on an event loop of its own.
@@ -38,7 +38,9 @@ _PAUSE = """\
 async def pause(seconds):
     for _ in range(random.choice((0, 0, 1, 2, 3, 5))):  # a few turns of the event loop
         await asyncio.sleep(0)
-    await asyncio.sleep(seconds and seconds + random.choice((0, 0, 0.0002, 0.0009)))"""
+    await asyncio.sleep(seconds and seconds + random.choice((0, 0, 0.0002, 0.0009)))
+    for _ in range(random.choice((0, 0, 1, 2, 3, 5)) if seconds else 0):  # timers fire together
+        await asyncio.sleep(0)"""
 
 _TRIES = f"""
 

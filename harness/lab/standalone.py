@@ -36,7 +36,7 @@ def script_of(
     try:
         text = render(program, plan, clause.id, check)
     except Unrenderable as exc:
-        return None, f"the engine's own API has no words for it in a script: {exc}"
+        return None, f"scripts for this engine have no words for it: {exc}"
     except Exception as exc:
         # An adapter is anybody's code, and its fault no reason to lose a finding.
         return None, f"the adapter could not write it: {type(exc).__name__}: {exc}"[:300]

@@ -367,6 +367,26 @@ def test_a_script_runs_the_program_on_the_stock_loop(name: str, tmp_path: Path) 
     assert (done.returncode, done.stdout.strip()) == (1, f"VIOLATION TIME-1: {expected}"), done
 
 
+def test_a_heartbeat_of_a_stage_without_an_idle_timeout_ends_nothing(lab: Laboratory) -> None:
+    beating = stage("a", step("heartbeat"), step("sleep", seconds=1), step("ok", value=1))
+    _, outcome = run(lab, beating)
+    assert outcome.stages == {"a": StageReport("completed", 1)}
+
+
+@pytest.mark.parametrize("on_failure", ["cancel", "continue"])
+def test_of_two_stages_that_ask_to_end_the_run_the_first_is_told(
+    lab: Laboratory, on_failure: str
+) -> None:
+    late = stage(
+        "late",
+        step("swallow", steps=[{"op": "sleep", "seconds": 1}]),
+        step("cancel_run", reason="b"),
+    )
+    first = stage("first", step("cancel_run", reason="a"))
+    _, outcome = run(lab, late, first, plan=Plan(on_failure=on_failure))
+    assert (outcome.status, outcome.reason, outcome.cancelled_by) == ("cancelled", "a", "first")
+
+
 def test_what_is_not_offered_has_no_script() -> None:
     program = Program((stage("a", step("chunk", value=1)),))
     with pytest.raises(Unrenderable, match="streaming"):

@@ -18,7 +18,7 @@ from harness.adapters.llama_workflows import Adapter, Backoff
 from harness.kernel.adapter import CAPABILITIES
 from harness.kernel.laboratory import Laboratory, digest
 from harness.kernel.outcome import Outcome, StageReport
-from harness.kernel.plan import Cancel, Plan, RunSpec
+from harness.kernel.plan import Cancel, Consumer, Plan, RunSpec
 from harness.kernel.program import Program, Retry, Stage
 from harness.kernel.record import RunRecord
 from harness.kernel.steps import Step, step
@@ -137,6 +137,34 @@ def test_chunks_and_events_are_read_from_the_stream(lab: Laboratory) -> None:
     )
     assert outcome.stages == {"a": StageReport("failed", partial=("one",), complete=False)}
     assert outcome.events == (("progress", {"n": 1}),)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_what_a_consumer_leaves_in_the_stream_is_read_when_the_run_is_over(
+    lab: Laboratory, fails: bool
+) -> None:
+    end = step("raise", message="no") if fails else step("ok", value=3)
+    stages = (stage("a", step("chunk", value=1), step("chunk", value=2), end),)
+    plan = Plan(consumer=Consumer("a", stop_after=1))
+    _, outcome = run(lab, *stages, plan=plan)
+    whole = StageReport("completed", 3, partial=(1, 2))
+    cut = StageReport("failed", partial=(1, 2), complete=False)
+    assert outcome.stages == {"a": cut if fails else whole}
+
+
+def test_however_often_the_caller_cancels_the_run_is_closed_to_its_end(lab: Laboratory) -> None:
+    held = stage("a", step("acquire", name="db", cleanup_s=0.3), step("sleep", seconds=9))
+    plan = Plan(cancels=(Cancel(at_s=1.0, times=3, gap_s=0.1),))
+    record = lab.run(Program((held,)), plan)
+    assert ends(record) == [("a", "cancelled")]
+    assert [e.detail for e in record.journal.of("release.end")] == ["db"]
+    assert record.outcomes["r0"].status == "cancelled"
+
+
+def test_what_the_caller_reads_is_not_what_another_step_may_change(lab: Laboratory) -> None:
+    made = stage("a", step("ok", value=["kept"]))
+    _, outcome = run(lab, made, stage("b", step("mutate", stage="a"), after=("a",)))
+    assert outcome.stages["a"] == StageReport("completed", ["kept"])
 
 
 def test_two_runs_of_one_workflow_keep_their_inputs(lab: Laboratory) -> None:

@@ -346,6 +346,9 @@ def test_a_retry_that_no_strategy_has_is_not_offered(lab: Laboratory, retry: Ret
         pytest.skip(lab.info.missing["retry"])
     with pytest.raises(NotOffered, match="stage a"):
         lab.run(Program((stage("a", retry=retry),)), PLAIN)
+    kid = Program((stage("k", retry=retry),), "kid")
+    with pytest.raises(NotOffered, match="stage k"):
+        lab.run(Program((stage("a", step("subpipeline", program=kid)),)), PLAIN)
 
 
 # Streams
@@ -399,6 +402,14 @@ def test_the_engines_own_end_is_noted_where_the_consumer_ends_later(lab: Laborat
     assert kinds == ["run.begin", "engine.end", "consume.stop", "run.end"]
     assert record.journal.of("engine.end")[0].at_s < record.journal.of("run.end")[0].at_s
     assert run(lab, stage("a")).journal.of("engine.end") == []
+
+
+def test_a_consumer_s_bound_holds_no_other_stage_up(lab: Laboratory) -> None:
+    plan = Plan(consumer=Consumer("a", buffer_max=1))
+    others = stage("b", *(step("chunk", value=n) for n in range(3)))
+    record = lab.run(Program((stage("a", step("chunk", value=0)), others)), plan)
+    assert record.outcomes["r0"].status == "ok"
+    assert record.outcomes["r0"].stages["b"].partial == (0, 1, 2)
 
 
 def test_what_nobody_consumes_can_be_read_beside_a_consumer(lab: Laboratory) -> None:

@@ -92,6 +92,21 @@ def test_a_sibling_of_a_stage_that_timed_out_does_not_run_on_to_its_own_end() ->
     assert of("cancelled", 0.11) is None
 
 
+def test_beside_a_stage_that_lasts_longer_than_its_timeout_no_other_goes_on() -> None:
+    long, waits = step("sleep", seconds=9.0), Stage("b", (step("sleep", seconds=0.5),))
+    program, plan = Program((Stage("a", (long,)), waits)), Plan(stage_timeout_s=1.0)
+
+    def of(end_s: float, other_s: float) -> str | None:
+        seen: list[Note] = [(0.0, "a", "stage.start", None), (0.0, "b", "stage.start", None)]
+        seen += [(end_s, "a", "stage.end", None), (other_s, "b", "stage.end", None)]
+        return said("TIME-3", program, plan, seen, shape="sibling-not-cancelled")
+
+    assert of(1.0, 1.5) == "b ran on for 0.50 s after the timeout of its sibling"
+    assert of(1.0, 1.01) is None
+    assert of(1.0, 0.5) is None
+    assert of(0.3, 0.5) is None  # its timeout did not end it
+
+
 def test_a_sibling_that_cleans_up_may_take_its_time() -> None:
     held = Stage("b", (step("acquire", name="file", cleanup_s=0.3), step("sleep", seconds=1.0)))
     program, plan = Program((Stage("a"), held)), Plan(stage_timeout_s=0.1)
@@ -246,8 +261,8 @@ def test_how_long_after_the_asking_a_clock_can_tell_is_half_of_the_shortest_wait
         program = Program((*ASKS.stages[:1], retried))
         return CLAUSES["CANCEL-1"].check_of(program, Plan(), "stage-started-after")
 
-    assert "asked[0] + 0.05]" in str(script(1.0))
-    assert "asked[0] + 0.01]" in str(script(0.02))
+    assert "asked + 0.05]" in str(script(1.0))
+    assert "asked + 0.01]" in str(script(0.02))
     assert script(0.0) is None
 
 
@@ -366,6 +381,16 @@ def test_of_several_runs_what_is_there_at_the_end_of_the_last_was_left() -> None
     assert of() is None
     assert of("start", "_worker") is None  # a run is not over yet
     assert of("_worker") == "still there when the last run was over: ['_worker']"
+
+
+def test_what_code_is_told_is_no_proof_of_what_is_on_a_record() -> None:
+    program = Program((Stage("a", (step("identify"), step("log", message="x"))),))
+    plan = Plan(runs=(RunSpec("r0", correlation="c0"),))
+    asked = {shape: CLAUSES["CORR-1"].check_of(program, plan, shape) for shape in SHOWN_BY_IDS}
+    assert {shape for shape, check in asked.items() if check} == {"lost-in-stage"}
+
+
+SHOWN_BY_IDS = ("lost-in-stage", "lost-in-log", "changed-in-log", "lost-in-event")
 
 
 def test_why_there_is_no_script_is_said() -> None:

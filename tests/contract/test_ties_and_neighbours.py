@@ -194,12 +194,12 @@ def test_a_sibling_that_outlives_the_engine_s_call_is_left_running_not_run_on() 
     assert said(0.2) == ["sibling-not-cancelled"]
 
 
-def test_a_run_that_is_over_before_a_thread_has_not_waited_for_it() -> None:
-    whole = program("p", stage("a", using("lock", thread(0.5), cleanup_s=0.1)), stage("b", ok(1)))
+def test_a_stage_that_was_told_in_time_has_not_waited_for_its_thread() -> None:
+    whole = program("p", stage("a", using("lock", thread(0.5), cleanup_s=0.9)), stage("b", ok(1)))
 
-    def said(end_s: float) -> list[str]:
+    def said(told_s: float) -> list[str]:
         rows: list[Row] = [*BEGIN, (0.0, "b", "stage.end", "ok")]
-        rows += [(0.0, "a", "thread.begin", 0.5), (0.1, "a", "interrupt"), over(end_s)]
+        rows += [(0.0, "a", "thread.begin", 0.5), (told_s, "a", "interrupt"), over(0.6)]
         outcome = Outcome("r0", "failed", still_running=("a",))
         plan = Plan(stage_timeout_s=0.1, cleanup_grace_s=2.0)
         return shapes(by_hand(whole, plan, rows, outcome=outcome)).get("TIME-11", [])
@@ -221,6 +221,77 @@ def test_a_chunk_that_waits_for_its_consumer_is_not_lost_with_a_stage_that_never
 
     assert said(2) == []
     assert said(1) == ["chunks-lost"]
+
+
+def test_a_chunk_that_comes_when_the_run_is_over_is_not_waited_for() -> None:
+    late = program("p", stage("a", sleep(0.5), chunk(0)), stage("b", BREAKS))
+
+    def said(chunk_s: float) -> list[str]:
+        rows: list[Row] = [*BEGIN, (0.1, "b", "stage.end", "raise:OSError"), over(0.1)]
+        rows = sorted([*rows, (chunk_s, "a", "chunk", 0)], key=lambda row: row[0])
+        outcome = Outcome("r0", "failed", stages={"a": StageReport("unknown", partial=())})
+        return shapes(by_hand(late, Plan(), rows, outcome=outcome)).get("STREAM-1", [])
+
+    assert said(0.5) == []
+    assert said(0.05) == ["chunks-lost"]
+
+
+def test_a_chunk_in_the_middle_of_which_a_stage_was_cut_is_kept_or_not() -> None:
+    many = program("p", stage("a", chunk(0), sleep(0.1), chunk(1)), stage("b", cancel_run("x")))
+
+    def said(cut_s: float) -> list[str]:
+        rows: list[Row] = [*BEGIN, (0.0, "a", "chunk", 0), (0.1, "a", "chunk", 1)]
+        rows += [(0.1, "b", "stage.end", "cancel_run"), (cut_s, "a", "interrupt")]
+        rows += [(cut_s, "a", "stage.end", "cancelled"), over(cut_s)]
+        stages = {"a": StageReport("cancelled", partial=(0,))}
+        outcome = Outcome("r0", "cancelled", reason="x", stages=stages)
+        return shapes(by_hand(many, Plan(), rows, outcome=outcome)).get("STREAM-1", [])
+
+    assert said(0.1) == []
+    assert said(0.2) == ["chunks-lost"]
+
+
+def test_a_channel_that_the_first_attempt_has_closed_takes_nothing_of_the_next() -> None:
+    makes = Stage("a", (step("chunk", value=0), step("raise")), retry=Retry(2, backoff_s=0.1))
+
+    def said(*got: int) -> list[str]:
+        rows: list[Row] = [*BEGIN[:2]]
+        for at_s in (0.0, 0.1):
+            rows += [(at_s, "a", "stage.start")] if at_s else []
+            rows += [(at_s, "a", "chunk", 0), (at_s, "a", "stage.end", "raise:ValueError")]
+        stages = {"a": StageReport("failed", partial=got)}
+        outcome = Outcome("r0", "failed", stages=stages)
+        found = by_hand(Program((makes,)), Plan(), [*rows, over(0.1)], outcome=outcome)
+        return shapes(found).get("STREAM-1", [])
+
+    assert (said(0), said(0, 0)) == ([], [])
+    assert said() == ["chunks-lost"]
+
+
+def test_a_hang_over_a_stage_that_clings_is_not_the_asking_stage_s() -> None:
+    both = program("p", stage("a", cancel_run("enough")), stage("b", sleep(9.0)))
+
+    def said(*clings: Row) -> list[str]:
+        rows: list[Row] = [*BEGIN, (0.0, "a", "stage.end", "cancel_run")]
+        rows += [(0.0, "b", "interrupt"), *clings]
+        judged = by_hand(both, Plan(), rows, ended="deadlock")
+        return shapes(judged).get("CANCEL-1", [])
+
+    assert said((0.0, "b", "swallowed", 1)) == []
+    assert said() == ["hung"]
+
+
+def test_a_timeout_of_the_instant_in_which_a_stage_asked_may_be_what_is_told() -> None:
+    both = program("p", stage("a", sleep(0.1), cancel_run("enough")), stage("b", sleep(9.0)))
+
+    def said(asked_s: float) -> list[str]:
+        rows: list[Row] = [*BEGIN, (asked_s, "a", "stage.end", "cancel_run")]
+        rows += [(0.1, "b", "interrupt"), (0.1, "b", "stage.end", "cancelled"), over(0.1)]
+        outcome = Outcome("r0", "cancelled")
+        return shapes(by_hand(both, TIMED, rows, outcome=outcome)).get("CANCEL-1", [])
+
+    assert said(0.1) == []
+    assert "reason-lost" in said(0.05)
 
 
 def test_the_engine_s_own_limit_is_trouble_beside_that_of_a_layer() -> None:

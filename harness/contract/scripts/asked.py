@@ -33,11 +33,11 @@ def cancel_1(program: Program, plan: Plan, shape: str) -> str | None:
     caller_is_told(plan)
     if shape == "stage-started-after":
         return source(
-            ENDS,
-            ASKED,
-            'begun = [(at, stage) for at, stage, kind, _ in seen if kind == "stage.start"]',
-            "late = [stage for at, stage in begun"
-            f" if asked and at > asked[0] + {soon_s(program)!r}]",
+            "rows = [(at, stage, kind) for at, stage, kind, _ in seen]",
+            '# Ends that are noted are by "cancel_run".',
+            'asked = min([at for at, _, kind in rows if kind == "stage.end"], default=1e9)',
+            'late = [stage for at, stage, kind in rows if kind == "stage.start"'
+            f" and at > asked + {soon_s(program)!r}]",
             "if late:",
             '    return f"started after a stage had asked to end the run: {late}"',
             "return None",

@@ -17,6 +17,8 @@ def corr_1(program: Program, plan: Plan, shape: str) -> str | None:
         return None
     if shape == "lost-in-error":
         return _on_the_error(program, plan)
+    if shape.endswith(("-in-log", "-in-event")) or shape.startswith("log-record"):
+        return None  # what code is told is not what is on a record or an event
     lost = 'detail[1].get("correlation", "") not in ids.values()'  # another's is another defect
     run = 'stage.split("/")[0] in ids and ' if len(plan.runs) > len(ids) else ""
     return source(

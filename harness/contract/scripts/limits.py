@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from harness.contract.scripts.running import left_running
-from harness.contract.scripts.source import EVERY_END, SLACK_S, SOON_S, one_run, source
+from harness.contract.scripts.source import EVERY_END, SLACK_S, SOON_S, one_run, shortest, source
 from harness.kernel.plan import Plan
 from harness.kernel.program import Program
 from harness.kernel.script_literals import literal
@@ -95,6 +97,22 @@ def time_3(program: Program, plan: Plan, shape: str) -> str | None:
     limits = _limits(program, plan)
     if shape != "sibling-not-cancelled" or not limits or not one_run(plan):
         return None
+    over = [name for name in limits if _outlives(program.stage(name).steps, limits[name])]
+    if over and all(one.op in (*WAITS, "ok", "cleanup") for _, one in program.walk()):
+        # Each of these ends by its timeout, if it is not ended before: it waits for longer.
+        due = {name: round(limits[name] - SOON_S, 6) for name in over}
+        return source(
+            f"due = {literal(due)}  # seconds after which only its timeout ends a stage",
+            'begun = {stage: at for at, stage, kind, _ in seen if kind == "stage.start"}',
+            'ended = {stage: at for at, stage, kind, _ in seen if kind == "stage.end"}',
+            "timed = [at for one, at in ended.items() if at - begun[one] > due.get(one, took)]",
+            "since = min(timed, default=took)",
+            "for stage in begun:",
+            "    late = ended.get(stage, took) - since",
+            f"    if begun[stage] < since and late > {SOON_S}:",
+            '        return f"{stage} ran on for {late:.2f} s after the timeout of its sibling"',
+            "return None",
+        )
     lines = (
         f"limits = {literal(limits)}  # seconds",
         'begun = {stage: at for at, stage, kind, _ in seen if kind == "stage.start"}',
@@ -120,6 +138,12 @@ def time_3(program: Program, plan: Plan, shape: str) -> str | None:
         '        return f"{stage} ran on for {at - timed[0]:.2f} s after the timeout, to its end"',
         "return None",
     )
+
+
+def _outlives(steps: Sequence[Step], limit: float) -> bool:
+    """Say whether a stage lasts longer than a limit, in seconds, beyond doubt."""
+    lasts = sum(shortest(one.args["seconds"]) for one in steps if one.op == "sleep")
+    return lasts > limit + SOON_S or any(one.op == "never" for one in steps)
 
 
 def _lets_itself_be_cut(one: Step) -> bool:

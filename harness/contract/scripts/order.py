@@ -9,7 +9,6 @@ from harness.contract.scripts.source import (
     SOON_S,
     always_fails,
     caller_is_told,
-    named_in,
     one_run,
     ops,
     several,
@@ -180,11 +179,13 @@ def _after_the_end(program: Program, plan: Plan) -> str:
     others_fail = any(_may_fail(program, plan, name) for name in once)
     soon = min(0.02, soon_s(program))
     if len(retried) == 1 and not others_fail and "cancel_run" not in ops(program):
-        mine = named_in(program, retried, many=False)
+        begun = f'(stage, kind) == ("{retried[0]}", "stage.start")'
+        if retried == [s.name for s in program.stages]:
+            begun = 'kind == "stage.start"'
         # A cancel that comes too late is noted after the end.
         return source(
-            f"begun = [at for at, {'stage' if mine else '_'}, kind, _ in seen"
-            f' if kind == "stage.start"{mine}]',
+            f"begun = [at for at, {'stage' if 'stage,' in begun else '_'}, kind, _ in seen"
+            f" if {begun}]",
             'ends = [at for at, _, kind, _ in seen if kind in ("cancel.sent", "run.end")]',
             f"if begun and ends and begun[0] < ends[0] < begun[-1] - {soon!r}:",
             '    return f"it was tried again {begun[-1] - ends[0]:.2f} s after the end"',

@@ -31,6 +31,7 @@ __all__ = [
     "one_run",
     "ops",
     "several",
+    "shortest",
     "soon_s",
     "source",
 ]
@@ -112,6 +113,11 @@ def lets_go(program: Program, plan: Plan) -> bool:
 def longest(seconds: Any) -> float:
     """Return the longest of a step's durations, in seconds."""
     return max(seconds) if isinstance(seconds, tuple) else float(seconds)
+
+
+def shortest(seconds: Any) -> float:
+    """Return the shortest of a step's durations, in seconds."""
+    return min(seconds) if isinstance(seconds, tuple) else float(seconds)
 
 
 def several(plan: Plan) -> bool:
