@@ -69,11 +69,6 @@ def _other_end(r: Reading, one: Ran, before_s: float) -> bool:
     return r.other_timeout(one, before_s)
 
 
-def _unusable(r: Reading) -> bool:
-    """Say whether a stage has a timeout that is none; what an engine makes of it is TIME-5's."""
-    return any((limit := r.timeout_of(s)) is not None and not limit > 0 for s in r.program.names)
-
-
 def _attempts(r: Reading, run: str) -> list[list[Ran]]:
     """Return, for each stage of a run that declares a retry, its executions."""
     tried = [name for name in r.program.names if name in r.shape.attempts]
@@ -97,7 +92,7 @@ def _ends_at_timeout(r: Reading, *, own_only: bool) -> Judgement:
             continue
         if one.called_off >= 0:
             continue  # what the engine sent then may have come together with that
-        if _unusable(r) or _other_cause(r, one, due - CLOSE_S):
+        if _other_cause(r, one, due - CLOSE_S):
             continue
         first = r.time_of(one.interrupts[0]) if one.interrupts else None
         if one.in_child(due) and r.stubborn_child(one.run):
@@ -239,7 +234,7 @@ def check_time_2(r: Reading) -> Judgement:
             # timeout it was.
             unclear = any(stage == one.stage for stage, _ in r.shape.own_calls)
             early = early and not unclear and not r.own_scope_due(one, one.interrupts[0])
-            early = early and not _unusable(r) and not troubled_beside(r, one.run, first)
+            early = early and not troubled_beside(r, one.run, first)
             if early and not _other_cause(r, one, first + CLOSE_S):
                 tested += 1
                 bad.append(
@@ -781,7 +776,7 @@ def check_time_9(r: Reading) -> Judgement:
             last = max(b for b in beats if b <= end)
             if r.by_timeout(one) and end < last + idle - CLOSE_S:
                 continue  # its other timeout was due
-            if end < last + idle - CLOSE_S and (_unusable(r) or troubled_beside(r, one.run, end)):
+            if end < last + idle - CLOSE_S and troubled_beside(r, one.run, end):
                 continue
             if end < last + idle - CLOSE_S and not _other_cause(r, one, end):
                 bad.append(_idle(one, "ended-though-alive", f"it was ended {end - last:g} s after"))

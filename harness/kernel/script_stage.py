@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 from harness.kernel.plan import Plan
@@ -28,6 +29,7 @@ __all__ = ["StageWriter", "Writers"]
 
 # What is told of an identity within a note.
 IDENTITY_MAX = 12
+LOOPED_MIN = 3  # sleeps of one length
 
 Writers = Mapping[str, Callable[["StageWriter", Step], None]]
 
@@ -123,7 +125,7 @@ class StageWriter:
         elif self.guarded:
             self.line("try:")
             self.inner(lambda: self.whole(steps))
-            self._caught(steps)
+            self._caught()
         else:
             self.whole(steps)
         if self.many_runs:
@@ -154,7 +156,7 @@ class StageWriter:
         elif uses:
             self.lines.insert(at, f"me = {mine}")
 
-    def _caught(self, steps: Sequence[Step]) -> None:
+    def _caught(self) -> None:
         """Write what notes how an exception ends the stage."""
         if "cancelled" in self.ends:
             self.line("except asyncio.CancelledError:")
@@ -178,8 +180,10 @@ class StageWriter:
             self.note("stage.end", literal(f"raise:{error}"), deeper=deeper)
 
     def whole(self, steps: Sequence[Step]) -> None:
+        before = len(self.lines)
         self.block(steps)
-        if not always_ends(steps):
+        raises = self.lines[before:] and self.lines[-1].startswith(f"{'    ' * self.depth}raise ")
+        if not always_ends(steps) and not raises:
             self.end("ok", value="None")
 
     # Lines
@@ -247,6 +251,11 @@ class StageWriter:
             past = max(past, i + self._chunks(steps[i:])) if i >= past else past
             if i < past:
                 continue
+            if (alike := _alike(steps[i:])) >= LOOPED_MIN:
+                past = i + alike
+                self.line(f"for _ in range({alike}):")
+                self.inner(partial(self.sleep, seconds_of(one.args["seconds"])))
+                continue
             if one.op == "acquire":
                 self._acquire(one, steps[i + 1 :])
                 return
@@ -275,9 +284,7 @@ class StageWriter:
             self.line(f"held.append({mine})")
         elif name in self.released:
             self.line(f"released.discard({literal(name)})")
-        self.line("try:")
-        self.inner(lambda: self.block(rest))
-        self.line("finally:")
+        held = self.written(lambda: self.block(rest))
 
         def release() -> None:
             if name in self.again:
@@ -290,6 +297,13 @@ class StageWriter:
             else:
                 self.release(one)
 
+        if not held:  # nothing can come between
+            release()
+            return
+        self.line("try:")
+        for line in held:
+            self.line(f"    {line}" if line else "")
+        self.line("finally:")
         self.inner(release)
 
     def release(self, one: Step, *, registered: bool = False) -> None:
@@ -424,6 +438,12 @@ class StageWriter:
             self.line(f"told = {told}")
             told = "told"
         self.note("identity", f"({literal(place)}, {told})")
+
+
+def _alike(steps: Sequence[Step]) -> int:
+    """Return with how many sleeps of one length a block begins."""
+    alike = takewhile(lambda one: one.op == "sleep" and one == steps[0], steps)
+    return sum(1 for _ in alike)
 
 
 def _settled(one: Step) -> Step:
