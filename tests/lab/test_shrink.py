@@ -549,7 +549,7 @@ def test_a_random_program_on_a_broken_engine_shrinks_to_the_heart_of_it(subject:
 def test_a_cancel_for_a_script_does_not_coincide_with_what_it_may_miss(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(smallest, "told_by_script", lambda *_: telling.SCRIPTED)
+    monkeypatch.setattr(smallest, "told_by_script", lambda *_, **_more: telling.SCRIPTED)
     lab = laboratory("broken:cleanup-cut-by-cancel")
     case = program(stage("a", {"op": "cleanup", "name": "db", "cleanup_s": 0.1}))
     cancelled = {"version": 1, "cancels": [{"at_s": 0.1}]}
