@@ -794,7 +794,7 @@ def _without_stray_layers(case: _Case) -> _Case:
 
 def _inner_blocks(one: Mapping[str, Any]) -> Iterator[Sequence[Any]]:
     """Yield the blocks that a step holds: of several branches the longest first, then all of them
-    one after the other."""
+    one after the other, either way round."""
     for name, spec in OPS[one["op"]].fields.items():
         if spec.shape == "block" and one.get(name):
             yield one[name]
@@ -803,6 +803,7 @@ def _inner_blocks(one: Mapping[str, Any]) -> Iterator[Sequence[Any]]:
             yield from sorted(branches, key=len, reverse=True)
             if len(branches) > 1:
                 yield [*chain.from_iterable(branches)]
+                yield [*chain.from_iterable(reversed(branches))]
     if one["op"] == "subpipeline":
         for stage in one["program"]["stages"]:
             yield stage.get("steps", ())
