@@ -300,7 +300,8 @@ def _build(engine: Probe, plan: Plan, program: Program, classes: Mapping[str, st
         lines = [line]
     elif len(stages) <= STAGES_APART:
         lines = [f"pipeline = {'pipeline' if i else 'Pipeline()'}{s}" for i, s in enumerate(stages)]
-        lines.append(f"return pipeline{build}")
+        last = f"return {lines[-1].removeprefix('pipeline = ')}{build}"
+        lines = [*lines[:-1], last] if len(last) < LINE_MAX else [*lines, f"return pipeline{build}"]
     lines = [*chain, *lines]
     if not _own_grace(plan):
         return lines

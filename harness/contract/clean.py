@@ -328,6 +328,14 @@ def _beside_others(r: Reading, held: Held) -> bool:
     return held.registered and top in r.runs and bool(overlapping(r, top))
 
 
+def _asked_with(r: Reading, one: Ran) -> bool:
+    """Say whether a stage asked to end the run in the instant in which another one ended."""
+    return any(
+        other.how == "cancel_run" and abs(other.end_s - one.end_s) <= r.tolerance_s
+        for other in r.executions(one.run)
+    )
+
+
 def _of_earlier_attempt(r: Reading, held: Held) -> bool:
     """Say whether a cleanup was registered by an attempt that was not the stage's last: an
     engine may run it before the next one, or at the end of the run."""
@@ -390,6 +398,9 @@ def check_clean_4(r: Reading) -> Judgement:
         told = () if outcome is None else [f.stage for f in outcome.failures]
         if not held.registered and told and held.stage not in told:
             continue  # another stage's failure is told, and not this one's: PART-4
+        ended = outcome is not None and outcome.status == "cancelled"
+        if ended and one is not None and not held.registered and _asked_with(r, one):
+            continue  # the run ended as another stage asked, in the instant of this failure
         if outcome is not None and not r.runs[held.run].cancels and r.told(held.run):
             said = json.dumps(outcome.to_json(), default=repr)
             if f"cleanup of {held.name} failed" not in said and held.name not in " ".join(

@@ -37,7 +37,7 @@ from harness.kernel.substitutes import Substitutes
 from harness.kernel.tape import Tape
 from harness.kernel.witness import engine_location, traceback_location, where_text
 
-__all__ = ["Laboratory", "digest"]
+__all__ = ["Laboratory", "digest", "tear_down"]
 
 TEARDOWN_STEPS = 20_000
 COLLECT_EVERY = 64
@@ -374,35 +374,39 @@ class _Trial:
         }
 
     def close(self) -> None:
-        """Tear down what is left: cancel tasks, let them end if they will, close the loop."""
-        loop = self.loop
-        left = set() if self.nothing_left else asyncio.all_tasks(loop)
-        if left:
-            loop.resume()
-            loop.inject = None
-            loop.horizon_s = float("inf")
-            loop.steps_max = loop.points + TEARDOWN_STEPS
-            ended = loop.create_task(_wait_all(left))
-            ended.add_done_callback(lambda _t: loop.stop())
-            loop.run_forever()
-            for task in asyncio.all_tasks(loop):
-                # It swallows cancels for ever: close its coroutine by hand, so that nothing
-                # is reported in the next run that belongs to this one.
-                task._log_destroy_pending = False  # type: ignore[attr-defined]
-                # Closing runs the engine's own code, which may raise anything.
-                with contextlib.suppress(Exception):
-                    task.get_coro().close()
-        if loop._asyncgens:
-            loop.resume()
-            loop.steps_max = loop.points + TEARDOWN_STEPS
-            closing = loop.create_task(loop.shutdown_asyncgens())
-            closing.add_done_callback(lambda _t: loop.stop())
-            loop.run_forever()
-        loop.set_exception_handler(lambda _loop, _context: None)
+        """Tear down what is left of the run."""
+        tear_down(self.loop, nothing_left=self.nothing_left)
         self.roots.clear()
-        loop.close()
         if self.world is not None:
             self.world.close()
+
+
+def tear_down(loop: Any, *, nothing_left: bool = False) -> None:
+    """Cancel a loop's tasks, let them end if they will, and close it."""
+    left = set() if nothing_left else asyncio.all_tasks(loop)
+    if left:
+        loop.resume()
+        loop.inject = None
+        loop.horizon_s = float("inf")
+        loop.steps_max = loop.points + TEARDOWN_STEPS
+        ended = loop.create_task(_wait_all(left))
+        ended.add_done_callback(lambda _t: loop.stop())
+        loop.run_forever()
+        for task in asyncio.all_tasks(loop):
+            # It swallows cancels for ever: close its coroutine by hand, so that nothing
+            # is reported in the next run that belongs to this one.
+            task._log_destroy_pending = False  # type: ignore[attr-defined]
+            # Closing runs the engine's own code, which may raise anything.
+            with contextlib.suppress(Exception):
+                task.get_coro().close()
+    if loop._asyncgens:
+        loop.resume()
+        loop.steps_max = loop.points + TEARDOWN_STEPS
+        closing = loop.create_task(loop.shutdown_asyncgens())
+        closing.add_done_callback(lambda _t: loop.stop())
+        loop.run_forever()
+    loop.set_exception_handler(lambda _loop, _context: None)
+    loop.close()
 
 
 async def _wait_all(tasks: set[asyncio.Task[Any]]) -> None:

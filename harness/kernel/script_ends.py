@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from harness.kernel.steps import OPS, Step, walk
 
-__all__ = ["HOWS", "always_ends", "can_end", "ending_of", "never_raises"]
+__all__ = ["HOWS", "always_ends", "can_end", "ending_of", "may_raise"]
 
 # How a stage can end; `raise` stands for whatever it may raise.
 HOWS = ("ok", "fail", "skip", "cancelled", "cancel_run", "cancel_branch", "raise")
@@ -22,9 +22,13 @@ def ending_of(steps: Sequence[Step], ends: frozenset[str]) -> str:
         return "around"
     if "cancelled" in ends and any(_may_wait(one) for one in steps):
         return "guarded"
-    if "raise" in ends and any(_may_raise(one) for one in steps):
-        return "guarded"
-    return "in place"
+    return "guarded" if "raise" in ends and may_raise(steps) else "in place"
+
+
+def may_raise(steps: Sequence[Step]) -> bool:
+    """Say whether an exception can come out of a block other than by saying so there; that it was
+    cancelled is none."""
+    return any(_may_raise(one) for one in steps)
 
 
 def _blocks_the_end(steps: Sequence[Step]) -> bool:
@@ -63,15 +67,22 @@ def _may_wait(one: Step) -> bool:
 
 def _may_raise(one: Step) -> bool:
     """Say whether an exception can come out of a step other than by saying so there."""
+    if one.op == "using" and not one.args["fails"]:
+        inner = one.args["steps"]
+        return may_raise(inner) or any(step.op in ("raise", "flaky") for step in walk(inner))
     if one.op in ("call", "subpipeline", "parallel", "spawn", "timeout", "swallow", "using"):
         return True
+    if one.op in (
+        "allocate",
+        "generate",
+        "heartbeat",
+        "context",
+        "store",
+        "trespass",
+        "compensate",
+    ):
+        return True
     return one.op in ("acquire", "read", "input", "emit", "flood", "mutate")
-
-
-def never_raises(steps: Sequence[Step]) -> bool:
-    """Say whether no exception but a cancellation can come out of a block."""
-    calm = ("sleep", "yield", "never", "cleanup", "ok", "fail", "skip", "cancel_run")
-    return all(one.op in calm for one in steps)
 
 
 def can_end(steps: Sequence[Step]) -> bool:

@@ -397,6 +397,8 @@ class Ending:
             line = f"tasks = [asyncio.create_task(start(graph, *one)) for one in [{each}]]"
             if len(line) < GIVEN_MAX:
                 return [line]
+            if len(f"runs = [{each}]") < GIVEN_MAX:
+                return [f"runs = [{each}]", line.replace(f"[{each}]", "runs")]
         lines = []
         for i, (rest, group) in enumerate(
             groupby(self.plan.runs, lambda run: self._words(run, words) if words else "")

@@ -12,11 +12,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 from harness.kernel.plan import Plan
 from harness.kernel.program import Program
-from harness.kernel.script_ends import HOWS, always_ends, can_end, ending_of, never_raises
+from harness.kernel.script_ends import HOWS, always_ends, can_end, ending_of, may_raise
 from harness.kernel.script_literals import Unrenderable, identifier, literal, seconds_of
 from harness.kernel.script_streams import chunks_in_a_row
 from harness.kernel.steps import OPS, Step, step, walk
@@ -28,6 +29,7 @@ __all__ = ["StageWriter", "Writers"]
 
 # What is told of an identity within a note.
 IDENTITY_MAX = 12
+LOOPED_MIN = 3  # sleeps of one length
 
 Writers = Mapping[str, Callable[["StageWriter", Step], None]]
 
@@ -78,7 +80,7 @@ class StageWriter:
         self.me = "me" if many_runs else literal(label)
         self.keeps_items = False
         self.marked = self.marker = False
-        self.told_in_place = self.guarded = False
+        self.told_in_place = self.guarded = self.catches = False
         self.released: frozenset[str] = frozenset()
         self.again: frozenset[str] = frozenset()  # released, and acquired more than once
         self.acquired = 0
@@ -93,6 +95,7 @@ class StageWriter:
         self.recorded = told == "around"
         self.told_in_place = told in ("in place", "guarded")
         self.guarded = told == "guarded"
+        self.catches = self.guarded and "raise" in self.ends and may_raise(steps)
         self.keeps_items = any(one.op == "ok" and one.args["value"] == "$items" for one in every)
         self.released = frozenset(one.args["name"] for one in every if one.op == "release")
         acquired = [one.args["name"] for one in every if one.op == "acquire"]
@@ -122,7 +125,7 @@ class StageWriter:
         elif self.guarded:
             self.line("try:")
             self.inner(lambda: self.whole(steps))
-            self._caught(steps)
+            self._caught()
         else:
             self.whole(steps)
         if self.many_runs:
@@ -153,32 +156,34 @@ class StageWriter:
         elif uses:
             self.lines.insert(at, f"me = {mine}")
 
-    def _caught(self, steps: Sequence[Step]) -> None:
+    def _caught(self) -> None:
         """Write what notes how an exception ends the stage."""
         if "cancelled" in self.ends:
             self.line("except asyncio.CancelledError:")
             self.note("stage.end", literal("cancelled"), deeper=1)
             self.line("    raise")
-        if "raise" in self.ends and not never_raises(steps):
+        if self.catches:
             self.line("except Exception as exc:")
             self.note("stage.end", 'f"raise:{type(exc).__name__}"', deeper=1)
             self.line("    raise")
 
     def told_raised(self, error: str, *, deeper: int = 0) -> None:
         """Note that the stage ends by an exception that it raises next, unless that is caught."""
-        if not self.told_in_place or self.guarded:
+        if not self.told_in_place or self.catches:
             return
         if not self.ends:
             self.note("stage.end", deeper=deeper)
         elif error == "asyncio.CancelledError":
-            if "cancelled" in self.ends:
+            if "cancelled" in self.ends and not self.guarded:
                 self.note("stage.end", literal("cancelled"), deeper=deeper)
         elif "raise" in self.ends:
             self.note("stage.end", literal(f"raise:{error}"), deeper=deeper)
 
     def whole(self, steps: Sequence[Step]) -> None:
+        before = len(self.lines)
         self.block(steps)
-        if not always_ends(steps):
+        raises = self.lines[before:] and self.lines[-1].startswith(f"{'    ' * self.depth}raise ")
+        if not always_ends(steps) and not raises:
             self.end("ok", value="None")
 
     # Lines
@@ -246,6 +251,11 @@ class StageWriter:
             past = max(past, i + self._chunks(steps[i:])) if i >= past else past
             if i < past:
                 continue
+            if (alike := _alike(steps[i:])) >= LOOPED_MIN:
+                past = i + alike
+                self.line(f"for _ in range({alike}):")
+                self.inner(partial(self.sleep, seconds_of(one.args["seconds"])))
+                continue
             if one.op == "acquire":
                 self._acquire(one, steps[i + 1 :])
                 return
@@ -274,9 +284,7 @@ class StageWriter:
             self.line(f"held.append({mine})")
         elif name in self.released:
             self.line(f"released.discard({literal(name)})")
-        self.line("try:")
-        self.inner(lambda: self.block(rest))
-        self.line("finally:")
+        held = self.written(lambda: self.block(rest))
 
         def release() -> None:
             if name in self.again:
@@ -289,6 +297,13 @@ class StageWriter:
             else:
                 self.release(one)
 
+        if not held:  # nothing can come between
+            release()
+            return
+        self.line("try:")
+        for line in held:
+            self.line(f"    {line}" if line else "")
+        self.line("finally:")
         self.inner(release)
 
     def release(self, one: Step, *, registered: bool = False) -> None:
@@ -423,6 +438,12 @@ class StageWriter:
             self.line(f"told = {told}")
             told = "told"
         self.note("identity", f"({literal(place)}, {told})")
+
+
+def _alike(steps: Sequence[Step]) -> int:
+    """Return with how many sleeps of one length a block begins."""
+    alike = takewhile(lambda one: one.op == "sleep" and one == steps[0], steps)
+    return sum(1 for _ in alike)
 
 
 def _settled(one: Step) -> Step:

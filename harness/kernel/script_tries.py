@@ -13,14 +13,23 @@ import re
 
 from harness.kernel.script_layout import laid_out
 
-__all__ = ["ONE_MAX_S", "TRIES_MAX", "TRY_S", "with_other_turns", "with_tries"]
+__all__ = [
+    "ONE_MAX_S",
+    "TRIES_MAX",
+    "TRY_S",
+    "with_other_turns",
+    "with_tries",
+    "without_process",
+]
 
 TRIES_MAX = 400
 TRY_S = 14  # no try begins later; the longest run that is waited for still fits
 ONE_MAX_S = 13  # what takes longer hangs; the last one is over before the watchdog barks
 
 _WATCHDOG = "threading.Timer(28, os._exit, (2,)).start()\n"
+_HOOK = "sys.excepthook = lambda *error: (sys.__excepthook__(*error), os._exit(2))\n"
 _END = re.compile(r"\n\n\nwith asyncio\.Runner\(\) as runner:\n.*\Z", re.S)
+_START = re.compile(r'\n\n\nif __name__ == "__main__":\n.*\Z', re.S)
 
 _COUNTED = re.compile(r"(range\()(\d+)(\):  # a number of turns)")
 TURNS_APART = (-1, 1, -2, 2, -3, 3, -4, 4)
@@ -51,8 +60,8 @@ if __name__ == "__main__":
         loop.close()
         shown, first = shown + bool(found), first or found
     rate = f"in {{shown or 'none'}} of {{tries}} tries"
-    print(f"VIOLATION {{CLAUSE}}: {{first}}: {{rate}}" if shown else f"HOLDS {{CLAUSE}}: {{rate}}")
-    sys.stdout.flush()
+    said = f"VIOLATION {{CLAUSE}}: {{first}}" if shown else "HOLDS {{CLAUSE}}"
+    print(f"{{said}}: {{rate}}", flush=True)
     os._exit(1 if shown else 0)
 """
 
@@ -76,6 +85,19 @@ def with_tries(script: str, clause: str) -> str | None:
         return None
     text = f"{text[: before.start()]}{_PAUSE}\n\n\n{text[before.start() :]}"
     return laid_out(_imported(text + _TRIES.replace("{CLAUSE}", clause)))
+
+
+def without_process(script: str) -> str | None:
+    """Return a script without what starts its `main` and what guards the process that it has for
+    itself, or None if it is not of the frame that has these.
+
+    Args:
+        script: as `render` writes it, or `with_tries`.
+    """
+    end = _END.search(script) or _START.search(script)
+    if end is None or _HOOK not in script:
+        return None
+    return f"{script[: end.start()]}\n".replace(_WATCHDOG, "", 1).replace(_HOOK, "", 1)
 
 
 def with_other_turns(script: str) -> list[str]:

@@ -23,7 +23,7 @@ from typing import Any
 
 from harness.kernel.plan import ClockStep
 
-__all__ = ["EPOCH_S", "Substitutes"]
+__all__ = ["EPOCH_S", "Substitutes", "stand_in_of"]
 
 # 2026-01-01T00:00:00Z, so that simulated stamps are dates that code accepts.
 EPOCH_S = 1_767_225_600.0
@@ -210,6 +210,11 @@ _PAIRS = _pairs()
 _STAND_INS = {id(real): stand_in for real, stand_in in _PAIRS}
 
 CLOCK_MODULES = frozenset({"time", "datetime", "uuid", "random"})
+
+
+def stand_in_of(real: Any) -> Any:
+    """Return what stands for a clock or a source of chance, a module or a function; else itself."""
+    return _STAND_INS.get(id(real), real)
 
 
 def _imported_inside(module: types.ModuleType) -> set[str]:

@@ -18,6 +18,7 @@ from typing import Any
 from harness.kernel.errors import DagstormError
 from harness.lab.pool import Pool
 from harness.lab.search.shrink import ANYWHERE
+from harness.lab.search.telling import SHOWN
 from harness.lab.standalone import SHORT_LINES
 from harness.lab.subject import Engine
 from harness.lab.token import Token, decode, encode, scenario_digest
@@ -28,8 +29,9 @@ __all__ = ["SHRINK_LIMIT_S", "smallest", "token_of"]
 # Workers that one engine may take down before its findings are left as they are.
 DEATHS_MAX = 3
 SHRINK_LIMIT_S = 60.0
-# Other witnesses of a defect that are shrunk where the script of the first is long.
-OTHERS_MAX = 2
+# Other witnesses of a defect that are shrunk where the script of the first is long, or does not
+# show it; and those that are asked for one whose script does.
+OTHERS_MAX, REHEARSED_MAX = 2, 20
 Row = Mapping[str, Any]
 
 
@@ -166,7 +168,12 @@ def _clearer(
 ) -> dict[str, Any]:
     """Return what another witness of the defect shrinks to if that makes a clearer script."""
     rank = _unclear(worker, bug, row)
-    for witness in _others(work.units, bug, engine)[:OTHERS_MAX] if any(rank) else ():
+    if not any(rank):
+        return row
+    others = _others(work.units, bug, engine)
+    if row["told"] < SHOWN:
+        others = _telling_first(worker, bug, others[:REHEARSED_MAX])
+    for witness in others[:OTHERS_MAX]:
         told = {**bug, "reproduction": {**bug["reproduction"], **witness}}
         request, _ = _request(told, engine, work.programs)
         left_s = work.deadline - time.monotonic()
@@ -176,18 +183,31 @@ def _clearer(
             other = worker.ask(request, limit_s=min(UNIT_LIMIT_S, max(1.0, left_s)))
         except DagstormError:
             continue
-        if not other["nondeterministic"] and _unclear(worker, bug, other) < rank:
-            return dict(other)
+        if not other["nondeterministic"] and (clearer := _unclear(worker, bug, other)) < rank:
+            row, rank = dict(other), clearer
+        if not any(rank):
+            break
     return row
 
 
-def _unclear(worker: Worker, bug: Row, row: Row) -> tuple[bool, bool]:
-    """Say whether a case depends on choices that no script can make, and whether its script, if
-    there is one, is a long one."""
+def _telling_first(worker: Worker, bug: Row, witnesses: list[dict[str, Any]]) -> list[Any]:
+    """Return witnesses, those first whose scripts show the defect as they are."""
+    if not witnesses:
+        return witnesses
+    cases = [{name: one[name] for name in ("program", "plan")} for one in witnesses]
+    asked = {"op": "rehearse", "clause": bug["clause"], "shape": bug["shape"], "cases": cases}
+    told = worker.ask(asked)["told"]
+    return [one for _, one in sorted(zip(told, witnesses, strict=True), key=lambda x: -x[0])]
+
+
+def _unclear(worker: Worker, bug: Row, row: Row) -> tuple[int, bool, bool]:
+    """Say how much less than all a case's script tells as far as is known, whether the case depends
+    on choices that no script can make, and whether its script, if there is one, is a long one."""
     asked = {"op": "render", "clause": bug["clause"], "shape": bug["shape"]}
     case = {name: row[name] for name in ("program", "plan", "expected", "actual")}
     script = worker.ask({**asked, **case})["script"]
-    return bool(row["tape"]), script is not None and len(script.splitlines()) > SHORT_LINES
+    long = script is not None and len(script.splitlines()) > SHORT_LINES
+    return SHOWN - row["told"], bool(row["tape"]), long
 
 
 def _others(units: Sequence[Row], bug: Row, engine: Engine) -> list[dict[str, Any]]:

@@ -17,6 +17,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any
 
+import psutil
+
 from harness.kernel.errors import EnvironmentFault, HarnessFault, InputError
 from harness.lab.environments import cache_folder
 
@@ -25,6 +27,10 @@ __all__ = ["AGAIN_LIMIT_S", "HELLO_LIMIT_S", "UNIT_LIMIT_S", "Worker", "WorkerDi
 HELLO_LIMIT_S = 60.0
 UNIT_LIMIT_S = 60.0
 AGAIN_LIMIT_S = 10.0
+# A process that the machine keeps from its work, stopped or without a processor, is waited for
+# so many times as long; one that spins gets more than this share of a processor, as a rule.
+WAITS_MAX = 6
+BUSY_SHARE = 0.5
 LINE_MAX_BYTES = 64 * 1024 * 1024
 STDERR_KEPT = 64 * 1024
 QUEUE_MAX = 1_000
@@ -118,6 +124,37 @@ class Worker:
     def pid(self) -> int:
         return self._process.pid
 
+    def _next_line(self, limit_s: float) -> bytes | None:
+        """Return what the worker says next, None if it ended; raise `WorkerHung` as `ask`."""
+        for _ in range(WAITS_MAX):
+            before_s = self._processor_s()
+            try:
+                return self._lines.get(timeout=limit_s)
+            except queue.Empty:
+                if not self._kept_from_work(self._processor_s() - before_s, limit_s):
+                    break
+        self.close()
+        raise WorkerHung(f"worker hung: no word for {limit_s:g} s")
+
+    def _processor_s(self) -> float:
+        """Return the processor time, in seconds, that the worker has had."""
+        try:
+            times = psutil.Process(self.pid).cpu_times()
+        except psutil.Error:
+            return 0.0
+        return float(times.user + times.system)
+
+    def _kept_from_work(self, took_s: float, limit_s: float) -> bool:
+        """Say whether it was the machine that left the worker no time: it is stopped, or would
+        run and had hardly a processor."""
+        try:
+            status = psutil.Process(self.pid).status()
+        except psutil.Error:
+            return False
+        if status in (psutil.STATUS_STOPPED, psutil.STATUS_DISK_SLEEP):
+            return True
+        return bool(status == psutil.STATUS_RUNNING and took_s < BUSY_SHARE * limit_s)
+
     def hello(self) -> dict[str, Any]:
         """Load the adapter; returns {"info": …, "python": …}. Raises as `ask`."""
         said = self.ask({"op": "hello", "adapter": self._adapter}, limit_s=HELLO_LIMIT_S)
@@ -149,11 +186,7 @@ class Worker:
         except (BrokenPipeError, ValueError, OSError) as exc:
             raise WorkerDied(self._how()) from exc
         while True:
-            try:
-                answer = self._lines.get(timeout=limit_s)
-            except queue.Empty:
-                self.close()
-                raise WorkerHung(f"worker hung: no word for {limit_s:g} s") from None
+            answer = self._next_line(limit_s)
             if answer is None:
                 raise WorkerDied(self._how())
             try:

@@ -37,6 +37,7 @@ from harness.lab.search.points import points_unit
 from harness.lab.search.shrink import key_of
 from harness.lab.search.smallest import run_taped, shrink_witness
 from harness.lab.search.swarm import swarm_unit
+from harness.lab.search.telling import told_by_script
 from harness.lab.standalone import script_of
 from harness.lab.unit import ScenarioData, run_unit
 
@@ -135,6 +136,8 @@ class _Served:
                 return self._replay(request)
             case "render":
                 return self._render(request)
+            case "rehearse":
+                return self._rehearse(request)
             case "repeat":
                 return self._repeat(request)
             case "shrink":
@@ -259,6 +262,17 @@ class _Served:
             lab.run(scenario.program, scenario.plan)
         gc.collect()
         return {"objects": len(gc.get_objects())}
+
+    def _rehearse(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Say of each case what the script of it tells, as rehearsed in virtual time."""
+        key = (request["clause"], request["shape"], "")
+        told: list[int] = []
+        progress = self._progress(request, "cases")
+        for case in request["cases"]:
+            progress(len(told))
+            program, plan = Program.from_json(case["program"]), Plan.from_json(case["plan"])
+            told.append(told_by_script(self._ready(), key, program, plan))
+        return {"told": told}
 
     def _render(self, request: Mapping[str, Any]) -> dict[str, Any]:
         lab = self._ready()

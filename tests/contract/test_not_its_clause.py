@@ -410,6 +410,26 @@ def test_a_failing_cleanup_that_failed_a_second_stage_is_part_4_s_to_miss() -> N
     assert said("a") == said() == ["failure-not-reported"]
 
 
+def test_a_cleanup_that_fails_as_another_stage_asks_to_end_the_run_may_stay_untold() -> None:
+    two = program("p", stage("a", acquire("db", fails=True)), stage("b", cancel_run("by b")))
+
+    def said(asked_s: float) -> list[str]:
+        rows = [
+            *begun("a", "b"),
+            (0.0, "r0 a", "acquire", "db"),
+            (0.1, "r0 a", "release.begin", "db"),
+        ]
+        rows += [
+            (0.1, "r0 a", "release.fail", "db"),
+            (0.1, "r0 a", "stage.end", "raise:StageFault"),
+        ]
+        rows += [(asked_s, "r0 b", "stage.end", "cancel_run"), over(0.3)]
+        return shapes("CLEAN-4", two, Plan(), rows, Outcome("r0", "cancelled", reason="by b"))
+
+    assert said(0.1) == []
+    assert said(0.2) == ["failure-not-reported"]
+
+
 FLOOD = program("p", stage("a", sleep(0.5)))
 HURRIED = Plan(sink=Sink(delivery_s=0.1, drain_s=0, queue_max=1))
 

@@ -21,6 +21,7 @@ from harness.lab import minimal
 from harness.lab.campaign import Campaign, Engine
 from harness.lab.engines import parse_engine
 from harness.lab.minimal import smallest
+from harness.lab.search.telling import SCRIPTED, SHOWN
 from harness.lab.token import Token, encode
 from harness.lab.worker import WorkerDied
 from scenarios import scenarios
@@ -115,7 +116,8 @@ def test_one_defect_is_one_finding_a_clause_and_two_defects_are_two(
 def test_another_witness_is_taken_where_it_makes_a_clearer_script() -> None:
     def row(lines: int, *tape: int) -> dict[str, Any]:
         words = {"program": lines, "plan": {}, "expected": "", "actual": ""}
-        return {**words, "tape": {"ties": [*tape]} if tape else {}, "nondeterministic": False}
+        choices = {"ties": [*tape]} if tape else {}
+        return {**words, "tape": choices, "told": SHOWN, "nondeterministic": False}
 
     class Worker:
         """Shrinks each witness to the row that it stands for, and renders so many lines."""
@@ -123,9 +125,12 @@ def test_another_witness_is_taken_where_it_makes_a_clearer_script() -> None:
         def ask(self, request: Mapping[str, Any], **_limit: float) -> dict[str, Any]:
             if request["op"] == "shrink":
                 return dict(shrunk[request["plan"]["number"]])
+            if request["op"] == "rehearse":
+                return {"told": [SHOWN * (one["plan"]["number"] == 5) for one in request["cases"]]}
             return {"script": "x\n" * request["program"]}
 
-    shrunk = {1: row(61), 2: row(60, 1), 3: row(60)}
+    untold = {"told": SCRIPTED}
+    shrunk = {1: row(61), 2: row(60, 1), 3: row(60), 4: row(60) | untold, 5: row(70)}
     key = ["CANCEL-3", "stage-outlived-run", ""]
     mine = {"token": "ds2.first", "program": {"stages": []}, "plan": {}, "key": key}
     tokens = {n: encode(Token("e", "1", "s", n, "d")) for n in shrunk}
@@ -148,6 +153,8 @@ def test_another_witness_is_taken_where_it_makes_a_clearer_script() -> None:
     assert taken(row(62), 1, 3) == shrunk[3]  # that of the first one is long as well
     assert taken(row(62), 1, 2) == row(62)  # what no script can choose does not make it clearer
     assert taken(row(60, 2), 1) == shrunk[1]
+    # One whose script shows it comes first, though it is long; others are asked before.
+    assert taken(row(50) | untold, 4, 4, 4, 5) == shrunk[5]
 
 
 def test_a_worker_that_dies_over_another_witness_takes_nothing_that_was_found(

@@ -72,7 +72,7 @@ QUICKLY_CAUGHT = (
 def test_a_broken_engine_is_caught_by_a_clause_that_it_breaks(name: str) -> None:
     breaks = CATALOGUE[name].breaks
     finder = Finder(lab(f"broken:{name}"), kept_to=breaks)
-    explore(finder, random.Random(f"test {name}"), 3_000, until=lambda: bool(finder.found))
+    explore(finder, random.Random(f"test {name}"), 6_000, until=lambda: bool(finder.found))
     assert {key[0] for key in finder.found} & set(breaks)
 
 

@@ -20,7 +20,7 @@ from harness.kernel.laboratory import Laboratory
 from harness.kernel.plan import Plan
 from harness.kernel.program import Program
 from harness.lab.minimal import token_of
-from harness.lab.search import smallest
+from harness.lab.search import smallest, telling
 from harness.lab.search.shrink import Key, Seen, Shrunk, key_of, shrink
 from harness.lab.search.simpler import (
     in_less_time,
@@ -28,6 +28,7 @@ from harness.lab.search.simpler import (
     lower_numbers,
     plainer,
     size_of,
+    turns,
     unsound,
     waiting_instead,
     without_stages,
@@ -178,6 +179,25 @@ def test_a_subpipeline_gives_way_to_what_its_stages_do() -> None:
         return any(one.op == "raise" for q in (p, *inner) for _, one in q.walk())
 
     assert small(fails, held, Plan()).program == program(stage("a", {"op": "raise"}))
+
+
+def test_a_subpipeline_takes_the_place_of_the_program_that_it_is_part_of() -> None:
+    child = {"name": "kid", "stages": [stage("k", {"op": "raise"}), stage("l")]}
+    held = program(stage("a", {"op": "subpipeline", "program": child}), stage("b"))
+
+    def beside(p: Program, _q: Plan, _t: Tape) -> bool:
+        inner = [one.args["program"] for _, one in p.walk() if one.op == "subpipeline"]
+        return any({"k", "l"} <= set(q.names) for q in (p, *inner))
+
+    assert small(beside, held, Plan()).program == program(stage("k"), stage("l"))
+
+
+def test_a_subpipeline_that_fails_may_become_a_failure_some_turns_later() -> None:
+    turn = {"op": "sleep", "seconds": 0.0}
+    found = list(turns({"op": "subpipeline"}))
+    assert found[:4] == [[turn], [turn, {"op": "raise"}], [turn] * 2, [turn, turn, {"op": "raise"}]]
+    assert list(turns({"op": "spawn"})) == [[turn] * n for n in range(1, 5)]
+    assert list(turns({"op": "emit"})) == []
 
 
 def test_a_layer_goes_with_the_stages_that_it_is_around() -> None:
@@ -513,7 +533,7 @@ def test_a_random_program_on_a_broken_engine_shrinks_to_the_heart_of_it(subject:
 def test_a_cancel_for_a_script_does_not_coincide_with_what_it_may_miss(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(smallest, "_scripted", lambda *_: True)
+    monkeypatch.setattr(smallest, "told_by_script", lambda *_: telling.SCRIPTED)
     lab = laboratory("broken:cleanup-cut-by-cancel")
     case = program(stage("a", {"op": "cleanup", "name": "db", "cleanup_s": 0.1}))
     cancelled = {"version": 1, "cancels": [{"at_s": 0.1}]}

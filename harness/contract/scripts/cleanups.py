@@ -370,12 +370,12 @@ def _interrupted(program: Program, plan: Plan) -> str | None:
     if timed or disturbed or own or plan.consumer or "CancelledError" in repr(program):
         return None
     cancelled = literal(sorted({cancel.run for cancel in plan.cancels}))
-    also = f" | set({cancelled})" if plan.cancels else ""
+    also = (f"failed |= set({cancelled})  # or cancelled by their callers",) if plan.cancels else ()
+    run, bad = 'stage.split("/")[0]', 'how.startswith(("fail", "raise:", "cancel_run"))'
     return source(
-        'rows = [(stage, how) for _, stage, kind, how in seen if kind == "stage.end"]',
-        'ends = [(stage.split("/")[0], how) for stage, how in rows]',
-        'fails = ("fail", "raise", "cancel_run")',
-        f'failed = {{run for run, how in ends if how.split(":")[0] in fails}}{also}',
+        f'ends = [({run}, how) for _, stage, kind, how in seen if kind == "stage.end"]',
+        f"failed = {{run for run, how in ends if {bad}}}",
+        *also,
         'cut = [run for run, how in ends if how == "cancelled" and run not in failed]',
         "if cut:",
         '    return f"a stage was cancelled, though nothing had ended its run: {cut}"',

@@ -243,6 +243,7 @@ class _Shrinking:
         self._edges()
         self._joined()
         self._steps()
+        self._hoisted()
         self._merged()
         self._fewer_chunks()
         self._plainer()
@@ -467,6 +468,14 @@ class _Shrinking:
 
     def _without_step(self, path: Path, number: int) -> _Case:
         return self._with_program(path, partial(without_items, start=number, count=1))
+
+    def _hoisted(self) -> None:
+        """Put a subpipeline in the place of the program that it is part of."""
+        while True:
+            inner = [path for path in programs_in(self.case.program) if path]
+            cases = (_hoisted(self.case, path) for path in inner)
+            if not any(self.take(_without_stray_layers(one), moves_points=True) for one in cases):
+                return
 
     def _stages(self) -> None:
         number = 0
@@ -718,6 +727,12 @@ class _Shrinking:
                 usable = number or path[-1] not in LIMITS
                 if usable and self.take(self._with_plan(path, _put(number))):
                     break
+
+
+def _hoisted(case: _Case, path: Path) -> _Case:
+    """Return a case with one of its subpipelines for a program."""
+    inner = at(case.program, path)
+    return dataclasses.replace(case, program={**case.program, "stages": inner["stages"]})
 
 
 def _without_idle_faults(case: _Case) -> _Case:

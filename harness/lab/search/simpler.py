@@ -16,6 +16,7 @@ from harness.kernel.program import Program
 from harness.kernel.steps import OPS, Step
 
 __all__ = [
+    "DURATIONS",
     "FIRST_RUN",
     "Path",
     "as_by_default",
@@ -51,8 +52,9 @@ FIRST_RUN = "r0"
 # What takes time, and limits nothing.
 DURATIONS = ("seconds", "every_s", "cleanup_s", "delivery_s", "start_s", "backoff_s", "jitter_s")
 LIMITS_AND_MOMENTS = ("timeout_s", "idle_timeout_s", "stage_timeout_s", "at_s", "gap_s")
-# Of the loop's turns, what a subpipeline takes is at most so many for it to be said plainly.
+# Of the loop's turns, what a step takes is at most so many for it to be said plainly.
 TURNS_MAX = 4
+MAY_TAKE_TURNS = frozenset({"subpipeline", "spawn", "parallel", "swallow", "timeout", "call"})
 INTENDED_FAILURES = ("raise", "fail", "never", "flaky")
 
 
@@ -309,11 +311,13 @@ def waiting_instead(stage: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def turns(one: Mapping[str, Any]) -> Iterator[list[dict[str, Any]]]:
-    """Yield steps that only let others have their turn, as a subpipeline in which nothing takes
-    time does: few turns first."""
-    if one["op"] == "subpipeline":
+    """Yield steps that only let others have their turn, as those that wait for something do where
+    nothing takes time: few turns first."""
+    if one["op"] in MAY_TAKE_TURNS:
         for count in range(1, TURNS_MAX + 1):
             yield [{"op": "sleep", "seconds": 0.0}] * count
+            if one["op"] == "subpipeline":  # one that fails fails its stage after a few turns
+                yield [*[{"op": "sleep", "seconds": 0.0}] * count, {"op": "raise"}]
 
 
 def merged(one: Mapping[str, Any], following: Mapping[str, Any]) -> dict[str, Any] | None:

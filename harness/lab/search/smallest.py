@@ -7,6 +7,8 @@ what shrinking changes of it, with the run of the smallest case on record.
 from __future__ import annotations
 
 import dataclasses
+import random
+import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -30,14 +32,21 @@ from harness.lab.search.shrink import (
     shrink,
 )
 from harness.lab.search.simpler import in_less_time, without_time
-from harness.lab.standalone import script_of
+from harness.lab.search.telling import (
+    NOW_AND_THEN,
+    UNTOLD,
+    told_by_script,
+    with_longer_times,
+)
 
 __all__ = ["judging", "run_taped", "shrink_witness"]
 
 JOURNAL_MAX = 400
-STURDY_SEEDS = range(1, 7)
+STURDY_RUNS = 6
+PROGRESS_EVERY_S = 1.0
 # What the engine's default limit of stages becomes where a run lasts as long as that, in seconds.
 SOONER_S = 0.6
+CHOICES_MAX = 200  # of a disturbed run, in each stream
 # By how much what a caller does at a time is late, or early, in disturbed runs, by turns.
 NUDGES_S = (0.0, 0.02, -0.02)
 # What comes when something else does is tried so much later or sooner.
@@ -91,7 +100,7 @@ def shrink_witness(
     Args:
         request: program, plan, seed, tape (absent: drawn from the seed), and key [clause, shape,
             component or `ANYWHERE`] or the clauses to look for one in; tries_max.
-        progress: called with the number of tries, every hundred: a sign of life.
+        progress: called with the number of tries, now and then: a sign of life.
 
     Returns:
         The fields of a witness row that shrinking changes, and `shrunk`: what it took.
@@ -106,31 +115,43 @@ def shrink_witness(
     tape = {k: v for k, v in record.tape.items() if k != "points"}
     key = tuple(request["key"]) if request.get("key") else _gravest(lab, request, plan, record)
     clause = CLAUSES[key[0]]
-    tries = 0
+    tries = spent = 0
+    said_s = time.monotonic()
 
     def ran() -> None:
-        nonlocal tries
+        nonlocal tries, said_s
         tries += 1
-        if progress is not None and tries % 100 == 0:
+        if progress is not None and time.monotonic() > said_s + PROGRESS_EVERY_S:
+            said_s = time.monotonic()
             progress(tries)
+
+    def spend(points: int) -> None:
+        nonlocal spent
+        spent += points
 
     if (sooner := _sooner(lab, key, program, plan, record)) is not None:
         program, plan, tape = *sooner, {}
-    scripted = _scripted(lab, key, program, plan)
-    sturdy = _sturdy(lab, key, program, plan, 0) if scripted else 0
+    told = told_by_script(lab, key, program, plan)
+    sturdy = _sturdy(lab, key, program, plan, 0) if told else 0
 
     def keeps(smaller: Program, circumstances: Plan) -> bool:
-        nonlocal sturdy
-        if not scripted:
-            return True
-        if not _scripted(lab, key, smaller, circumstances):
+        nonlocal sturdy, told
+        # What a script has come to tell on the way it is to go on telling, and what has become
+        # sturdier is not to become a race again.
+        tells = told_by_script(lab, key, smaller, circumstances, told, spend=spend)
+        if tells < told:
             return False
-        if _is_timeless(smaller, circumstances):
-            return is_shown(key, run_and_judge(smaller, circumstances, {}).keys)
-        shown = _sturdy(lab, key, smaller, circumstances, sturdy)
-        if shown < sturdy:
-            return False
-        sturdy = shown  # what has become sturdier on the way is not to become a race again
+        if tells and _is_timeless(smaller, circumstances):
+            shown = sturdy
+            if not is_shown(key, run_and_judge(smaller, circumstances, {}).keys):
+                return False
+        elif tells:
+            shown = _sturdy(lab, key, smaller, circumstances, sturdy)
+            if shown < sturdy:
+                return False
+        else:
+            shown = 0
+        told, sturdy = tells, shown
         return True
 
     # A seed also numbers what the engine draws by itself; without one there is less to say.
@@ -139,16 +160,31 @@ def shrink_witness(
         seed = 0
     elif seed:
         run_and_judge = judging(lab, key[0], seed, ran)
-    small = shrink(
-        program,
-        plan,
-        tape,
-        key,
-        run_and_judge,
-        tries_max=int(request.get("tries_max", TRIES_MAX)),
-        keeps=keeps,
+    judge = run_and_judge
+
+    def with_rehearsals(smaller: Program, circumstances: Plan, tape: Tape) -> Seen:
+        nonlocal spent
+        seen = judge(smaller, circumstances, tape)
+        seen, spent = dataclasses.replace(seen, callbacks=seen.callbacks + spent), 0
+        return seen
+
+    run_and_judge = with_rehearsals
+    tries_max = int(request.get("tries_max", TRIES_MAX))
+    small = shrink(program, plan, tape, key, run_and_judge, tries_max=tries_max, keeps=keeps)
+    longer = (
+        with_longer_times(lab, key, small, told, run_and_judge) if told < NOW_AND_THEN else None
     )
-    if scripted:
+    if longer is not None:
+        program, plan, told = longer
+        sturdy, tape, tries_max = 0, small.tape, tries_max - small.tries
+        anew = shrink(program, plan, tape, key, run_and_judge, tries_max=tries_max, keeps=keeps)
+        small = dataclasses.replace(
+            anew,
+            before=small.before,
+            tries=small.tries + anew.tries,
+            taken=small.taken + anew.taken,
+        )
+    if told:
         small = dataclasses.replace(small, plan=_off_ties(lab, key, small, run_and_judge))
     record = run_taped(lab, small.program, small.plan, seed, small.tape)
     again = run_taped(lab, small.program, small.plan, seed, small.tape)
@@ -175,7 +211,8 @@ def shrink_witness(
         "digest": digest(record),
         "nondeterministic": digest(again) != digest(record),
         "key": list(key_of(clause.id, violation.shape, violation.location)),
-        "scripted": scripted,
+        "scripted": told > UNTOLD,
+        "told": told,
         "shrunk": {
             "before": dict(small.before),
             "after": dict(small.after),
@@ -198,10 +235,6 @@ def _points_fixed(plan: Plan, tape: Tape) -> Plan:
     return dataclasses.replace(plan, cancels=tuple(fixed(c) for c in plan.cancels))
 
 
-def _scripted(lab: Laboratory, key: Key, program: Program, plan: Plan) -> bool:
-    return script_of(lab.adapter, CLAUSES[key[0]], program, plan, key[1])[0] is not None
-
-
 def _sturdy(lab: Laboratory, key: Key, program: Program, plan: Plan, wanted: int) -> int:
     """Count the disturbed runs of a case that show it as well, or give up below `wanted`.
 
@@ -212,17 +245,31 @@ def _sturdy(lab: Laboratory, key: Key, program: Program, plan: Plan, wanted: int
     check = CLAUSES[key[0]].check
     program = program.with_durations({})
     shown = 0
-    for tried, seed in enumerate(STURDY_SEEDS):
-        if shown + len(STURDY_SEEDS) - tried < wanted:
+    for tried, tape in enumerate(STURDY_TAPES):
+        if shown + STURDY_RUNS - tried < wanted:
             break
         nudged = _nudged(plan, NUDGES_S[tried % len(NUDGES_S)])
-        record = run_taped(lab, program, nudged, seed, None)
+        record = run_taped(lab, program, nudged, 0, tape)
         try:
             found = check(Reading(program, nudged, record, lab.info)).violations
         except Exception:
             continue  # a check of ours that crashes shows nothing
         shown += is_shown(key, [key_of(key[0], v.shape, v.location) for v in found])
     return shown
+
+
+def _disturbed(number: int) -> dict[str, list[int]]:
+    """Return the tape of a disturbed run: all that may go otherwise for a script as well. Extra
+    turns before its steps are no part of it, as a script has none."""
+    rng = random.Random(number)
+    tape = {"tasks": [rng.randrange(1 << 16)]} if number % 2 else {}
+    for stream, of, since in (("late", 4, 1), ("jobs", 3, 2), ("ties", 3, 3)):
+        if number >= since:
+            tape[stream] = [rng.randrange(of) for _ in range(CHOICES_MAX)]
+    return tape
+
+
+STURDY_TAPES = tuple(map(_disturbed, range(STURDY_RUNS)))
 
 
 def _off_ties(lab: Laboratory, key: Key, small: Shrunk, run_and_judge: RunAndJudge) -> Plan:
@@ -232,11 +279,12 @@ def _off_ties(lab: Laboratory, key: Key, small: Shrunk, run_and_judge: RunAndJud
     program, plan = small.program, small.plan
     shown = _sturdy(lab, key, program, plan, 0)
     for apart in _apart(small.plan):
-        if shown == len(STURDY_SEEDS):
+        if shown == STURDY_RUNS:
             break
         more = _sturdy(lab, key, program, apart, shown + 1)
         shows = more > shown and is_shown(key, run_and_judge(program, apart, small.tape).keys)
-        if shows and _scripted(lab, key, program, apart):
+        told = told_by_script(lab, key, program, plan)
+        if shows and told_by_script(lab, key, program, apart, told) >= told:
             plan, shown = apart, more
     return plan
 
