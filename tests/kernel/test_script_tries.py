@@ -65,7 +65,17 @@ def test_a_try_that_hangs_is_given_up_and_tells_nothing(tmp_path: Path) -> None:
     hangs = Program((Stage("a", (step("never"),)),))
     often = with_tries(render(hangs, Plan(), TOY, "X-1", CHECK), "X-1")
     assert often is not None
-    few = often.replace(f"tries < {TRIES_MAX}", "tries < 2").replace(f", {ONE_MAX_S}))", ", 0.1))")
+    few = often.replace(f"tries < {TRIES_MAX}", "tries < 2")
+    few = few.replace(f"call_later({ONE_MAX_S},", "call_later(0.1,")
+    assert run(few, tmp_path) == (0, "HOLDS X-1: in none of 2 tries")
+
+
+def test_a_try_brings_no_task_of_its_own(tmp_path: Path) -> None:
+    strays = "def violation(seen, strays):\n    if strays:\n        return str(strays)\n"
+    calm = Program((Stage("a", (step("sleep", seconds=0.01),)),))
+    often = with_tries(render(calm, Plan(), TOY, "X-1", strays), "X-1")
+    assert often is not None
+    few = often.replace(f"tries < {TRIES_MAX}", "tries < 2")
     assert run(few, tmp_path) == (0, "HOLDS X-1: in none of 2 tries")
 
 

@@ -192,6 +192,22 @@ def test_a_subpipeline_takes_the_place_of_the_program_that_it_is_part_of() -> No
     assert small(beside, held, Plan()).program == program(stage("k"), stage("l"))
 
 
+def test_branches_give_way_to_one_of_them_or_to_all_one_after_the_other() -> None:
+    emits = [{"op": "emit", "type": "x"}, {"op": "emit", "type": "y"}]
+    case = program(stage("a", {"op": "parallel", "branches": [[one] for one in emits]}))
+
+    def both(p: Program, _q: Plan, _t: Tape) -> bool:
+        return {"x", "y"} <= {one.args.get("type") for _, one in p.walk()}
+
+    assert small(both, case, Plan()).program == program(stage("a", *emits))
+
+
+def test_what_fails_when_it_is_let_go_may_become_a_failure() -> None:
+    turn, fails = {"op": "sleep", "seconds": 0.0}, {"op": "raise", "error": "RuntimeError"}
+    assert list(plainer({"op": "acquire", "name": "r", "fails": True})) == [fails, turn]
+    assert list(plainer({"op": "using", "name": "r", "fails": True})) == [fails, turn]
+
+
 def test_a_subpipeline_that_fails_may_become_a_failure_some_turns_later() -> None:
     turn = {"op": "sleep", "seconds": 0.0}
     found = list(turns({"op": "subpipeline"}))

@@ -793,12 +793,16 @@ def _without_stray_layers(case: _Case) -> _Case:
 
 
 def _inner_blocks(one: Mapping[str, Any]) -> Iterator[Sequence[Any]]:
-    """Yield the blocks that a step holds, the longest of several branches first."""
+    """Yield the blocks that a step holds: of several branches the longest first, then all of them
+    one after the other."""
     for name, spec in OPS[one["op"]].fields.items():
         if spec.shape == "block" and one.get(name):
             yield one[name]
         elif spec.shape == "blocks":
-            yield from sorted(one.get(name, ()), key=len, reverse=True)
+            branches = one.get(name, ())
+            yield from sorted(branches, key=len, reverse=True)
+            if len(branches) > 1:
+                yield [*chain.from_iterable(branches)]
     if one["op"] == "subpipeline":
         for stage in one["program"]["stages"]:
             yield stage.get("steps", ())

@@ -296,6 +296,8 @@ def plainer(one: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     elif one["op"] == "subpipeline":
         yield {"op": "fail"}
     elif one["op"] in ("acquire", "cleanup") or (one["op"] == "using" and not one.get("steps")):
+        if one.get("fails"):
+            yield {"op": "raise", "error": "RuntimeError"}
         yield {"op": "sleep", "seconds": one.get("cleanup_s", 0.0)}
 
 

@@ -34,6 +34,8 @@ from harness.lab.search.shrink import (
 from harness.lab.search.simpler import in_less_time, without_time
 from harness.lab.search.telling import (
     NOW_AND_THEN,
+    SCRIPTED,
+    SHOWN,
     UNTOLD,
     told_by_script,
     with_longer_times,
@@ -131,14 +133,21 @@ def shrink_witness(
 
     if (sooner := _sooner(lab, key, program, plan, record)) is not None:
         program, plan, tape = *sooner, {}
-    told = told_by_script(lab, key, program, plan)
+
+    def tells_of(smaller: Program, circumstances: Plan, wanted: int = UNTOLD) -> int:
+        if smaller == smaller.with_durations({}):
+            return told_by_script(lab, key, smaller, circumstances, wanted, spend=spend)
+        # A script takes the first of several durations: it is that of another run.
+        return min(SCRIPTED, told_by_script(lab, key, smaller, circumstances, SHOWN, spend=spend))
+
+    told = tells_of(program, plan)
     sturdy = _sturdy(lab, key, program, plan, 0) if told else 0
 
     def keeps(smaller: Program, circumstances: Plan) -> bool:
         nonlocal sturdy, told
         # What a script has come to tell on the way it is to go on telling, and what has become
         # sturdier is not to become a race again.
-        tells = told_by_script(lab, key, smaller, circumstances, told, spend=spend)
+        tells = tells_of(smaller, circumstances, told)
         if tells < told:
             return False
         if tells and _is_timeless(smaller, circumstances):
