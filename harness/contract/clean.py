@@ -118,11 +118,21 @@ def _in_time(r: Reading, held: Held) -> bool:
     return facts is not None and facts.over and held.at < facts.left
 
 
+def _let_go(r: Reading, held: Held) -> bool:
+    """Say whether a task that its stage had let go holds it: the stage had ended before it was
+    released, and what a stage holds by itself it releases first."""
+    one = _execution(r, held)
+    if not r.shape.detaches or held.registered or one is None or not one.ended:
+        return False
+    stopped = max(held.ended, held.cut, held.failed)
+    return not 0 <= stopped < one.end
+
+
 def check_clean_1(r: Reading) -> Judgement:
     if not r.sound:
         return untested()
     due = [h for h in r.held if _in_time(r, h) and not _stubborn(r, h)]
-    due = [h for h in due if not _registered_late(r, h)]
+    due = [h for h in due if not _registered_late(r, h) and not _let_go(r, h)]
     due += [h for h in r.held if h.begun and h not in due]
     if not due:
         return untested()
@@ -131,6 +141,7 @@ def check_clean_1(r: Reading) -> Judgement:
         h for h in due if _over(r, h.run) >= 0 and not any(b < _over(r, h.run) for b in h.begun)
     ]
     missing = [h for h in missing if _in_time(r, h) and not _stubborn(r, h)]
+    missing = [h for h in missing if not _let_go(r, h)]
     if missing:
         first = missing[0]
         later = any(h.begun for h in missing)
@@ -174,7 +185,7 @@ def check_clean_2(r: Reading) -> Judgement:
     awaited = 0
     for held in r.held:
         over = _over(r, held.run)
-        if not held.begun or over < 0 or held.begun[0] > over:
+        if not held.begun or over < 0 or held.begun[0] > over or _let_go(r, held):
             continue
         stop = held.ended if held.ended >= 0 else held.failed
         if held.cut < 0 and stop >= 0 and r.time_of(stop) <= r.time_of(held.begun[0]) + CLOSE_S:
@@ -485,8 +496,8 @@ def check_clean_5(r: Reading) -> Judgement:
             shape = "stage-left-running" if leak.stage else shape
         elif leak.kind in ("asyncgen", "timer") and any(not o.ended for o in stages):
             continue  # held by a stage that is still running, which is judged as such
-        elif leak.kind == "unretrieved" and r.shape.detaches:
-            continue  # nobody was to fetch what comes out of a task that a stage let go
+        elif leak.kind in ("unretrieved", "asyncgen", "timer") and r.shape.detaches:
+            continue  # a task that a stage let go may hold it, and nobody was to fetch its error
         location = leak.location
         if shape == "stage-left-running":
             location = r.left_location(first, leak.stage)

@@ -478,3 +478,21 @@ def test_what_the_engine_does_for_another_run_is_no_wait_for_events() -> None:
 
     assert said(1.0) == []
     assert said(0.1) == ["drain-too-long"]
+
+
+def test_a_run_that_another_run_s_end_took_along_was_not_failed_by_its_sink() -> None:
+    flood = program("p", stage("a", sleep(0.1)), stage("b", ok(1)))
+
+    def said(beside: str) -> list[str]:
+        rows = both_runs((0.0, "r0/a", "offer.begin", ("p", 0)))
+        rows += [(0.0, "r0/a", "offer.end", ("p", 0, "taken"))]
+        rows += [(0.1, "r0/", "deliver.begin", ("p", 0)), (0.2, "r0/", "deliver.end", ("p", 0))]
+        rows += [(0.2, "r1/a", "stage.end", beside), (0.2, "r1/b", "stage.end", "ok")]
+        rows += [(0.2, f"r0/{one}", "stage.end", "ok") for one in ("a", "b")]
+        rows += [(0.3, "r0/", "run.end", "returned"), (0.3, "r1/", "run.end", "returned")]
+        outcomes = {"r0": Outcome("r0", "cancelled"), "r1": Outcome("r1", "ok")}
+        plan = Plan(runs=TWO.runs, sink=Sink(delivery_s=0.1))
+        return [one for one in of_runs("EVENT-6", flood, rows, outcomes, plan) if "run" in one]
+
+    assert said("cancel_run") == []
+    assert said("ok") == ["run-failed"]
