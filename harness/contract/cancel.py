@@ -525,9 +525,21 @@ def _holders(r: Reading, child: Ran) -> list[Ran]:
 
 
 def _kept_by_parent(r: Reading, child: Ran) -> bool:
-    """Say whether a stage that runs this subpipeline swallowed its own cancellation: what it awaits
-    in a task of its own then goes on."""
-    return any(one.swallowed for one in _holders(r, child))
+    """Say whether a stage that runs this subpipeline swallowed its own cancellation, or was at a
+    cleanup still: what it awaits in a task of its own goes on until it comes to that."""
+    own = _in_own_task(r, child.run)
+    return any(
+        one.swallowed or (own and _cleaning(r, one, child.end)) for one in _holders(r, child)
+    )
+
+
+def _cleaning(r: Reading, one: Ran, at: int) -> bool:
+    """Say whether a stage had a cleanup under way at a position."""
+    return any(
+        held.begun and held.begun[0] < at and not 0 <= max(held.ended, held.failed, held.cut) < at
+        for held in r.held
+        if (held.run, held.stage) == (one.run, one.stage)
+    )
 
 
 def _cut(r: Reading, child: Ran) -> tuple[int, float]:
