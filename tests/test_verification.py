@@ -21,6 +21,8 @@ PAGE = (DOCS / "verification.md").read_text(encoding="utf-8")
 RELEASES = ("0.5.1", "1.2.0")
 OWN = {"check", "every", "start"}
 LIMIT_S = 120
+# What depends on how that version's `asyncio.wait_for` takes a cancel.
+SHOWN_ON_3_11 = "shown on 3.11"
 
 
 def told() -> dict[tuple[str, str], tuple[str, ...]]:
@@ -39,7 +41,7 @@ def test_every_reproduction_is_on_the_page_with_its_cause() -> None:
     assert set(re.findall(r"^#### `(\w+)`: ", PAGE, re.MULTILINE)) == names
     for name in names:
         shown = {word for (one, _), words in told().items() if one == name for word in words}
-        assert "shown" in shown, f"{name} shows nothing on {' and '.join(RELEASES)}"
+        assert shown & {"shown", SHOWN_ON_3_11}, f"{name} shows nothing on {' and '.join(RELEASES)}"
 
 
 @pytest.mark.parametrize("path", [*reproductions(), PROGRAMS / "start.py"], ids=lambda p: p.stem)
@@ -74,7 +76,12 @@ def test_the_page_says_what_the_reproductions_show() -> None:
         for line in out.splitlines():
             name, graph, word = line.split("\t")
             seen.setdefault((name, graph), {})[release] = word
-    assert {key: tuple(words[v] for v in RELEASES) for key, words in seen.items()} == told()
+    on_3_11 = "shown" if sys.version_info[:2] == (3, 11) else "not shown"
+    here = {
+        key: tuple(on_3_11 if word == SHOWN_ON_3_11 else word for word in words)
+        for key, words in told().items()
+    }
+    assert {key: tuple(words[v] for v in RELEASES) for key, words in seen.items()} == here
 
 
 @pytest.mark.engine

@@ -13,9 +13,8 @@ import uuid
 sys.excepthook = lambda *error: (sys.__excepthook__(*error), os._exit(2))
 threading.Timer(28, os._exit, (2,)).start()
 
-from stageflow import Pipeline, PipelineTimer, StageContext, StageKind, StageOutput  # noqa: E402
+from stageflow import Pipeline, PipelineTimer, StageContext, StageInputs, StageKind, StageOutput  # noqa: E402
 from stageflow.context import ContextSnapshot, RunIdentity  # noqa: E402
-from stageflow.stages import StageInputs  # noqa: E402
 
 seen = []  # (what happened, detail)
 
@@ -32,28 +31,17 @@ def enter(snapshot, event_sink=None):
 
 class Open:
     async def execute(self, ctx):
-        async def release_database():
-            await asyncio.sleep(0.1)
-
-        graph.register_cleanup(release_database, name="database")
-        return StageOutput.ok(value=None)
-
-
-class Load:
-    async def execute(self, ctx):
-        await asyncio.sleep(0.2)
+        graph.register_cleanup(lambda: asyncio.sleep(0.1), name="cursor")
         return StageOutput.ok(value=None)
 
 
 async def main():
     global graph
-    pipeline = Pipeline().with_stage("open", Open, StageKind.TRANSFORM)
-    pipeline = pipeline.with_stage("load", Load, StageKind.TRANSFORM)
-    graph = pipeline.build()
+    graph = Pipeline().with_stage("open", Open, StageKind.TRANSFORM).build()
     ids = RunIdentity(pipeline_run_id=uuid.uuid4(), org_id=uuid.uuid5(uuid.NAMESPACE_DNS, "t0"))
     ctx = enter(ContextSnapshot(run_id=ids))
     loop, caller = asyncio.get_running_loop(), asyncio.current_task()
-    loop.call_later(0.3, lambda: seen.append(("cancel.sent", (0, caller.cancel()))))
+    loop.call_later(0.03, lambda: seen.append(("cancel.sent", (0, caller.cancel()))))
     error = None
     try:
         await graph.run(ctx)

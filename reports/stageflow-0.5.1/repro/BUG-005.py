@@ -13,9 +13,8 @@ import uuid
 sys.excepthook = lambda *error: (sys.__excepthook__(*error), os._exit(2))
 threading.Timer(28, os._exit, (2,)).start()
 
-from stageflow import Pipeline, PipelineTimer, StageContext, StageKind, StageOutput  # noqa: E402
+from stageflow import Pipeline, PipelineTimer, StageContext, StageInputs, StageKind, StageOutput  # noqa: E402
 from stageflow.context import ContextSnapshot, RunIdentity  # noqa: E402
-from stageflow.stages import StageInputs  # noqa: E402
 
 seen = []  # (stage, what happened)
 run_names = {}  # pipeline_run_id -> name of the run
@@ -40,8 +39,9 @@ class Load:
                 seen.append((me, "release.begin"))
                 await asyncio.sleep(0)
 
+            seen.append((me, "register"))
             graph.register_cleanup(release_cursor, name="cursor")
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(0.2)
             return StageOutput.ok(value=None)
         finally:
             seen.append((me, "stage.end"))
@@ -52,22 +52,19 @@ async def start(graph, run, tenant, seconds):
     ids = RunIdentity(pipeline_run_id=uuid.uuid4(), org_id=uuid.uuid5(uuid.NAMESPACE_DNS, tenant))
     ctx = enter(ContextSnapshot(run_id=ids))
     run_names[ctx.pipeline_run_id] = run
-    try:
-        await graph.run(ctx)
-    finally:
-        seen.append((f"{run}/", "run.end"))
+    await graph.run(ctx)
 
 
 async def main():
     global graph
     graph = Pipeline().with_stage("load", Load, StageKind.TRANSFORM).build()
-    tasks = [asyncio.create_task(start(graph, "r0", "t0", 0.0))]
-    tasks.append(asyncio.create_task(start(graph, "r1", "t0", 0.1)))
+    runs = [("r0", "t0", 0.0), ("r1", "t0", 0.1)]
+    tasks = [asyncio.create_task(start(graph, *one)) for one in runs]
     await asyncio.wait(tasks, timeout=10)
     for run in ["r0", "r1"]:
         order = [kind for stage, kind in seen if stage.split("/")[0] == run]
-        if "run.end" in order and order[:2] != ["stage.end", "release.begin"]:
-            return f"not between the end of the stage of {run} and its own: {order}"
+        if order[:2] == ["register", "release.begin"]:  # "stage.end" is missing between them
+            return f"run {run} was cleaned up while its stage ran: {order}"
 
 
 with asyncio.Runner() as runner:

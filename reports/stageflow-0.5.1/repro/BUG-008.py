@@ -5,7 +5,6 @@ Actual: it started when load had ended raise:MemoryError
 """
 
 import asyncio
-import contextlib
 import os
 import sys
 import threading
@@ -21,16 +20,12 @@ seen = []  # (stage, what happened, detail)
 
 class Load:
     async def execute(self, ctx):
-        seen.append(("load", "stage.start", None))
         raise MemoryError("10000 MB are not to be had")
-        seen.append(("load", "stage.end", "ok"))
-        return StageOutput.ok(value=None)
 
 
 class Reply:
     async def execute(self, ctx):
         seen.append(("reply", "stage.start", None))
-        seen.append(("reply", "stage.end", "ok"))
         return StageOutput.ok(value=None)
 
 
@@ -48,18 +43,10 @@ async def main():
         interaction_id=None,
         org_id=uuid.uuid5(uuid.NAMESPACE_DNS, "t0"),
     )
-    with contextlib.suppress(Exception, asyncio.CancelledError):
-        await graph.run(ctx)
-    needs = {"reply": ["load"]}
-    done = set()
-    for stage, kind, how in seen:
-        if kind == "stage.start":
-            due = needs.get(stage, ())
-            missing = [need for need in due if need not in done]
-            if missing:
-                return f"stage {stage} started; not completed before it: {missing}"
-        if kind == "stage.end" and how == "ok":
-            done.add(stage)
+    await asyncio.gather(graph.run(ctx), return_exceptions=True)
+    begun, done = ("reply", "stage.start", None), ("load", "stage.end", "ok")
+    if begun in seen and done not in seen[: seen.index(begun)]:
+        return "stage reply started before stage load had completed"
 
 
 with asyncio.Runner() as runner:

@@ -45,8 +45,8 @@ async def start(graph, run, tenant, seconds):
 
 async def main():
     graph = StageGraph([StageSpec(name="pay", runner=Pay)])
-    tasks = [asyncio.create_task(start(graph, run, "t0", 0.0)) for run in ["r4", "r5", "r6"]]
-    tasks.append(asyncio.create_task(start(graph, "r7", "t0", 0.1)))
+    runs = [("r4", "t0", 0.0), ("r5", "t0", 0.0), ("r6", "t0", 0.0), ("r7", "t0", 0.1)]
+    tasks = [asyncio.create_task(start(graph, *one)) for one in runs]
     await asyncio.wait(tasks, timeout=10)
     ran = [stage for stage, kind in seen if kind == "stage.start"]
     lost = [stage for stage in outputs if stage not in ran]

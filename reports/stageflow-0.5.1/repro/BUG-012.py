@@ -5,7 +5,6 @@ Actual: it ran after layer crash had failed
 """
 
 import asyncio
-import contextlib
 import os
 import sys
 import threading
@@ -14,8 +13,8 @@ import uuid
 sys.excepthook = lambda *error: (sys.__excepthook__(*error), os._exit(2))
 threading.Timer(28, os._exit, (2,)).start()
 
-from stageflow import PipelineContext, StageGraph, StageOutput, StageSpec  # noqa: E402
-from stageflow.pipeline.interceptors import BaseInterceptor, get_default_interceptors  # noqa: E402
+from stageflow import BaseInterceptor, PipelineContext, StageGraph, StageOutput, StageSpec  # noqa: E402
+from stageflow.pipeline.interceptors import get_default_interceptors  # noqa: E402
 
 seen = []  # (stage, what happened)
 
@@ -48,8 +47,7 @@ async def main():
         interaction_id=None,
         org_id=uuid.uuid5(uuid.NAMESPACE_DNS, "t0"),
     )
-    with contextlib.suppress(Exception, asyncio.CancelledError):
-        await graph.run(ctx)
+    await asyncio.gather(graph.run(ctx), return_exceptions=True)
     did = []
     for stage, kind in seen:
         if kind == "layer.raise":

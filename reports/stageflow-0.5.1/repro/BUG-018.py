@@ -14,9 +14,8 @@ import uuid
 sys.excepthook = lambda *error: (sys.__excepthook__(*error), os._exit(2))
 threading.Timer(28, os._exit, (2,)).start()
 
-from stageflow import Pipeline, PipelineTimer, StageContext, StageKind, StageOutput  # noqa: E402
+from stageflow import Pipeline, PipelineTimer, StageContext, StageInputs, StageKind, StageOutput  # noqa: E402
 from stageflow.context import ContextSnapshot, RunIdentity  # noqa: E402
-from stageflow.stages import StageInputs  # noqa: E402
 
 seen = []  # (seconds since the start, what happened)
 began = time.monotonic()
@@ -34,7 +33,6 @@ def enter(snapshot, event_sink=None):
 
 class StageB:
     async def execute(self, ctx):
-        await asyncio.sleep(0.0)
         raise ValueError("raised")
 
 
@@ -50,8 +48,7 @@ class StageC:
 
 async def main():
     pipeline = Pipeline().with_stage("b", StageB, StageKind.TRANSFORM)
-    pipeline = pipeline.with_stage("c", StageC, StageKind.TRANSFORM)
-    graph = pipeline.build()
+    graph = pipeline.with_stage("c", StageC, StageKind.TRANSFORM).build()
     ids = RunIdentity(pipeline_run_id=uuid.uuid4(), org_id=uuid.uuid5(uuid.NAMESPACE_DNS, "t0"))
     ctx = enter(ContextSnapshot(run_id=ids))
     run = asyncio.create_task(graph.run(ctx))

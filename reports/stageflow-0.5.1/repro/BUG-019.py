@@ -14,9 +14,8 @@ import uuid
 sys.excepthook = lambda *error: (sys.__excepthook__(*error), os._exit(2))
 threading.Timer(28, os._exit, (2,)).start()
 
-from stageflow import Pipeline, PipelineTimer, StageContext, StageKind, StageOutput  # noqa: E402
+from stageflow import Pipeline, PipelineTimer, StageContext, StageInputs, StageKind, StageOutput  # noqa: E402
 from stageflow.context import ContextSnapshot, RunIdentity  # noqa: E402
-from stageflow.stages import StageInputs  # noqa: E402
 
 seen = []  # (seconds since the start, what happened)
 began = time.monotonic()
@@ -49,8 +48,7 @@ class Parse:
 
 async def main():
     pipeline = Pipeline().with_stage("stubborn", Stubborn, StageKind.TRANSFORM)
-    pipeline = pipeline.with_stage("parse", Parse, StageKind.TRANSFORM)
-    graph = pipeline.build()
+    graph = pipeline.with_stage("parse", Parse, StageKind.TRANSFORM).build()
     ids = RunIdentity(pipeline_run_id=uuid.uuid4(), org_id=uuid.uuid5(uuid.NAMESPACE_DNS, "t0"))
     ctx = enter(ContextSnapshot(run_id=ids))
     run = asyncio.create_task(graph.run(ctx))

@@ -13,19 +13,8 @@ import uuid
 sys.excepthook = lambda *error: (sys.__excepthook__(*error), os._exit(2))
 threading.Timer(28, os._exit, (2,)).start()
 
-from stageflow import Pipeline, PipelineTimer, StageContext, StageKind, StageOutput  # noqa: E402
+from stageflow import Pipeline, PipelineTimer, StageContext, StageInputs, StageKind, StageOutput  # noqa: E402
 from stageflow.context import ContextSnapshot, RunIdentity  # noqa: E402
-from stageflow.stages import StageInputs  # noqa: E402
-
-kept = []  # strong references: the loop itself holds its tasks weakly
-
-
-async def cancel_after(task, number, seconds, times=1, gap=0.0):
-    await asyncio.sleep(seconds)
-    for again in range(times):
-        if again:
-            await asyncio.sleep(gap)
-        task.cancel()
 
 
 def enter(snapshot, event_sink=None):
@@ -40,10 +29,7 @@ def enter(snapshot, event_sink=None):
 
 class Load:
     async def execute(self, ctx):
-        async def release_cursor():
-            await asyncio.sleep(0)
-
-        graph.register_cleanup(release_cursor, name="cursor")
+        graph.register_cleanup(lambda: asyncio.sleep(0), name="cursor")
         await asyncio.sleep(0.2)
         return StageOutput.ok(value=None)
 
@@ -54,7 +40,10 @@ async def main():
     ids = RunIdentity(pipeline_run_id=uuid.uuid4(), org_id=uuid.uuid5(uuid.NAMESPACE_DNS, "t0"))
     ctx = enter(ContextSnapshot(run_id=ids))
     run = asyncio.create_task(graph.run(ctx))
-    kept.append(asyncio.create_task(cancel_after(run, 0, 0.1, times=2, gap=0.0), name="own cancel"))
+    await asyncio.wait([run], timeout=0.1)
+    run.cancel()
+    await asyncio.sleep(0)
+    run.cancel()
     await asyncio.wait([run], timeout=10)
     coros = [task.get_coro() for task in asyncio.all_tasks() - {asyncio.current_task()}]
     for coro in coros:  # each is followed by the one that it awaits

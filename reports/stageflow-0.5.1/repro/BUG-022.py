@@ -5,7 +5,6 @@ Actual: it was still running
 """
 
 import asyncio
-import contextlib
 import os
 import sys
 import threading
@@ -14,13 +13,12 @@ import uuid
 sys.excepthook = lambda *error: (sys.__excepthook__(*error), os._exit(2))
 threading.Timer(28, os._exit, (2,)).start()
 
-from stageflow import PipelineContext, StageGraph, StageOutput, StageSpec  # noqa: E402
-from stageflow.pipeline.subpipeline import get_subpipeline_spawner  # noqa: E402
+from stageflow import PipelineContext, StageGraph, StageOutput, StageSpec, get_subpipeline_spawner  # noqa: E402
 
 
 class ChildSearch:
     async def execute(self, ctx):
-        await asyncio.sleep(1.0)
+        await asyncio.sleep(0.2)
         return StageOutput.ok(value=None)
 
 
@@ -46,8 +44,7 @@ async def main():
         org_id=uuid.uuid5(uuid.NAMESPACE_DNS, "t0"),
         data={"_timeout_ms": 100},
     )
-    with contextlib.suppress(Exception, asyncio.CancelledError):
-        await graph.run(ctx)
+    await asyncio.gather(graph.run(ctx), return_exceptions=True)
     coros = [task.get_coro() for task in asyncio.all_tasks() - {asyncio.current_task()}]
     for coro in coros:  # each is followed by the one that it awaits
         coros += [coro.cr_await] if hasattr(coro.cr_await, "cr_code") else []

@@ -14,8 +14,7 @@ import uuid
 sys.excepthook = lambda *error: (sys.__excepthook__(*error), os._exit(2))
 threading.Timer(28, os._exit, (2,)).start()
 
-from stageflow import PipelineContext, StageGraph, StageOutput, StageSpec  # noqa: E402
-from stageflow.pipeline.subpipeline import get_subpipeline_spawner  # noqa: E402
+from stageflow import PipelineContext, StageGraph, StageOutput, StageSpec, get_subpipeline_spawner  # noqa: E402
 
 
 class ChildRank:

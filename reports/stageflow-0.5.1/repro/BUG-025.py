@@ -13,9 +13,8 @@ import uuid
 sys.excepthook = lambda *error: (sys.__excepthook__(*error), os._exit(2))
 threading.Timer(28, os._exit, (2,)).start()
 
-from stageflow import Pipeline, PipelineTimer, StageContext, StageKind, StageOutput  # noqa: E402
+from stageflow import Pipeline, PipelineTimer, StageContext, StageInputs, StageKind, StageOutput  # noqa: E402
 from stageflow.context import ContextSnapshot, RunIdentity  # noqa: E402
-from stageflow.stages import StageInputs  # noqa: E402
 
 seen = []  # (stage, what happened)
 run_names = {}  # pipeline_run_id -> name of the run
@@ -41,7 +40,7 @@ class Load:
 
         seen.append((me, "register"))
         graph.register_cleanup(release_cursor, name="cursor")
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(0.2)
         return StageOutput.ok(value=None)
 
 
@@ -59,8 +58,8 @@ async def start(graph, run, tenant, seconds):
 async def main():
     global graph
     graph = Pipeline().with_stage("load", Load, StageKind.TRANSFORM).build()
-    tasks = [asyncio.create_task(start(graph, "r0", "t0", 0.0))]
-    tasks.append(asyncio.create_task(start(graph, "r1", "t0", 0.1)))
+    runs = [("r0", "t0", 0.0), ("r1", "t0", 0.1)]
+    tasks = [asyncio.create_task(start(graph, *one)) for one in runs]
     await asyncio.wait(tasks, timeout=10)
     for run in ["r0", "r1"]:
         order = [kind for stage, kind in seen if stage.split("/")[0] == run]

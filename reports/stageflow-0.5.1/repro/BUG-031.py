@@ -5,7 +5,6 @@ Actual: the run was over while it was still at it
 """
 
 import asyncio
-import contextlib
 import os
 import sys
 import threading
@@ -14,9 +13,8 @@ import uuid
 sys.excepthook = lambda *error: (sys.__excepthook__(*error), os._exit(2))
 threading.Timer(28, os._exit, (2,)).start()
 
-from stageflow import Pipeline, PipelineTimer, StageContext, StageKind, StageOutput  # noqa: E402
+from stageflow import Pipeline, PipelineTimer, StageContext, StageInputs, StageKind, StageOutput  # noqa: E402
 from stageflow.context import ContextSnapshot, RunIdentity  # noqa: E402
-from stageflow.stages import StageInputs  # noqa: E402
 
 seen = []  # (what happened, detail)
 
@@ -33,31 +31,25 @@ def enter(snapshot, event_sink=None):
 
 class Parse:
     async def execute(self, ctx):
-        await asyncio.sleep(0.2)
         raise asyncio.CancelledError("raised")
 
 
 class Fetch:
     async def execute(self, ctx):
+        seen.append(("release.begin", "socket"))
         try:
-            await asyncio.sleep(0.2)
+            await asyncio.sleep(0.1)
         finally:
-            seen.append(("release.begin", "socket"))
-            try:
-                await asyncio.sleep(0.1)
-            finally:
-                seen.append(("release.over", "socket"))
+            seen.append(("release.over", "socket"))
         return StageOutput.ok(value=None)
 
 
 async def main():
     pipeline = Pipeline().with_stage("parse", Parse, StageKind.TRANSFORM)
-    pipeline = pipeline.with_stage("fetch", Fetch, StageKind.TRANSFORM)
-    graph = pipeline.build()
+    graph = pipeline.with_stage("fetch", Fetch, StageKind.TRANSFORM).build()
     ids = RunIdentity(pipeline_run_id=uuid.uuid4(), org_id=uuid.uuid5(uuid.NAMESPACE_DNS, "t0"))
     ctx = enter(ContextSnapshot(run_id=ids))
-    with contextlib.suppress(Exception, asyncio.CancelledError):
-        await graph.run(ctx)
+    await asyncio.gather(graph.run(ctx), return_exceptions=True)
     done = [name for kind, name in seen if kind == "release.over"]
     begun = [name for kind, name in seen if kind == "release.begin" and name not in done]
     if begun:

@@ -5,7 +5,6 @@ Actual: left: StageGraph._run_stage.<locals>.run_stage (stage fetch)
 """
 
 import asyncio
-import contextlib
 import os
 import sys
 import threading
@@ -39,8 +38,7 @@ async def main():
         interaction_id=None,
         org_id=uuid.uuid5(uuid.NAMESPACE_DNS, "t0"),
     )
-    with contextlib.suppress(Exception, asyncio.CancelledError):
-        await graph.run(ctx)
+    await asyncio.gather(graph.run(ctx), return_exceptions=True)
     await asyncio.sleep(0.01)  # for whatever only needs a turn or two
     strays = [
         task.get_coro().__qualname__ for task in asyncio.all_tasks() - {asyncio.current_task()}

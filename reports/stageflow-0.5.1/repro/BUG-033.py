@@ -5,7 +5,6 @@ Actual: left: UnifiedStageGraph._execute_node (stage fetch)
 """
 
 import asyncio
-import contextlib
 import os
 import sys
 import threading
@@ -14,9 +13,8 @@ import uuid
 sys.excepthook = lambda *error: (sys.__excepthook__(*error), os._exit(2))
 threading.Timer(28, os._exit, (2,)).start()
 
-from stageflow import Pipeline, PipelineTimer, StageContext, StageKind, StageOutput  # noqa: E402
+from stageflow import Pipeline, PipelineTimer, StageContext, StageInputs, StageKind, StageOutput  # noqa: E402
 from stageflow.context import ContextSnapshot, RunIdentity  # noqa: E402
-from stageflow.stages import StageInputs  # noqa: E402
 
 
 def enter(snapshot, event_sink=None):
@@ -42,12 +40,10 @@ class Fetch:
 
 async def main():
     pipeline = Pipeline().with_stage("parse", Parse, StageKind.TRANSFORM)
-    pipeline = pipeline.with_stage("fetch", Fetch, StageKind.TRANSFORM)
-    graph = pipeline.build()
+    graph = pipeline.with_stage("fetch", Fetch, StageKind.TRANSFORM).build()
     ids = RunIdentity(pipeline_run_id=uuid.uuid4(), org_id=uuid.uuid5(uuid.NAMESPACE_DNS, "t0"))
     ctx = enter(ContextSnapshot(run_id=ids))
-    with contextlib.suppress(Exception, asyncio.CancelledError):
-        await graph.run(ctx)
+    await asyncio.gather(graph.run(ctx), return_exceptions=True)
     await asyncio.sleep(0.01)  # for whatever only needs a turn or two
     strays = [
         task.get_coro().__qualname__ for task in asyncio.all_tasks() - {asyncio.current_task()}

@@ -13,10 +13,9 @@ import uuid
 sys.excepthook = lambda *error: (sys.__excepthook__(*error), os._exit(2))
 threading.Timer(28, os._exit, (2,)).start()
 
-from stageflow import Pipeline, PipelineTimer, StageContext, StageKind, StageOutput  # noqa: E402
+from stageflow import Pipeline, PipelineTimer, StageContext, StageInputs, StageKind, StageOutput  # noqa: E402
 from stageflow.context import ContextSnapshot, RunIdentity  # noqa: E402
 from stageflow.observability.tracing import get_correlation_id, set_correlation_id  # noqa: E402
-from stageflow.stages import StageInputs  # noqa: E402
 
 seen = []  # (stage, what happened, detail)
 run_names = {}  # pipeline_run_id -> name of the run
@@ -36,9 +35,7 @@ def enter(snapshot, event_sink=None):
 class Work:
     async def execute(self, ctx):
         async def release_third():
-            told = {
-                "correlation": id_names.get(get_correlation_id() or ctx.request_id, "none of these")
-            }
+            told = {"correlation": id_names.get(get_correlation_id() or ctx.request_id)}
             seen.append((f"{run_names[ctx.pipeline_run_id]}/work", "identity", ("cleanup", told)))
             await asyncio.sleep(0)
 

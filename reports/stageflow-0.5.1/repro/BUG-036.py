@@ -14,9 +14,8 @@ import uuid
 sys.excepthook = lambda *error: (sys.__excepthook__(*error), os._exit(2))
 threading.Timer(28, os._exit, (2,)).start()
 
-from stageflow import Pipeline, PipelineTimer, StageContext, StageKind, StageOutput  # noqa: E402
+from stageflow import Pipeline, PipelineTimer, StageContext, StageInputs, StageKind, StageOutput  # noqa: E402
 from stageflow.context import ContextSnapshot, RunIdentity  # noqa: E402
-from stageflow.stages import StageInputs  # noqa: E402
 
 seen = []  # (stage, what happened, detail)
 
@@ -53,14 +52,11 @@ class Reader:
 async def main():
     pipeline = Pipeline().with_stage("fetch", Fetch, StageKind.TRANSFORM)
     pipeline = pipeline.with_stage("rogue", Rogue, StageKind.TRANSFORM, dependencies=("fetch",))
-    pipeline = pipeline.with_stage(
-        "reader", Reader, StageKind.TRANSFORM, dependencies=("fetch", "rogue")
-    )
+    pipeline = pipeline.with_stage("reader", Reader, StageKind.TRANSFORM, dependencies=("fetch",))
     graph = pipeline.build()
     ids = RunIdentity(pipeline_run_id=uuid.uuid4(), org_id=uuid.uuid5(uuid.NAMESPACE_DNS, "t0"))
     ctx = enter(ContextSnapshot(run_id=ids))
-    with contextlib.suppress(Exception, asyncio.CancelledError):
-        await graph.run(ctx)
+    await asyncio.gather(graph.run(ctx), return_exceptions=True)
     read = [(stage, what) for stage, kind, what in seen if kind == "read"]
     read = [(stage, what) for stage, what in read if stage not in ["rogue"]]
     if "changed" in str([what for _, what in read]):

@@ -49,8 +49,7 @@ async def main():
         event_sink=sink,
     )
     await sink.start()
-    with contextlib.suppress(Exception, asyncio.CancelledError):
-        await graph.run(ctx)
+    await asyncio.gather(graph.run(ctx), return_exceptions=True)
     with contextlib.suppress(Exception):  # the drain lets out what the user's sink raises
         await sink.stop(drain=True, timeout=1.0)
     dropped = sink.metrics.dropped

@@ -5,7 +5,6 @@ Actual: 10 had not been
 """
 
 import asyncio
-import contextlib
 import os
 import sys
 import threading
@@ -14,10 +13,9 @@ import uuid
 sys.excepthook = lambda *error: (sys.__excepthook__(*error), os._exit(2))
 threading.Timer(28, os._exit, (2,)).start()
 
-from stageflow import Pipeline, PipelineTimer, StageContext, StageKind, StageOutput  # noqa: E402
+from stageflow import Pipeline, PipelineTimer, StageContext, StageInputs, StageKind, StageOutput  # noqa: E402
 from stageflow.context import ContextSnapshot, RunIdentity  # noqa: E402
 from stageflow.events import BackpressureAwareEventSink  # noqa: E402
-from stageflow.stages import StageInputs  # noqa: E402
 
 seen = []  # (what happened, detail)
 
@@ -56,10 +54,8 @@ async def main():
     ids = RunIdentity(pipeline_run_id=uuid.uuid4(), org_id=uuid.uuid5(uuid.NAMESPACE_DNS, "t0"))
     ctx = enter(ContextSnapshot(run_id=ids), event_sink=sink)
     await sink.start()
-    with contextlib.suppress(Exception, asyncio.CancelledError):
-        await graph.run(ctx)
-    with contextlib.suppress(Exception):  # the drain lets out what the user's sink raises
-        await sink.stop(drain=True, timeout=1.0)
+    await asyncio.gather(graph.run(ctx), return_exceptions=True)
+    await sink.stop(drain=True, timeout=1.0)
     dropped = sink.metrics.dropped
     taken = [n for kind, n in seen if kind == "taken"]
     got = [n for kind, n in seen if kind in ("deliver.end", "deliver.fail")]

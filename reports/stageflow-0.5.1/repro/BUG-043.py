@@ -13,9 +13,8 @@ import uuid
 sys.excepthook = lambda *error: (sys.__excepthook__(*error), os._exit(2))
 threading.Timer(28, os._exit, (2,)).start()
 
-from stageflow import Pipeline, PipelineTimer, StageContext, StageKind, StageOutput  # noqa: E402
+from stageflow import Pipeline, PipelineTimer, StageContext, StageInputs, StageKind, StageOutput  # noqa: E402
 from stageflow.context import ContextSnapshot, RunIdentity  # noqa: E402
-from stageflow.stages import StageInputs  # noqa: E402
 
 seen = []  # (stage, what happened)
 
@@ -30,24 +29,17 @@ def enter(snapshot, event_sink=None):
     )
 
 
-class Fetch:
+class Work:
     async def execute(self, ctx):
-        seen.append(("fetch", "stage.start"))
-        return StageOutput.ok(value=None)
-
-
-class Fetch2:
-    async def execute(self, ctx):
-        seen.append(("fetch", "stage.start"))
+        seen.append((ctx.stage_name, "stage.start"))
         return StageOutput.ok(value=None)
 
 
 async def main():
     error = None
     try:
-        pipeline = Pipeline().with_stage("fetch", Fetch2, StageKind.TRANSFORM)
-        pipeline = pipeline.with_stage("fetch", Fetch2, StageKind.TRANSFORM)
-        graph = pipeline.build()
+        pipeline = Pipeline().with_stage("fetch", Work, StageKind.TRANSFORM)
+        graph = pipeline.with_stage("fetch", Work, StageKind.TRANSFORM).build()
         ids = RunIdentity(pipeline_run_id=uuid.uuid4(), org_id=uuid.uuid5(uuid.NAMESPACE_DNS, "t0"))
         ctx = enter(ContextSnapshot(run_id=ids))
         seen.append(("", "run.begin"))

@@ -13,9 +13,8 @@ import uuid
 sys.excepthook = lambda *error: (sys.__excepthook__(*error), os._exit(2))
 threading.Timer(28, os._exit, (2,)).start()
 
-from stageflow import Pipeline, PipelineTimer, StageContext, StageKind, StageOutput  # noqa: E402
+from stageflow import Pipeline, PipelineTimer, StageContext, StageInputs, StageKind, StageOutput  # noqa: E402
 from stageflow.context import ContextSnapshot, RunIdentity  # noqa: E402
-from stageflow.stages import StageInputs  # noqa: E402
 
 seen = []  # (stage, what happened, detail)
 
@@ -51,8 +50,7 @@ class Act:
 
 async def main():
     pipeline = Pipeline().with_stage("fetch", Fetch, StageKind.TRANSFORM)
-    pipeline = pipeline.with_stage("act", Act, StageKind.TRANSFORM)
-    graph = pipeline.build()
+    graph = pipeline.with_stage("act", Act, StageKind.TRANSFORM).build()
     ids = RunIdentity(pipeline_run_id=uuid.uuid4(), org_id=uuid.uuid5(uuid.NAMESPACE_DNS, "t0"))
     ctx = enter(ContextSnapshot(run_id=ids))
     results, error = {}, None

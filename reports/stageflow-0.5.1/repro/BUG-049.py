@@ -13,9 +13,8 @@ import uuid
 sys.excepthook = lambda *error: (sys.__excepthook__(*error), os._exit(2))
 threading.Timer(28, os._exit, (2,)).start()
 
-from stageflow import Pipeline, PipelineTimer, StageContext, StageKind, StageOutput  # noqa: E402
+from stageflow import Pipeline, PipelineTimer, StageContext, StageInputs, StageKind, StageOutput  # noqa: E402
 from stageflow.context import ContextSnapshot, RunIdentity  # noqa: E402
-from stageflow.stages import StageInputs  # noqa: E402
 
 seen = []  # (stage, what happened, detail)
 
@@ -30,21 +29,21 @@ def enter(snapshot, event_sink=None):
     )
 
 
-class Fetch:
+class Open:
     async def execute(self, ctx):
         await asyncio.sleep(0.1)
-        seen.append(("fetch", "stage.end", "ok"))
+        seen.append(("open", "stage.end", "ok"))
         return StageOutput.ok(value=None)
 
 
-class Parse:
+class Load:
     async def execute(self, ctx):
         raise ValueError("raised")
 
 
 async def main():
-    pipeline = Pipeline().with_stage("fetch", Fetch, StageKind.TRANSFORM)
-    pipeline = pipeline.with_stage("parse", Parse, StageKind.TRANSFORM, dependencies=("fetch",))
+    pipeline = Pipeline().with_stage("open", Open, StageKind.TRANSFORM)
+    pipeline = pipeline.with_stage("load", Load, StageKind.TRANSFORM, dependencies=("open",))
     graph = pipeline.build()
     ids = RunIdentity(pipeline_run_id=uuid.uuid4(), org_id=uuid.uuid5(uuid.NAMESPACE_DNS, "t0"))
     ctx = enter(ContextSnapshot(run_id=ids))

@@ -1,7 +1,7 @@
-"""PART-3 on stageflow-core==0.5.1: exits 1 with VIOLATION, 0 with HOLDS, 2 if it could not run.
+"""TENANT-2 on stageflow-core==0.5.1: exits 1 with VIOLATION, 0 with HOLDS, 2 if it could not run.
 
-Expected: 1 stages that completed in the tick of the failure count as completed
-Actual: 0 do
+Expected: stage pay of tenant t1 runs, as if no other tenant were there
+Actual: it was not let run (Circuit breaker open for pay), though its own runs gave no cause: ...
 """
 
 import asyncio
@@ -15,48 +15,43 @@ threading.Timer(28, os._exit, (2,)).start()
 
 from stageflow import PipelineContext, StageGraph, StageOutput, StageSpec  # noqa: E402
 
-seen = []  # (stage, what happened, detail)
+seen = []  # (stage, what happened)
 
 
-class Fetch:
+class Pay:
     async def execute(self, ctx):
-        await asyncio.sleep(0.1)
-        seen.append(("fetch", "stage.end", "ok"))
-        return StageOutput.ok(value=None)
+        seen.append((f"{ctx.data['run']}/pay", "stage.start"))
+        raise ValueError("raised")
 
 
-class Parse:
-    async def execute(self, ctx):
-        raise asyncio.CancelledError("raised")
-
-
-async def main():
-    specs = [
-        StageSpec(name="fetch", runner=Fetch),
-        StageSpec(name="parse", runner=Parse, dependencies=("fetch",)),
-    ]
-    graph = StageGraph(specs)
+async def start(graph, run, tenant, seconds):
+    await asyncio.sleep(seconds)
     ctx = PipelineContext(
         pipeline_run_id=uuid.uuid4(),
         request_id=uuid.uuid4(),
         session_id=None,
         user_id=None,
         interaction_id=None,
-        org_id=uuid.uuid5(uuid.NAMESPACE_DNS, "t0"),
+        org_id=uuid.uuid5(uuid.NAMESPACE_DNS, tenant),
+        data={"run": run},
     )
-    results, error = {}, None
-    try:
-        results = await graph.run(ctx)
-    except (Exception, asyncio.CancelledError) as exc:
-        error = exc
-    outputs = [name for name, one in results.items() if one.status == "completed"]
-    done = [stage for stage, kind, how in seen if kind == "stage.end" and how == "ok"]
-    lost = [stage for stage in done if stage not in outputs]
-    if lost:
-        return f"completed, and lost to the caller: {lost}; what it got: {error!r}"
+    await graph.run(ctx)
+
+
+async def main():
+    graph = StageGraph([StageSpec(name="pay", runner=Pay)])
+    runs = [("r4", "t0", 0.0), ("r5", "t0", 0.0), ("r6", "t0", 0.0), ("r7", "t1", 0.1)]
+    tasks = [asyncio.create_task(start(graph, *one)) for one in runs]
+    await asyncio.wait(tasks, timeout=10)
+    tenants = {"r4": "t0", "r5": "t0", "r6": "t0", "r7": "t1"}
+    ran = [stage.split("/")[0] for stage, kind in seen if kind == "stage.start"]
+    for run, tenant in tenants.items():
+        tries = [one for one in ran if tenants[one] == tenant]
+        if run not in ran and len(ran) > len(tries) and len(tries) < 1:
+            return f"{run} of {tenant} was not let run; it had {len(tries)} tries"
 
 
 with asyncio.Runner() as runner:
     found = runner.run(main())
-    print(f"VIOLATION PART-3: {found}" if found else "HOLDS PART-3", flush=True)
+    print(f"VIOLATION TENANT-2: {found}" if found else "HOLDS TENANT-2", flush=True)
     os._exit(1 if found else 0)  # at once: what is left running must not hold it up

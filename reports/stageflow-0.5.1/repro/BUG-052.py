@@ -1,7 +1,7 @@
-"""TIME-4 on stageflow-core==0.5.1: exits 1 with VIOLATION, 0 with HOLDS, 2 if it could not run.
+"""CORR-1 on stageflow-core==0.5.1: exits 1 with VIOLATION, 0 with HOLDS, 2 if it could not run.
 
-Expected: stage ask failed by a TimeoutError of its own code, after 0 s
-Actual: the engine says: Stage timed out after 30000ms
+Expected: the correlation id 'corr-005-03281' of run r0 is on its error
+Actual: there is none
 """
 
 import asyncio
@@ -13,41 +13,54 @@ import uuid
 sys.excepthook = lambda *error: (sys.__excepthook__(*error), os._exit(2))
 threading.Timer(28, os._exit, (2,)).start()
 
-from stageflow import PipelineContext, StageGraph, StageOutput, StageSpec  # noqa: E402
+from stageflow import Pipeline, PipelineTimer, StageContext, StageInputs, StageKind, StageOutput  # noqa: E402
+from stageflow.context import ContextSnapshot, RunIdentity  # noqa: E402
+from stageflow.observability.tracing import set_correlation_id  # noqa: E402
 
-seen = []  # (stage, what happened, detail)
+
+def enter(snapshot, event_sink=None):
+    return StageContext(
+        snapshot=snapshot,
+        inputs=StageInputs(snapshot=snapshot),
+        stage_name="entry",
+        timer=PipelineTimer(),
+        event_sink=event_sink,
+    )
 
 
-class Ask:
+class Second:
     async def execute(self, ctx):
-        seen.append(("ask", "stage.end", "raise:TimeoutError"))
-        raise TimeoutError("raised")
+        raise ValueError("raised")
 
 
 async def main():
-    graph = StageGraph([StageSpec(name="ask", runner=Ask)])
-    ctx = PipelineContext(
+    graph = Pipeline().with_stage("second", Second, StageKind.TRANSFORM).build()
+    correlation = {"r0": "corr-005-03281"}["r0"]
+    request = uuid.uuid5(uuid.NAMESPACE_DNS, correlation)
+    set_correlation_id(request)
+    ids = RunIdentity(
         pipeline_run_id=uuid.uuid4(),
-        request_id=uuid.uuid4(),
-        session_id=None,
-        user_id=None,
-        interaction_id=None,
+        request_id=request,
         org_id=uuid.uuid5(uuid.NAMESPACE_DNS, "t0"),
     )
-    results, error = {}, None
+    ctx = enter(ContextSnapshot(run_id=ids))
+    error = None
     try:
-        results = await graph.run(ctx)
+        await graph.run(ctx)
     except (Exception, asyncio.CancelledError) as exc:
         error = exc
-    own = [
-        stage for stage, kind, how in seen if kind == "stage.end" and how == "raise:TimeoutError"
-    ]
-    text = f"{error} {results}"
-    if own and "timed out after" in text:
-        return f"a TimeoutError raised by stage {own[0]} itself is told as: {text}"
+    text, one = "", error
+    while one is not None and len(text) < 100_000:
+        text += f"{one!r} {[getattr(one, name, None) for name in dir(one)]}"
+        one = one.__cause__ or one.__context__
+    of = type(error).__module__
+    own = error and of not in ("builtins", "__main__", "asyncio.exceptions")
+    due = "corr-005-03281"  # itself, or the UUID that was made of it
+    if own and due not in text and str(uuid.uuid5(uuid.NAMESPACE_DNS, due)) not in text:
+        return f"the correlation id {due} is not on the error of the run: {error!r}"
 
 
 with asyncio.Runner() as runner:
     found = runner.run(main())
-    print(f"VIOLATION TIME-4: {found}" if found else "HOLDS TIME-4", flush=True)
+    print(f"VIOLATION CORR-1: {found}" if found else "HOLDS CORR-1", flush=True)
     os._exit(1 if found else 0)  # at once: what is left running must not hold it up

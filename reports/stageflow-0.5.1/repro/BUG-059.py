@@ -1,7 +1,7 @@
-"""TIME-5 on stageflow-core==0.5.1: exits 1 with VIOLATION, 0 with HOLDS, 2 if it could not run.
+"""TIME-10 on stageflow-core==0.5.1: exits 1 with VIOLATION, 0 with HOLDS, 2 if it could not run.
 
-Expected: a timeout of nan is refused
-Actual: the pipeline was built and run with it
+Expected: stage search of the subpipeline ends with the deadline of delegate
+Actual: it ran on
 """
 
 import asyncio
@@ -13,40 +13,47 @@ import uuid
 sys.excepthook = lambda *error: (sys.__excepthook__(*error), os._exit(2))
 threading.Timer(28, os._exit, (2,)).start()
 
-from stageflow import PipelineContext, StageGraph, StageOutput, StageSpec  # noqa: E402
-
-seen = []  # (stage, what happened)
+from stageflow import PipelineContext, StageGraph, StageOutput, StageSpec, get_subpipeline_spawner  # noqa: E402
 
 
-class Infer:
+class ChildSearch:
     async def execute(self, ctx):
-        seen.append(("infer", "stage.start"))
+        await asyncio.sleep(0.2)
+        return StageOutput.ok(value=None)
+
+
+class Delegate:
+    async def execute(self, ctx):
+        child = StageGraph([StageSpec(name="search", runner=ChildSearch)])
+        ids = {"correlation_id": uuid.uuid4(), "parent_stage_id": "delegate"}
+        spawn = get_subpipeline_spawner().spawn
+        result = await spawn(pipeline_name="child", ctx=ctx, runner=child.run, **ids)
+        if not result.success:
+            raise RuntimeError("subpipeline child failed")
         return StageOutput.ok(value=None)
 
 
 async def main():
-    error = None
-    try:
-        graph = StageGraph([StageSpec(name="infer", runner=Infer)])
-        ctx = PipelineContext(
-            pipeline_run_id=uuid.uuid4(),
-            request_id=uuid.uuid4(),
-            session_id=None,
-            user_id=None,
-            interaction_id=None,
-            org_id=uuid.uuid5(uuid.NAMESPACE_DNS, "t0"),
-            data={"_timeout_ms": float("nan")},
-        )
-        seen.append(("", "run.begin"))
-        await graph.run(ctx)
-    except (Exception, asyncio.CancelledError) as exc:
-        error = exc
-    if any(kind == "run.begin" for _, kind in seen):
-        ran = [stage for stage, kind in seen if kind == "stage.start"]
-        return f"run with a timeout of nan s: stages {ran}, then: {error!r}"
+    graph = StageGraph([StageSpec(name="delegate", runner=Delegate)])
+    ctx = PipelineContext(
+        pipeline_run_id=uuid.uuid4(),
+        request_id=uuid.uuid4(),
+        session_id=None,
+        user_id=None,
+        interaction_id=None,
+        org_id=uuid.uuid5(uuid.NAMESPACE_DNS, "t0"),
+        data={"_timeout_ms": 100},
+    )
+    await asyncio.gather(graph.run(ctx), return_exceptions=True)
+    coros = [task.get_coro() for task in asyncio.all_tasks() - {asyncio.current_task()}]
+    for coro in coros:  # each is followed by the one that it awaits
+        coros += [coro.cr_await] if hasattr(coro.cr_await, "cr_code") else []
+    left = [coro.__qualname__ for coro in coros if coro.cr_code.co_filename == __file__]
+    if left:
+        return f"still running when the run was over: {left}"
 
 
 with asyncio.Runner() as runner:
     found = runner.run(main())
-    print(f"VIOLATION TIME-5: {found}" if found else "HOLDS TIME-5", flush=True)
+    print(f"VIOLATION TIME-10: {found}" if found else "HOLDS TIME-10", flush=True)
     os._exit(1 if found else 0)  # at once: what is left running must not hold it up

@@ -19,26 +19,15 @@ seen = []  # (what happened, detail)
 
 class Open:
     async def execute(self, ctx):
-        async def release_database():
-            await asyncio.sleep(0.1)
-
-        graph.register_cleanup(release_database, name="database")
-        return StageOutput.ok(value=None)
-
-
-class Load:
-    async def execute(self, ctx):
-        await asyncio.sleep(0.2)
+        graph.register_cleanup(lambda: asyncio.sleep(0.1), name="cursor")
         return StageOutput.ok(value=None)
 
 
 async def main():
     global graph
-    pipeline = Pipeline().with_stage("open", Open, StageKind.TRANSFORM)
-    pipeline = pipeline.with_stage("load", Load, StageKind.TRANSFORM)
-    graph = pipeline.build()
+    graph = Pipeline().with_stage("open", Open, StageKind.TRANSFORM).build()
     loop, caller = asyncio.get_running_loop(), asyncio.current_task()
-    loop.call_later(0.3, lambda: seen.append(("cancel.sent", (0, caller.cancel()))))
+    loop.call_later(0.03, lambda: seen.append(("cancel.sent", (0, caller.cancel()))))
     error = None
     try:
         await graph.run(PipelineContext.create())

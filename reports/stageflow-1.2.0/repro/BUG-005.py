@@ -27,8 +27,9 @@ class Load:
                 seen.append((me, "release.begin"))
                 await asyncio.sleep(0)
 
+            seen.append((me, "register"))
             graph.register_cleanup(release_cursor, name="cursor")
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(0.2)
             return StageOutput.ok(value=None)
         finally:
             seen.append((me, "stage.end"))
@@ -36,23 +37,18 @@ class Load:
 
 async def start(graph, run, seconds):
     await asyncio.sleep(seconds)
-    ctx = PipelineContext.create(pipeline_run_id=uuid.uuid4(), metadata={"run": run})
-    try:
-        await graph.run(ctx)
-    finally:
-        seen.append((f"{run}/", "run.end"))
+    await graph.run(PipelineContext.create(pipeline_run_id=uuid.uuid4(), metadata={"run": run}))
 
 
 async def main():
     global graph
     graph = Pipeline().with_stage("load", Load, StageKind.TRANSFORM).build()
-    tasks = [asyncio.create_task(start(graph, "r0", 0.0))]
-    tasks.append(asyncio.create_task(start(graph, "r1", 0.1)))
+    tasks = [asyncio.create_task(start(graph, *one)) for one in [("r0", 0.0), ("r1", 0.1)]]
     await asyncio.wait(tasks, timeout=10)
     for run in ["r0", "r1"]:
         order = [kind for stage, kind in seen if stage.split("/")[0] == run]
-        if "run.end" in order and order[:2] != ["stage.end", "release.begin"]:
-            return f"not between the end of the stage of {run} and its own: {order}"
+        if order[:2] == ["register", "release.begin"]:  # "stage.end" is missing between them
+            return f"run {run} was cleaned up while its stage ran: {order}"
 
 
 with asyncio.Runner() as runner:

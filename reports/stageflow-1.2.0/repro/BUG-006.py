@@ -1,7 +1,7 @@
 """CLEAN-6 on stageflow-core==1.2.0: exits 1 with VIOLATION, 0 with HOLDS, 2 if it could not run.
 
-Expected: run r9 goes on when another run ends
-Actual: its stage score was interrupted
+Expected: run r8 goes on when another run ends
+Actual: its stage delegate was interrupted
 """
 
 import asyncio
@@ -13,38 +13,58 @@ import uuid
 sys.excepthook = lambda *error: (sys.__excepthook__(*error), os._exit(2))
 threading.Timer(28, os._exit, (2,)).start()
 
-from stageflow import Pipeline, PipelineContext, StageKind, StageOutput  # noqa: E402
+from stageflow import Pipeline, PipelineContext, StageKind, StageOutput, get_subpipeline_spawner  # noqa: E402
 
 seen = []  # (stage, what happened, detail)
-INPUTS = {"r7": {}, "r9": {"marker": "request-009-523"}}
+run_names = {}  # pipeline_run_id -> name of the run
+
+
+async def run_child(ctx, stage, name, graph):
+    async def runner(child):
+        run_names[child.pipeline_run_id] = run_names[ctx.pipeline_run_id]
+        return await graph.run(child)
+
+    ids = {"correlation_id": uuid.uuid4(), "parent_stage_id": stage}
+    spawn = get_subpipeline_spawner().spawn
+    result = await spawn(pipeline_name=name, ctx=ctx.as_pipeline_context(), runner=runner, **ids)
+    return "ok" if result.success else "failed"
+
+
+class LookupSearch:
+    async def execute(self, ctx):
+        try:
+            await asyncio.sleep(0.1)
+            await asyncio.sleep(0.0)
+            await asyncio.sleep(0.0)
+            return StageOutput.ok(value=None)
+        except asyncio.CancelledError:
+            seen.append(
+                (f"{run_names[ctx.pipeline_run_id]}/lookup/search", "stage.end", "cancelled")
+            )
+            raise
 
 
 class Search:
     async def execute(self, ctx):
-        me = f"{ctx.snapshot.metadata['run']}/search"
         try:
-
-            async def release_index():
-                await asyncio.sleep(0)
-
-            graph.register_cleanup(release_index, name="index")
-            return StageOutput.ok(value=None)
-        except asyncio.CancelledError:
-            seen.append((me, "stage.end", "cancelled"))
-            raise
-        except Exception as exc:
-            seen.append((me, "stage.end", f"raise:{type(exc).__name__}"))
-            raise
-
-
-class Score:
-    async def execute(self, ctx):
-        me = f"{ctx.snapshot.metadata['run']}/score"
-        try:
-            marker = ctx.snapshot.metadata["marker"]
+            graph.register_cleanup(lambda: asyncio.sleep(0.1), name="index")
             await asyncio.sleep(0.1)
             return StageOutput.ok(value=None)
         except asyncio.CancelledError:
+            seen.append((f"{run_names[ctx.pipeline_run_id]}/search", "stage.end", "cancelled"))
+            raise
+
+
+class Delegate:
+    async def execute(self, ctx):
+        me = f"{run_names[ctx.pipeline_run_id]}/delegate"
+        try:
+            child = Pipeline().with_stage("search", LookupSearch, StageKind.TRANSFORM).build()
+            how = await run_child(ctx, "delegate", "lookup", child)
+            if how != "ok":
+                raise RuntimeError(f"subpipeline lookup ended {how}")
+            return StageOutput.ok(value=None)
+        except asyncio.CancelledError:
             seen.append((me, "stage.end", "cancelled"))
             raise
         except Exception as exc:
@@ -52,22 +72,29 @@ class Score:
             raise
 
 
-async def start(graph, run):
-    ctx = PipelineContext.create(pipeline_run_id=uuid.uuid4(), metadata={"run": run, **INPUTS[run]})
+class Answer:
+    async def execute(self, ctx):
+        seen.append((f"{run_names[ctx.pipeline_run_id]}/answer", "stage.end", "raise:ValueError"))
+        raise ValueError("raised")
+
+
+async def start(graph, run, seconds):
+    await asyncio.sleep(seconds)
+    ctx = PipelineContext.create(pipeline_run_id=uuid.uuid4())
+    run_names[ctx.pipeline_run_id] = run
     await graph.run(ctx)
 
 
 async def main():
     global graph
     pipeline = Pipeline().with_stage("search", Search, StageKind.TRANSFORM)
-    pipeline = pipeline.with_stage("score", Score, StageKind.TRANSFORM)
+    pipeline = pipeline.with_stage("delegate", Delegate, StageKind.TRANSFORM)
+    pipeline = pipeline.with_stage("answer", Answer, StageKind.TRANSFORM, dependencies=("search",))
     graph = pipeline.build()
-    tasks = [asyncio.create_task(start(graph, run)) for run in ["r7", "r9"]]
+    tasks = [asyncio.create_task(start(graph, *one)) for one in [("r7", 0.0), ("r8", 0.03)]]
     await asyncio.wait(tasks, timeout=10)
-    rows = [(stage, how) for stage, kind, how in seen if kind == "stage.end"]
-    ends = [(stage.split("/")[0], how) for stage, how in rows]
-    fails = ("fail", "raise", "cancel_run")
-    failed = {run for run, how in ends if how.split(":")[0] in fails}
+    ends = [(stage.split("/")[0], how) for stage, kind, how in seen if kind == "stage.end"]
+    failed = {run for run, how in ends if how.startswith(("fail", "raise:", "cancel_run"))}
     cut = [run for run, how in ends if how == "cancelled" and run not in failed]
     if cut:
         return f"a stage was cancelled, though nothing had ended its run: {cut}"

@@ -32,9 +32,8 @@ class Ship:
 
 
 async def start(graph, run):
-    ctx = PipelineContext.create(
-        pipeline_run_id=uuid.uuid4(), metadata={"run": run}, data={"idempotency_key": "key"}
-    )
+    ids = {"pipeline_run_id": uuid.uuid4()}
+    ctx = PipelineContext.create(**ids, metadata={"run": run}, data={"idempotency_key": "key"})
     results = await graph.run(ctx)
     for name, one in results.items():
         if one.status.value == "ok":
@@ -43,8 +42,7 @@ async def start(graph, run):
 
 async def main():
     pipeline = Pipeline().with_stage("pay", Pay, StageKind.TRANSFORM)
-    pipeline = pipeline.with_stage("ship", Ship, StageKind.TRANSFORM)
-    graph = pipeline.build()
+    graph = pipeline.with_stage("ship", Ship, StageKind.TRANSFORM).build()
     tasks = [asyncio.create_task(start(graph, run)) for run in ["r1", "r2"]]
     await asyncio.wait(tasks, timeout=10)
     ran = [stage for stage, kind in seen if kind == "stage.start"]

@@ -17,29 +17,22 @@ from stageflow import Pipeline, PipelineContext, StageKind, StageOutput  # noqa:
 seen = []  # (stage, what happened)
 
 
-class Pay:
+class Work:
     async def execute(self, ctx):
-        seen.append(("pay", "stage.start"))
-        return StageOutput.ok(value=None)
-
-
-class Ship:
-    async def execute(self, ctx):
-        seen.append(("ship", "stage.start"))
+        seen.append((ctx.stage_name, "stage.start"))
         return StageOutput.ok(value=None)
 
 
 async def main():
-    pipeline = Pipeline().with_stage("pay", Pay, StageKind.TRANSFORM)
-    pipeline = pipeline.with_stage("ship", Ship, StageKind.TRANSFORM)
-    graph = pipeline.build()
+    pipeline = Pipeline().with_stage("pay", Work, StageKind.TRANSFORM)
+    graph = pipeline.with_stage("ship", Work, StageKind.TRANSFORM).build()
     try:
         results = await graph.run(PipelineContext.create(data={"idempotency_key": "key"}))
     except (Exception, asyncio.CancelledError) as error:
         results = getattr(error, "results", {})
     outputs = [name for name, one in results.items() if one.status.value == "ok"]
-    ran = [stage for stage, kind in seen if kind == "stage.start"]
-    lost = [stage for stage in outputs if stage not in ran]
+    noted = [stage for stage, kind in seen if kind == "stage.start"]
+    lost = [stage for stage in outputs if stage not in noted]
     if lost:
         return f"told as completed, though they did not run, nor had they before: {lost}"
 

@@ -12,12 +12,8 @@ import threading
 sys.excepthook = lambda *error: (sys.__excepthook__(*error), os._exit(2))
 threading.Timer(28, os._exit, (2,)).start()
 
-from stageflow import Pipeline, PipelineContext, StageKind, StageOutput  # noqa: E402
-from stageflow.pipeline.interceptors import (  # noqa: E402
-    BaseInterceptor,
-    InterceptorResult,
-    get_default_interceptors,
-)
+from stageflow import BaseInterceptor, Pipeline, PipelineContext, StageKind, StageOutput  # noqa: E402
+from stageflow.pipeline.interceptors import InterceptorResult, get_default_interceptors  # noqa: E402
 
 seen = []  # (stage, what happened)
 
@@ -46,8 +42,7 @@ async def main():
     except (Exception, asyncio.CancelledError) as error:
         results = getattr(error, "results", {})
     outputs = [name for name, one in results.items() if one.status.value == "ok"]
-    did = [stage for stage, kind in seen if kind == "layer.deny"]
-    told = [stage for stage in did if stage in outputs]
+    told = [stage for stage, kind in seen if kind == "layer.deny" and stage in outputs]
     if told:
         return f"told as completed, although a layer denied them: {told}"
 

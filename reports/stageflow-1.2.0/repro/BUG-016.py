@@ -13,12 +13,8 @@ import uuid
 sys.excepthook = lambda *error: (sys.__excepthook__(*error), os._exit(2))
 threading.Timer(28, os._exit, (2,)).start()
 
-from stageflow import PipelineContext, StageGraph, StageOutput, StageSpec  # noqa: E402
-from stageflow.pipeline.interceptors import (  # noqa: E402
-    BaseInterceptor,
-    InterceptorResult,
-    get_default_interceptors,
-)
+from stageflow import BaseInterceptor, PipelineContext, StageGraph, StageOutput, StageSpec  # noqa: E402
+from stageflow.pipeline.interceptors import InterceptorResult, get_default_interceptors  # noqa: E402
 
 seen = []  # (stage, what happened)
 outputs = []  # stages that completed
@@ -42,9 +38,8 @@ class Ship:
 
 
 async def start(graph, run):
-    ctx = PipelineContext.create(
-        pipeline_run_id=uuid.uuid4(), data={"idempotency_key": "key", "run": run}
-    )
+    ids = {"pipeline_run_id": uuid.uuid4()}
+    ctx = PipelineContext.create(**ids, data={"idempotency_key": "key", "run": run})
     try:
         results = await graph.run(ctx)
     except (Exception, asyncio.CancelledError):

@@ -5,7 +5,6 @@ Actual: it ran after layer crash had failed
 """
 
 import asyncio
-import contextlib
 import os
 import sys
 import threading
@@ -13,8 +12,8 @@ import threading
 sys.excepthook = lambda *error: (sys.__excepthook__(*error), os._exit(2))
 threading.Timer(28, os._exit, (2,)).start()
 
-from stageflow import PipelineContext, StageGraph, StageOutput, StageSpec  # noqa: E402
-from stageflow.pipeline.interceptors import BaseInterceptor, get_default_interceptors  # noqa: E402
+from stageflow import BaseInterceptor, PipelineContext, StageGraph, StageOutput, StageSpec  # noqa: E402
+from stageflow.pipeline.interceptors import get_default_interceptors  # noqa: E402
 
 seen = []  # (stage, what happened)
 
@@ -39,8 +38,7 @@ class Report:
 async def main():
     interceptors = [*get_default_interceptors(), CrashLayer()]
     graph = StageGraph([StageSpec(name="report", runner=Report)], interceptors=interceptors)
-    with contextlib.suppress(Exception, asyncio.CancelledError):
-        await graph.run(PipelineContext.create())
+    await asyncio.gather(graph.run(PipelineContext.create()), return_exceptions=True)
     did = []
     for stage, kind in seen:
         if kind == "layer.raise":

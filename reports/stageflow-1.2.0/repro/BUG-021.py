@@ -26,9 +26,8 @@ class Ship:
 
 
 async def start(graph, run):
-    ctx = PipelineContext.create(
-        pipeline_run_id=uuid.uuid4(), data={"idempotency_key": "key", "run": run}
-    )
+    ids = {"pipeline_run_id": uuid.uuid4()}
+    ctx = PipelineContext.create(**ids, data={"idempotency_key": "key", "run": run})
     results = await graph.run(ctx)
     for name, one in results.items():
         if one.status == "completed":

@@ -26,11 +26,9 @@ class Ship:
 
 
 async def start(graph, run, tenant):
+    ids = {"pipeline_run_id": uuid.uuid4(), "org_id": uuid.uuid5(uuid.NAMESPACE_DNS, tenant)}
     ctx = PipelineContext.create(
-        pipeline_run_id=uuid.uuid4(),
-        org_id=uuid.uuid5(uuid.NAMESPACE_DNS, tenant),
-        metadata={"run": run, **INPUTS[run]},
-        data={"idempotency_key": "key"},
+        **ids, metadata={"run": run, **INPUTS[run]}, data={"idempotency_key": "key"}
     )
     results = await graph.run(ctx)
     for name, one in results.items():
@@ -40,8 +38,8 @@ async def start(graph, run, tenant):
 
 async def main():
     graph = Pipeline().with_stage("ship", Ship, StageKind.TRANSFORM).build()
-    tasks = [asyncio.create_task(start(graph, "north1", "t0"))]
-    tasks.append(asyncio.create_task(start(graph, "south1", "south")))
+    runs = [("north1", "t0"), ("south1", "south")]
+    tasks = [asyncio.create_task(start(graph, *one)) for one in runs]
     await asyncio.wait(tasks, timeout=10)
     given = {
         "marker-north-01": "north1",

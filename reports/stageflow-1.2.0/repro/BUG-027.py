@@ -13,7 +13,7 @@ import time
 sys.excepthook = lambda *error: (sys.__excepthook__(*error), os._exit(2))
 threading.Timer(28, os._exit, (2,)).start()
 
-from stageflow import Pipeline, PipelineContext, StageKind, StageOutput  # noqa: E402
+from stageflow import PipelineContext, StageGraph, StageOutput, StageSpec  # noqa: E402
 
 seen = []  # (seconds since the start, what happened)
 began = time.monotonic()
@@ -30,7 +30,7 @@ class Stubborn:
 
 
 async def main():
-    graph = Pipeline().with_stage("stubborn", Stubborn, StageKind.TRANSFORM).build()
+    graph = StageGraph([StageSpec(name="stubborn", runner=Stubborn)])
     run = asyncio.create_task(graph.run(PipelineContext.create(data={"_timeout_ms": 100})))
     await asyncio.wait([run], timeout=14)
     took = time.monotonic() - began

@@ -1,45 +1,36 @@
-"""CANCEL-6 on stageflow-core==1.2.0: exits 1 with VIOLATION, 0 with HOLDS, 2 if it could not run.
+"""CANCEL-5 on stageflow-core==1.2.0: exits 1 with VIOLATION, 0 with HOLDS, 2 if it could not run.
 
-Expected: stage search of the subpipeline has ended when its parent run is
-Actual: it was still running
+Expected: stage load has ended when the run is over (the caller cancelled it)
+Actual: the run was over while it was still running
 """
 
 import asyncio
-import contextlib
 import os
 import sys
 import threading
-import uuid
 
 sys.excepthook = lambda *error: (sys.__excepthook__(*error), os._exit(2))
 threading.Timer(28, os._exit, (2,)).start()
 
-from stageflow import PipelineContext, StageGraph, StageOutput, StageSpec  # noqa: E402
-from stageflow.pipeline.subpipeline import get_subpipeline_spawner  # noqa: E402
+from stageflow import Pipeline, PipelineContext, StageKind, StageOutput  # noqa: E402
 
 
-class ChildSearch:
+class Load:
     async def execute(self, ctx):
-        await asyncio.sleep(1.0)
-        return StageOutput.ok(value=None)
-
-
-class Delegate:
-    async def execute(self, ctx):
-        child = StageGraph([StageSpec(name="search", runner=ChildSearch)])
-        ids = {"correlation_id": uuid.uuid4(), "parent_stage_id": "delegate"}
-        spawn = get_subpipeline_spawner().spawn
-        result = await spawn(pipeline_name="child", ctx=ctx, runner=child.run, **ids)
-        if not result.success:
-            raise RuntimeError("subpipeline child failed")
+        graph.register_cleanup(lambda: asyncio.sleep(0), name="cursor")
+        await asyncio.sleep(0.2)
         return StageOutput.ok(value=None)
 
 
 async def main():
-    graph = StageGraph([StageSpec(name="delegate", runner=Delegate)])
-    ctx = PipelineContext.create(pipeline_run_id=uuid.uuid4(), data={"_timeout_ms": 100})
-    with contextlib.suppress(Exception, asyncio.CancelledError):
-        await graph.run(ctx)
+    global graph
+    graph = Pipeline().with_stage("load", Load, StageKind.TRANSFORM).build()
+    run = asyncio.create_task(graph.run(PipelineContext.create()))
+    await asyncio.wait([run], timeout=0.1)
+    run.cancel()
+    await asyncio.sleep(0)
+    run.cancel()
+    await asyncio.wait([run], timeout=10)
     coros = [task.get_coro() for task in asyncio.all_tasks() - {asyncio.current_task()}]
     for coro in coros:  # each is followed by the one that it awaits
         coros += [coro.cr_await] if hasattr(coro.cr_await, "cr_code") else []
@@ -50,5 +41,5 @@ async def main():
 
 with asyncio.Runner() as runner:
     found = runner.run(main())
-    print(f"VIOLATION CANCEL-6: {found}" if found else "HOLDS CANCEL-6", flush=True)
+    print(f"VIOLATION CANCEL-5: {found}" if found else "HOLDS CANCEL-5", flush=True)
     os._exit(1 if found else 0)  # at once: what is left running must not hold it up

@@ -1,46 +1,51 @@
-"""CLEAN-1 on stageflow-core==1.2.0: exits 1 with VIOLATION, 0 with HOLDS, 2 if it could not run.
+"""CANCEL-6 on stageflow-core==1.2.0: exits 1 with VIOLATION, 0 with HOLDS, 2 if it could not run.
 
-Expected: 1 resources are released by the time the run is over (caller cancel)
-Actual: 0 were
+Expected: stage search of the subpipeline has ended when its parent run is
+Actual: it was still running
 """
 
 import asyncio
-import contextlib
 import os
 import sys
 import threading
+import uuid
 
 sys.excepthook = lambda *error: (sys.__excepthook__(*error), os._exit(2))
 threading.Timer(28, os._exit, (2,)).start()
 
-from stageflow import PipelineContext, StageGraph, StageOutput, StageSpec  # noqa: E402
-
-seen = []  # (what happened, detail)
+from stageflow import PipelineContext, StageGraph, StageOutput, StageSpec, get_subpipeline_spawner  # noqa: E402
 
 
-class Fetch:
+class ChildSearch:
     async def execute(self, ctx):
-        seen.append(("acquire", "socket"))
-        try:
-            await asyncio.sleep(0.2)
-        finally:
-            seen.append(("release.begin", "socket"))
-            await asyncio.sleep(0)
+        await asyncio.sleep(0.2)
+        return StageOutput.ok(value=None)
+
+
+class Delegate:
+    async def execute(self, ctx):
+        child = StageGraph([StageSpec(name="search", runner=ChildSearch)])
+        ids = {"correlation_id": uuid.uuid4(), "parent_stage_id": "delegate"}
+        spawn = get_subpipeline_spawner().spawn
+        result = await spawn(pipeline_name="child", ctx=ctx, runner=child.run, **ids)
+        if not result.success:
+            raise RuntimeError("subpipeline child failed")
         return StageOutput.ok(value=None)
 
 
 async def main():
-    graph = StageGraph([StageSpec(name="fetch", runner=Fetch)])
-    asyncio.get_running_loop().call_later(0.1, asyncio.current_task().cancel)
-    with contextlib.suppress(Exception, asyncio.CancelledError):
-        await graph.run(PipelineContext.create())
-    begun = [name for kind, name in seen if kind == "release.begin"]
-    held = [name for kind, name in seen if kind == "acquire" and name not in begun]
-    if held:
-        return f"not released when the run was over: {held}"
+    graph = StageGraph([StageSpec(name="delegate", runner=Delegate)])
+    ctx = PipelineContext.create(pipeline_run_id=uuid.uuid4(), data={"_timeout_ms": 100})
+    await asyncio.gather(graph.run(ctx), return_exceptions=True)
+    coros = [task.get_coro() for task in asyncio.all_tasks() - {asyncio.current_task()}]
+    for coro in coros:  # each is followed by the one that it awaits
+        coros += [coro.cr_await] if hasattr(coro.cr_await, "cr_code") else []
+    left = [coro.__qualname__ for coro in coros if coro.cr_code.co_filename == __file__]
+    if left:
+        return f"still running when the run was over: {left}"
 
 
 with asyncio.Runner() as runner:
     found = runner.run(main())
-    print(f"VIOLATION CLEAN-1: {found}" if found else "HOLDS CLEAN-1", flush=True)
+    print(f"VIOLATION CANCEL-6: {found}" if found else "HOLDS CANCEL-6", flush=True)
     os._exit(1 if found else 0)  # at once: what is left running must not hold it up

@@ -1,10 +1,11 @@
-"""CLEAN-1 on stageflow-core==1.2.0: exits 1 with VIOLATION, 0 with HOLDS, 2 if it could not run.
+"""CANCEL-6 on stageflow-core==1.2.0: exits 1 with VIOLATION, 0 with HOLDS, 2 if it could not run.
 
-Expected: 2 resources are released by the time the run is over (ok)
-Actual: 1 were
+Expected: stage rank of the subpipeline has ended when its parent run is
+Actual: it was still running
 """
 
 import asyncio
+import contextlib
 import os
 import sys
 import threading
@@ -13,47 +14,40 @@ import uuid
 sys.excepthook = lambda *error: (sys.__excepthook__(*error), os._exit(2))
 threading.Timer(28, os._exit, (2,)).start()
 
-from stageflow import Pipeline, PipelineContext, StageKind, StageOutput  # noqa: E402
-
-seen = []  # (stage, what happened)
+from stageflow import PipelineContext, StageGraph, StageOutput, StageSpec, get_subpipeline_spawner  # noqa: E402
 
 
-class Load:
+class ChildRank:
     async def execute(self, ctx):
-        me = f"{ctx.snapshot.metadata['run']}/load"
-
-        async def release_cursor():
-            seen.append((me, "release.begin"))
-            await asyncio.sleep(0)
-
-        seen.append((me, "register"))
-        graph.register_cleanup(release_cursor, name="cursor")
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(0.2)
         return StageOutput.ok(value=None)
 
 
-async def start(graph, run, seconds):
-    await asyncio.sleep(seconds)
-    ctx = PipelineContext.create(pipeline_run_id=uuid.uuid4(), metadata={"run": run})
-    try:
-        await graph.run(ctx)
-    finally:
-        seen.append((f"{run}/", "run.end"))
+class Delegate:
+    async def execute(self, ctx):
+        child = StageGraph([StageSpec(name="rank", runner=ChildRank)])
+        ids = {"correlation_id": uuid.uuid4(), "parent_stage_id": "delegate"}
+        spawn = get_subpipeline_spawner().spawn
+        result = await spawn(pipeline_name="child", ctx=ctx, runner=child.run, **ids)
+        if not result.success:
+            raise RuntimeError("subpipeline child failed")
+        return StageOutput.ok(value=None)
 
 
 async def main():
-    global graph
-    graph = Pipeline().with_stage("load", Load, StageKind.TRANSFORM).build()
-    tasks = [asyncio.create_task(start(graph, "r0", 0.0))]
-    tasks.append(asyncio.create_task(start(graph, "r1", 0.1)))
-    await asyncio.wait(tasks, timeout=10)
-    for run in ["r0", "r1"]:
-        order = [kind for stage, kind in seen if stage.split("/")[0] == run]
-        if order[:2] == ["register", "run.end"]:  # "release.begin" is missing between them
-            return f"not released when run {run} was over: {order}"
+    graph = StageGraph([StageSpec(name="delegate", runner=Delegate)])
+    asyncio.get_running_loop().call_later(0.1, asyncio.current_task().cancel)
+    with contextlib.suppress(Exception, asyncio.CancelledError):
+        await graph.run(PipelineContext.create(pipeline_run_id=uuid.uuid4()))
+    coros = [task.get_coro() for task in asyncio.all_tasks() - {asyncio.current_task()}]
+    for coro in coros:  # each is followed by the one that it awaits
+        coros += [coro.cr_await] if hasattr(coro.cr_await, "cr_code") else []
+    left = [coro.__qualname__ for coro in coros if coro.cr_code.co_filename == __file__]
+    if left:
+        return f"still running when the run was over: {left}"
 
 
 with asyncio.Runner() as runner:
     found = runner.run(main())
-    print(f"VIOLATION CLEAN-1: {found}" if found else "HOLDS CLEAN-1", flush=True)
+    print(f"VIOLATION CANCEL-6: {found}" if found else "HOLDS CANCEL-6", flush=True)
     os._exit(1 if found else 0)  # at once: what is left running must not hold it up

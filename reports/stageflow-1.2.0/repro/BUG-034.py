@@ -13,7 +13,7 @@ import threading
 sys.excepthook = lambda *error: (sys.__excepthook__(*error), os._exit(2))
 threading.Timer(28, os._exit, (2,)).start()
 
-from stageflow import Pipeline, PipelineContext, StageKind, StageOutput  # noqa: E402
+from stageflow import PipelineContext, StageGraph, StageOutput, StageSpec  # noqa: E402
 
 seen = []  # (what happened, detail)
 
@@ -30,7 +30,7 @@ class Fetch:
 
 
 async def main():
-    graph = Pipeline().with_stage("fetch", Fetch, StageKind.TRANSFORM).build()
+    graph = StageGraph([StageSpec(name="fetch", runner=Fetch)])
     asyncio.get_running_loop().call_later(0.1, asyncio.current_task().cancel)
     with contextlib.suppress(Exception, asyncio.CancelledError):
         await graph.run(PipelineContext.create())

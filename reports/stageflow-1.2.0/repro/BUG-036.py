@@ -1,7 +1,7 @@
-"""CLEAN-2 on stageflow-core==1.2.0: exits 1 with VIOLATION, 0 with HOLDS, 2 if it could not run.
+"""CLEAN-1 on stageflow-core==1.2.0: exits 1 with VIOLATION, 0 with HOLDS, 2 if it could not run.
 
-Expected: the cleanup of socket has finished when the run is over
-Actual: the run was over while it was still at it
+Expected: 1 resources are released by the time the run is over (caller cancel)
+Actual: 0 were
 """
 
 import asyncio
@@ -13,42 +13,34 @@ import threading
 sys.excepthook = lambda *error: (sys.__excepthook__(*error), os._exit(2))
 threading.Timer(28, os._exit, (2,)).start()
 
-from stageflow import PipelineContext, StageGraph, StageOutput, StageSpec  # noqa: E402
+from stageflow import Pipeline, PipelineContext, StageKind, StageOutput  # noqa: E402
 
 seen = []  # (what happened, detail)
 
 
-class Parse:
-    async def execute(self, ctx):
-        await asyncio.sleep(0.2)
-        raise asyncio.CancelledError("raised")
-
-
 class Fetch:
     async def execute(self, ctx):
+        seen.append(("acquire", "socket"))
         try:
             await asyncio.sleep(0.2)
         finally:
             seen.append(("release.begin", "socket"))
-            try:
-                await asyncio.sleep(0.1)
-            finally:
-                seen.append(("release.over", "socket"))
+            await asyncio.sleep(0)
         return StageOutput.ok(value=None)
 
 
 async def main():
-    specs = [StageSpec(name="parse", runner=Parse), StageSpec(name="fetch", runner=Fetch)]
-    graph = StageGraph(specs)
+    graph = Pipeline().with_stage("fetch", Fetch, StageKind.TRANSFORM).build()
+    asyncio.get_running_loop().call_later(0.1, asyncio.current_task().cancel)
     with contextlib.suppress(Exception, asyncio.CancelledError):
         await graph.run(PipelineContext.create())
-    done = [name for kind, name in seen if kind == "release.over"]
-    begun = [name for kind, name in seen if kind == "release.begin" and name not in done]
-    if begun:
-        return f"begun, and not finished when the run was over: {begun}"
+    begun = [name for kind, name in seen if kind == "release.begin"]
+    held = [name for kind, name in seen if kind == "acquire" and name not in begun]
+    if held:
+        return f"not released when the run was over: {held}"
 
 
 with asyncio.Runner() as runner:
     found = runner.run(main())
-    print(f"VIOLATION CLEAN-2: {found}" if found else "HOLDS CLEAN-2", flush=True)
+    print(f"VIOLATION CLEAN-1: {found}" if found else "HOLDS CLEAN-1", flush=True)
     os._exit(1 if found else 0)  # at once: what is left running must not hold it up

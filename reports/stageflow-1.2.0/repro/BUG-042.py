@@ -1,11 +1,10 @@
 """CLEAN-5 on stageflow-core==1.2.0: exits 1 with VIOLATION, 0 with HOLDS, 2 if it could not run.
 
 Expected: no task is left when the run is over
-Actual: left: UnifiedStageGraph._run_stage.<locals>.run_stage (stage fetch)
+Actual: left: StageGraph._run_stage.<locals>.run_stage (stage fetch)
 """
 
 import asyncio
-import contextlib
 import os
 import sys
 import threading
@@ -13,12 +12,12 @@ import threading
 sys.excepthook = lambda *error: (sys.__excepthook__(*error), os._exit(2))
 threading.Timer(28, os._exit, (2,)).start()
 
-from stageflow import Pipeline, PipelineContext, StageKind, StageOutput  # noqa: E402
+from stageflow import PipelineContext, StageGraph, StageOutput, StageSpec  # noqa: E402
 
 
 class Parse:
     async def execute(self, ctx):
-        return StageOutput.fail(error="failed")
+        raise asyncio.CancelledError("raised")
 
 
 class Fetch:
@@ -28,11 +27,9 @@ class Fetch:
 
 
 async def main():
-    pipeline = Pipeline().with_stage("parse", Parse, StageKind.TRANSFORM)
-    pipeline = pipeline.with_stage("fetch", Fetch, StageKind.TRANSFORM)
-    graph = pipeline.build()
-    with contextlib.suppress(Exception, asyncio.CancelledError):
-        await graph.run(PipelineContext.create())
+    specs = [StageSpec(name="parse", runner=Parse), StageSpec(name="fetch", runner=Fetch)]
+    graph = StageGraph(specs)
+    await asyncio.gather(graph.run(PipelineContext.create()), return_exceptions=True)
     await asyncio.sleep(0.01)  # for whatever only needs a turn or two
     strays = [
         task.get_coro().__qualname__ for task in asyncio.all_tasks() - {asyncio.current_task()}

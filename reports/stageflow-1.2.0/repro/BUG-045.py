@@ -1,58 +1,59 @@
-"""CTX-2 on stageflow-core==1.2.0: exits 1 with VIOLATION, 0 with HOLDS, 2 if it could not run.
+"""CORR-3 on stageflow-core==1.2.0: exits 1 with VIOLATION, 0 with HOLDS, 2 if it could not run.
 
-Expected: stage reader reads the output of fetch as fetch returned it
-Actual: it reads what stage rogue changed in it
+Expected: what comes of run r4 carries the ids of run r4
+Actual: its cleanup carries the correlation id of run r5
 """
 
 import asyncio
-import contextlib
 import os
 import sys
 import threading
+import uuid
 
 sys.excepthook = lambda *error: (sys.__excepthook__(*error), os._exit(2))
 threading.Timer(28, os._exit, (2,)).start()
 
 from stageflow import Pipeline, PipelineContext, StageKind, StageOutput  # noqa: E402
+from stageflow.observability.tracing import get_correlation_id, set_correlation_id  # noqa: E402
 
 seen = []  # (stage, what happened, detail)
+id_names = {}  # id -> what it stands for
 
 
-class Fetch:
+class Work:
     async def execute(self, ctx):
-        return StageOutput.ok(value=[1, 2, 3])
+        async def release_third():
+            told = {"correlation": id_names.get(get_correlation_id() or ctx.request_id)}
+            seen.append((f"{ctx.snapshot.metadata['run']}/work", "identity", ("cleanup", told)))
+            await asyncio.sleep(0)
 
-
-class Rogue:
-    async def execute(self, ctx):
-        value = ctx.inputs.get_from("fetch", "value")
-        with contextlib.suppress(TypeError, AttributeError):  # it may be read-only
-            value.append("changed")
+        graph.register_cleanup(release_third, name="third")
         return StageOutput.ok(value=None)
 
 
-class Reader:
-    async def execute(self, ctx):
-        seen.append(("reader", "read", ("fetch", "value", ctx.inputs.get_from("fetch", "value"))))
-        return StageOutput.ok(value=None)
+async def start(graph, run):
+    correlation = {"r4": "", "r5": "corr-005-03281"}[run]
+    request = uuid.uuid5(uuid.NAMESPACE_DNS, correlation)
+    set_correlation_id(request)
+    ids = {"pipeline_run_id": uuid.uuid4(), "request_id": request}
+    id_names[request] = correlation
+    await graph.run(PipelineContext.create(**ids, metadata={"run": run}))
 
 
 async def main():
-    pipeline = Pipeline().with_stage("fetch", Fetch, StageKind.TRANSFORM)
-    pipeline = pipeline.with_stage("rogue", Rogue, StageKind.TRANSFORM, dependencies=("fetch",))
-    pipeline = pipeline.with_stage(
-        "reader", Reader, StageKind.TRANSFORM, dependencies=("fetch", "rogue")
-    )
-    graph = pipeline.build()
-    with contextlib.suppress(Exception, asyncio.CancelledError):
-        await graph.run(PipelineContext.create())
-    read = [(stage, what) for stage, kind, what in seen if kind == "read"]
-    read = [(stage, what) for stage, what in read if stage not in ["rogue"]]
-    if "changed" in str([what for _, what in read]):
-        return f"a stage read what its sibling had changed: {read}"
+    global graph
+    graph = Pipeline().with_stage("work", Work, StageKind.TRANSFORM).build()
+    tasks = [asyncio.create_task(start(graph, run)) for run in ["r4", "r5"]]
+    await asyncio.wait(tasks, timeout=10)
+    ids = {"r5": "corr-005-03281"}  # run -> its id
+    told = [(stage, *detail) for stage, kind, detail in seen if kind == "identity"]
+    for stage, place, said in told:
+        others = [one for run, one in ids.items() if not stage.startswith(f"{run}/")]
+        if said.get("correlation", "") in others:
+            return f"the {place} of {stage} is told of another: {said}"
 
 
 with asyncio.Runner() as runner:
     found = runner.run(main())
-    print(f"VIOLATION CTX-2: {found}" if found else "HOLDS CTX-2", flush=True)
+    print(f"VIOLATION CORR-3: {found}" if found else "HOLDS CORR-3", flush=True)
     os._exit(1 if found else 0)  # at once: what is left running must not hold it up

@@ -5,7 +5,6 @@ Actual: it was tried 1 times
 """
 
 import asyncio
-import contextlib
 import os
 import sys
 import threading
@@ -13,9 +12,8 @@ import threading
 sys.excepthook = lambda *error: (sys.__excepthook__(*error), os._exit(2))
 threading.Timer(28, os._exit, (2,)).start()
 
-from stageflow import Pipeline, PipelineContext, StageKind, StageOutput  # noqa: E402
-from stageflow.pipeline.interceptors import get_default_interceptors  # noqa: E402
-from stageflow.pipeline.retry import BackoffStrategy, JitterStrategy, RetryInterceptor  # noqa: E402
+from stageflow import PipelineContext, StageGraph, StageOutput, StageSpec, get_default_interceptors  # noqa: E402
+from stageflow.pipeline.retry import JitterStrategy, RetryInterceptor  # noqa: E402
 
 seen = []  # what happened
 
@@ -27,21 +25,15 @@ class Load:
 
 
 async def main():
-    interceptors = [
-        *get_default_interceptors(),
-        RetryInterceptor(
-            max_attempts=3,
-            base_delay_ms=100,
-            max_delay_ms=86400000,
-            backoff_strategy=BackoffStrategy.EXPONENTIAL,
-            jitter_strategy=JitterStrategy.NONE,
-            retryable_errors=(Exception,),
-        ),
-    ]
-    pipeline = Pipeline().with_stage("load", Load, StageKind.TRANSFORM)
-    graph = pipeline.build(interceptors=interceptors)
-    with contextlib.suppress(Exception, asyncio.CancelledError):
-        await graph.run(PipelineContext.create())
+    retry = RetryInterceptor(
+        base_delay_ms=100,
+        jitter_strategy=JitterStrategy.NONE,
+        retryable_errors=(Exception,),
+        retry_on_status=("failed",),
+    )
+    interceptors = [*get_default_interceptors(), retry]
+    graph = StageGraph([StageSpec(name="load", runner=Load)], interceptors=interceptors)
+    await asyncio.gather(graph.run(PipelineContext.create()), return_exceptions=True)
     tries = [kind for kind in seen].count("stage.end")
     if tries < 3:
         return f"stage load failed and was tried {tries} of 3 times"

@@ -1,58 +1,59 @@
-"""TENANT-2 on stageflow-core==1.2.0: exits 1 with VIOLATION, 0 with HOLDS, 2 if it could not run.
+"""STREAM-4 on stageflow-core==1.2.0: exits 1 with VIOLATION, 0 with HOLDS, 2 if it could not run.
 
-Expected: stage ship of tenant t2 runs: no run of this tenant has run it
-Actual: it is given an output without having run; tenant t0 ran it
+Expected: stage answer is stopped when its consumer has stopped
+Actual: it ran on for 20 s, to its own end
 """
 
 import asyncio
+import contextlib
 import os
 import sys
 import threading
-import uuid
+import time
 
 sys.excepthook = lambda *error: (sys.__excepthook__(*error), os._exit(2))
 threading.Timer(28, os._exit, (2,)).start()
 
-from stageflow import Pipeline, PipelineContext, StageKind, StageOutput  # noqa: E402
+from stageflow import Pipeline, PipelineContext, StageKind, StageOutput, create_core_ports  # noqa: E402
+from stageflow.helpers.streaming import RealtimeStageBus  # noqa: E402
 
-seen = []  # (stage, what happened)
-outputs = {}  # of stages that completed
+seen = []  # (seconds since the start, what happened)
+began = time.monotonic()
 
 
-class Ship:
+async def consume(bus, stage="answer"):
+    async with contextlib.aclosing(bus.subscribe(stage)) as chunks:
+        await anext(chunks)
+        seen.append((time.monotonic() - began, "consume.stop"))
+    await bus.close_channel(stage)  # this is how a producer is told
+
+
+class Answer:
     async def execute(self, ctx):
-        seen.append((f"{ctx.snapshot.metadata['run']}/ship", "stage.start"))
-        return StageOutput.ok(value=None)
-
-
-async def start(graph, run, tenant):
-    ctx = PipelineContext.create(
-        pipeline_run_id=uuid.uuid4(),
-        org_id=uuid.uuid5(uuid.NAMESPACE_DNS, tenant),
-        metadata={"run": run},
-        data={"idempotency_key": "key"},
-    )
-    results = await graph.run(ctx)
-    for name, one in results.items():
-        if one.status.value == "ok":
-            outputs[f"{run}/{name}"] = one.data
+        try:
+            seen.append((time.monotonic() - began, "chunk"))
+            if not await ctx.inputs.ports.realtime_bus.publish("answer", "token 2"):
+                return StageOutput.ok(value=None)
+            await asyncio.sleep(20.0)
+            return StageOutput.ok(value=None)
+        finally:
+            seen.append((time.monotonic() - began, "stage.end"))
 
 
 async def main():
-    graph = Pipeline().with_stage("ship", Ship, StageKind.TRANSFORM).build()
-    tasks = [asyncio.create_task(start(graph, "r2", "t0"))]
-    tasks.append(asyncio.create_task(start(graph, "r3", "t2")))
-    await asyncio.wait(tasks, timeout=10)
-    tenants = {"r2": "t0", "r3": "t2"}
-    rows = [stage.split("/") for stage, kind in seen if kind == "stage.start"]
-    ran = [(tenants[run], name) for run, name in rows]
-    for stage, value in outputs.items():
-        run, name = stage.split("/")
-        if (tenants[run], name) not in ran:
-            return f"{stage} is told as completed, {value!r}; {tenants[run]} never ran it"
+    graph = Pipeline().with_stage("answer", Answer, StageKind.TRANSFORM).build()
+    bus = RealtimeStageBus(default_max_size=16)
+    ports = create_core_ports(realtime_bus=bus)
+    consumer = asyncio.create_task(consume(bus))
+    run = asyncio.create_task(graph.run(PipelineContext.create(ports=ports)))
+    await asyncio.wait([run], timeout=14)
+    at = {kind: at for at, kind in seen}
+    ran = at.get("stage.end", time.monotonic() - began) - at.get("consume.stop", 1e9)
+    if ran > 10.25 and at["chunk"] <= at["consume.stop"]:
+        return f"it ran on for {ran:.1f} s after its consumer had stopped"
 
 
 with asyncio.Runner() as runner:
     found = runner.run(main())
-    print(f"VIOLATION TENANT-2: {found}" if found else "HOLDS TENANT-2", flush=True)
+    print(f"VIOLATION STREAM-4: {found}" if found else "HOLDS STREAM-4", flush=True)
     os._exit(1 if found else 0)  # at once: what is left running must not hold it up

@@ -1,56 +1,53 @@
-"""CLEAN-4 on stageflow-core==1.2.0: exits 1 with VIOLATION, 0 with HOLDS, 2 if it could not run.
+"""TENANT-2 on stageflow-core==1.2.0: exits 1 with VIOLATION, 0 with HOLDS, 2 if it could not run.
 
-Expected: the engine reports that the cleanup of connection failed
-Actual: the run ended failed and says nothing of it
+Expected: stage ship of tenant t2 runs: no run of this tenant has run it
+Actual: it is given an output without having run; tenant t0 ran it
 """
 
 import asyncio
 import os
 import sys
 import threading
+import uuid
 
 sys.excepthook = lambda *error: (sys.__excepthook__(*error), os._exit(2))
 threading.Timer(28, os._exit, (2,)).start()
 
-from stageflow import Pipeline, PipelineContext, StageKind, StageOutput  # noqa: E402
+from stageflow import PipelineContext, StageGraph, StageOutput, StageSpec  # noqa: E402
 
-seen = []  # (what happened, detail)
+seen = []  # (stage, what happened)
+outputs = {}  # of stages that completed
 
 
-class Load:
+class Ship:
     async def execute(self, ctx):
-        try:
-            await asyncio.sleep(0.1)
-        finally:
-            await asyncio.sleep(0)
-            seen.append(("release.fail", "connection"))
-            raise RuntimeError("cleanup of connection failed")
+        seen.append((f"{ctx.data['run']}/ship", "stage.start"))
         return StageOutput.ok(value=None)
 
 
-class Parse:
-    async def execute(self, ctx):
-        raise ValueError("raised")
+async def start(graph, run, tenant):
+    ids = {"pipeline_run_id": uuid.uuid4(), "org_id": uuid.uuid5(uuid.NAMESPACE_DNS, tenant)}
+    ctx = PipelineContext.create(**ids, data={"idempotency_key": "key", "run": run})
+    results = await graph.run(ctx)
+    for name, one in results.items():
+        if one.status == "completed":
+            outputs[f"{run}/{name}"] = one.data
 
 
 async def main():
-    pipeline = Pipeline().with_stage("load", Load, StageKind.TRANSFORM)
-    pipeline = pipeline.with_stage("parse", Parse, StageKind.TRANSFORM)
-    graph = pipeline.build()
-    results, error = {}, None
-    try:
-        results = await graph.run(PipelineContext.create())
-    except (Exception, asyncio.CancelledError) as exc:
-        results, error = getattr(exc, "results", {}), exc
-    failed = [name for kind, name in seen if kind == "release.fail"]
-    if error is None or isinstance(error, asyncio.CancelledError):
-        return None  # what its results say of it is not looked at here
-    text = f"{error!r} {vars(error)} {error.__cause__!r} {error.__context__!r} {results}"
-    if failed and f"cleanup of {failed[0]} failed" not in text:
-        return f"cleanup of {failed[0]} failed; the caller was told: {error!r}"
+    graph = StageGraph([StageSpec(name="ship", runner=Ship)])
+    tasks = [asyncio.create_task(start(graph, *one)) for one in [("r2", "t0"), ("r3", "t2")]]
+    await asyncio.wait(tasks, timeout=10)
+    tenants = {"r2": "t0", "r3": "t2"}
+    rows = [stage.split("/") for stage, kind in seen if kind == "stage.start"]
+    ran = [(tenants[run], name) for run, name in rows]
+    for stage, value in outputs.items():
+        run, name = stage.split("/")
+        if (tenants[run], name) not in ran:
+            return f"{stage} is told as completed, {value!r}; {tenants[run]} never ran it"
 
 
 with asyncio.Runner() as runner:
     found = runner.run(main())
-    print(f"VIOLATION CLEAN-4: {found}" if found else "HOLDS CLEAN-4", flush=True)
+    print(f"VIOLATION TENANT-2: {found}" if found else "HOLDS TENANT-2", flush=True)
     os._exit(1 if found else 0)  # at once: what is left running must not hold it up

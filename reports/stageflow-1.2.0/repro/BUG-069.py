@@ -1,60 +1,49 @@
-"""EVENT-4 on stageflow-core==1.2.0: exits 1 with VIOLATION, 0 with HOLDS, 2 if it could not run.
+"""CORR-1 on stageflow-core==1.2.0: exits 1 with VIOLATION, 0 with HOLDS, 2 if it could not run.
 
-Expected: the sink gets the events of r0/work/telemetry in the order of their emission
-Actual: it got number 2 before number 1
+Expected: the correlation id 'corr-005-03281' of run r0 is on its error
+Actual: there is none
 """
 
 import asyncio
-import contextlib
 import os
 import sys
 import threading
+import uuid
 
 sys.excepthook = lambda *error: (sys.__excepthook__(*error), os._exit(2))
 threading.Timer(28, os._exit, (2,)).start()
 
-from stageflow import PipelineContext, StageGraph, StageOutput, StageSpec  # noqa: E402
-from stageflow.events import BackpressureAwareEventSink  # noqa: E402
-
-seen = []  # (what happened, detail)
+from stageflow import Pipeline, PipelineContext, StageKind, StageOutput  # noqa: E402
+from stageflow.observability.tracing import set_correlation_id  # noqa: E402
 
 
-class UserSink:
-    async def emit(self, *, type, data):
-        number = (data.get("producer", ""), data.get("n", -1))
-        seen.append(("deliver.begin", number))
-        await asyncio.sleep(0.01)
-
-
-sink = BackpressureAwareEventSink(UserSink())
-
-
-class Work:
+class Second:
     async def execute(self, ctx):
-        for n in range(5):
-            await asyncio.sleep(0.005)
-            ctx.try_emit_event(type="flood", data={"producer": "work/telemetry", "n": n})
-        return StageOutput.ok(value=None)
+        raise ValueError("raised")
 
 
 async def main():
-    graph = StageGraph([StageSpec(name="work", runner=Work)])
-    await sink.start()
-    asyncio.get_running_loop().call_later(0.02, asyncio.current_task().cancel)
-    with contextlib.suppress(Exception, asyncio.CancelledError):
-        await graph.run(PipelineContext.create(event_sink=sink))
-    with contextlib.suppress(Exception):  # the drain lets out what the user's sink raises
-        await sink.stop(drain=True, timeout=1.0)
-    last = {}  # producer -> number of its event that the sink was given last
-    for kind, detail in seen:
-        if kind == "deliver.begin" and detail[0] and detail not in last.values():
-            producer, number = detail
-            if producer in last and number < last[producer][1]:
-                return f"of {producer} the sink got {last[producer][1]} before {number}"
-            last[producer] = detail
+    graph = Pipeline().with_stage("second", Second, StageKind.TRANSFORM).build()
+    correlation = {"r0": "corr-005-03281"}["r0"]
+    request = uuid.uuid5(uuid.NAMESPACE_DNS, correlation)
+    set_correlation_id(request)
+    error = None
+    try:
+        await graph.run(PipelineContext.create(request_id=request))
+    except (Exception, asyncio.CancelledError) as exc:
+        error = exc
+    text, one = "", error
+    while one is not None and len(text) < 100_000:
+        text += f"{one!r} {[getattr(one, name, None) for name in dir(one)]}"
+        one = one.__cause__ or one.__context__
+    of = type(error).__module__
+    own = error and of not in ("builtins", "__main__", "asyncio.exceptions")
+    due = "corr-005-03281"  # itself, or the UUID that was made of it
+    if own and due not in text and str(uuid.uuid5(uuid.NAMESPACE_DNS, due)) not in text:
+        return f"the correlation id {due} is not on the error of the run: {error!r}"
 
 
 with asyncio.Runner() as runner:
     found = runner.run(main())
-    print(f"VIOLATION EVENT-4: {found}" if found else "HOLDS EVENT-4", flush=True)
+    print(f"VIOLATION CORR-1: {found}" if found else "HOLDS CORR-1", flush=True)
     os._exit(1 if found else 0)  # at once: what is left running must not hold it up

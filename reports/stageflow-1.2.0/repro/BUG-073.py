@@ -1,42 +1,46 @@
-"""TIME-5 on stageflow-core==1.2.0: exits 1 with VIOLATION, 0 with HOLDS, 2 if it could not run.
+"""PART-4 on stageflow-core==1.2.0: exits 1 with VIOLATION, 0 with HOLDS, 2 if it could not run.
 
-Expected: a timeout of nan is refused
-Actual: the pipeline was built and run with it
+Expected: the failure of stage ask carries its ValueError
+Actual: the exception is gone; what is left says: raised
 """
 
 import asyncio
 import os
 import sys
 import threading
+import traceback
 
 sys.excepthook = lambda *error: (sys.__excepthook__(*error), os._exit(2))
 threading.Timer(28, os._exit, (2,)).start()
 
-from stageflow import Pipeline, PipelineContext, StageKind, StageOutput  # noqa: E402
+from stageflow import PipelineContext, StageGraph, StageOutput, StageSpec  # noqa: E402
 
-seen = []  # (stage, what happened)
+seen = []  # (stage, what happened, detail)
 
 
-class Infer:
+class Ask:
     async def execute(self, ctx):
-        seen.append(("infer", "stage.start"))
-        return StageOutput.ok(value=None)
+        seen.append(("ask", "stage.end", "raise:ValueError"))
+        raise ValueError("raised")
 
 
 async def main():
-    error = None
+    graph = StageGraph([StageSpec(name="ask", runner=Ask)])
+    results, error = {}, None
     try:
-        graph = Pipeline().with_stage("infer", Infer, StageKind.TRANSFORM).build()
-        seen.append(("", "run.begin"))
-        await graph.run(PipelineContext.create(data={"_timeout_ms": float("nan")}))
+        results = await graph.run(PipelineContext.create())
     except (Exception, asyncio.CancelledError) as exc:
         error = exc
-    if any(kind == "run.begin" for _, kind in seen):
-        ran = [stage for stage, kind in seen if kind == "stage.start"]
-        return f"run with a timeout of nan s: stages {ran}, then: {error!r}"
+    ends = {stage: how for stage, kind, how in seen if kind == "stage.end"}
+    failed = [stage for stage, how in ends.items() if how.startswith(("fail", "raise"))]
+    text = f"{results} {error} {getattr(error, '__dict__', None)}"
+    text += "".join(traceback.format_exception(error, limit=0))
+    gone = [stage for stage in failed if ends[stage].partition(":")[2] not in text]
+    if gone and not isinstance(error, asyncio.CancelledError):
+        return f"what failed in {gone} is gone; the caller got: {text[:200]}"
 
 
 with asyncio.Runner() as runner:
     found = runner.run(main())
-    print(f"VIOLATION TIME-5: {found}" if found else "HOLDS TIME-5", flush=True)
+    print(f"VIOLATION PART-4: {found}" if found else "HOLDS PART-4", flush=True)
     os._exit(1 if found else 0)  # at once: what is left running must not hold it up
