@@ -412,8 +412,10 @@ def _tried_again(r: Reading, one: Ran) -> bool:
     goes on. A layer may refuse all that follow; they are then not in the journal."""
     if not one.ended:
         return False
-    tries = r.shape.attempts.get(one.stage, 1)
-    return one.again or (r.by_timeout(one) and len(r.ran[one.run, one.stage]) < tries)
+    left = len(r.ran[one.run, one.stage]) < r.shape.attempts.get(one.stage, 1)
+    # What swallows its timeout ends well; then a layer around it may have failed, or its timeout
+    # have begun while a layer kept it waiting.
+    return one.again or (left and (r.by_timeout(one) or r.layers_disturb(one.run)))
 
 
 def _waits_until_s(r: Reading, run: str) -> float:

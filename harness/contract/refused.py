@@ -210,6 +210,9 @@ def _stayed_closed(r: Reading, stage: str, layer: Layer) -> list[Violation]:
     or by such as an engine need not count: it is asked to be open from the earliest of these."""
     threshold, reset_s = int(option(r, layer, "threshold")), float(option(r, layer, "reset_s"))
     in_a_row: Counter[str] = Counter()
+    # What a layer within the circuit refused, or failed over, may count as well.
+    within = [e for run in r.runs for e in r.of("layer.raise", run, stage)]
+    within += [e for run in r.runs for e in r.of("layer.deny", run, stage)]
     perhaps_s: list[float] = []
     ones = [one for one in r.executions() if one.stage == stage]
     for one in sorted((o for o in ones if o.ended), key=lambda o: o.end):
@@ -224,8 +227,9 @@ def _stayed_closed(r: Reading, stage: str, layer: Layer) -> list[Violation]:
         in_a_row[tenant] += 1
         if in_a_row[tenant] < threshold or not r.runs[one.run].over:
             continue
+        since_s = sorted([*perhaps_s, *(e.at_s for e in within if e.at_s <= one.end_s)])
         for later in executions_for(r, tenant, stage):
-            late_s = later.start_s - perhaps_s[threshold - 1]
+            late_s = later.start_s - since_s[threshold - 1]
             begun = r.runs[later.run].begin > r.runs[one.run].end
             if begun and late_s < reset_s - r.tolerance_s:
                 return [
