@@ -166,10 +166,12 @@ def check_part_4(r: Reading) -> Judgement:
         failures += len(failed)
         told = [f.stage for f in outcome.failures]
         missing = [o for o in failed if o.stage not in told]
-        # Of a stage that was to be tried again, an engine may tell as well, and then does not
-        # tell of the others without their names, but not at all.
-        tried = {o.stage for o in r.executions(run) if o.attempt_failed and o.again}
-        more = len(tried & set(told) - {o.stage for o in failed})
+        # Of a stage that was to be tried again, or that timed out, an engine may tell as well, and
+        # then does not tell of the others without their names, but not at all.
+        others = {
+            o.stage for o in r.executions(run) if (o.attempt_failed and o.again) or r.by_timeout(o)
+        }
+        more = len(others & set(told) - {o.stage for o in failed})
         where = r.any_location(run)
         at = tuple(o.end for o in failed[:5])
         if missing and len(missing) == len(failed) and not more:

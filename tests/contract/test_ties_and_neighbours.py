@@ -194,6 +194,19 @@ def test_a_sibling_that_outlives_the_engine_s_call_is_left_running_not_run_on() 
     assert said(0.2) == ["sibling-not-cancelled"]
 
 
+def test_a_failure_in_whose_stead_a_timeout_is_told_by_name_is_lost_and_not_unnamed() -> None:
+    both = program("p", stage("a", sleep(0.1), BREAKS), stage("b", sleep(9.0)))
+
+    def said(*told: FailureReport) -> list[str]:
+        rows: list[Row] = [*BEGIN, (0.1, "a", "stage.end", "raise:OSError")]
+        rows += [(0.1, "b", "interrupt"), (0.1, "b", "stage.end", "cancelled"), over(0.1)]
+        outcome = Outcome("r0", "failed", failures=told)
+        return shapes(by_hand(both, TIMED, rows, outcome=outcome)).get("PART-4", [])
+
+    assert said(FailureReport("b", "timeout", "too long", 0.1)) == ["failures-lost"]
+    assert said(FailureReport(None, "error", "too bad")) == ["stage-not-named"]
+
+
 def test_a_stage_that_was_told_in_time_has_not_waited_for_its_thread() -> None:
     whole = program("p", stage("a", using("lock", thread(0.5), cleanup_s=0.9)), stage("b", ok(1)))
 
