@@ -235,7 +235,7 @@ RETRIES: tuple[Scenario, ...] = (
             stage("c", acquire("lock", 1.0), sleep(5.0), ok("c")),
         ),
         plan=Plan(),
-        clauses=("RETRY-1", "CANCEL-1", "CANCEL-7", "CLEAN-1", "CLEAN-5"),
+        clauses=("RETRY-1", "CANCEL-1", "CLEAN-1", "CLEAN-5"),
         purpose="The run is called off by a stage in a wait, or in the tick in which it is over.",
         category="chaos",
     ),
